@@ -1,0 +1,44 @@
+# scorefield: each target makes the environment it needs on first use.
+PYTHON ?= python3
+# Where PyTorch comes from, e.g. TORCH_INDEX=https://… for a CPU-only index. Empty: pip's default.
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH_FLAGS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX),)
+
+DEMO_RUN ?= runs/demo
+DEMO_BUDGET ?=
+
+.PHONY: help demo test test-all lint bench-env env clean
+
+help:
+	@echo "make demo      train on mnist5k, sample, inpaint, report -> $(DEMO_RUN)/   (DEMO_BUDGET=20s trains less)"
+	@echo "make test      the test suite            make test-all  with the slow checks"
+	@echo "make lint      ruff, mypy, import layers make bench-env the peers' environment, .venv-bench"
+
+env: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q $(TORCH_FLAGS) -c constraints.txt torch
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: env
+	$(BIN)/scorefield demo --run $(DEMO_RUN) $(if $(DEMO_BUDGET),--budget $(DEMO_BUDGET),)
+
+test: env
+	$(BIN)/python -m pytest
+
+test-all: env
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+lint: env
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) .venv-bench build dist

@@ -1,0 +1,116 @@
+"""Noise scales: ladders for sampling, laws of sigma for training, and the one check both go through.
+
+A ladder is a float64 tensor sigma_1 > ... > sigma_L > 0; zero is never in it.
+
+    geometric   sigma_i = sigma_1 (sigma_L / sigma_1)^((i-1)/(L-1))                                        Song & Ermon 2019
+    karras      sigma_i = (sigma_1^(1/rho) + (i-1)/(L-1) (sigma_L^(1/rho) - sigma_1^(1/rho)))^rho          Karras et al. 2022, Eq. 5
+
+A law maps uniform numbers to sigma through its quantile function, so that stratified uniforms give stratified sigmas.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+
+def check_ladder(sigmas: Tensor | Sequence[float]) -> Tensor:
+    """The ladder as a float64 tensor (L,), L >= 1, strictly decreasing, finite and above zero; anything else is an InputError."""
+    ladder = torch.as_tensor(sigmas).detach().to("cpu", torch.float64)
+    if ladder.ndim != 1 or len(ladder) == 0:
+        raise InputError(f"a ladder is one row of at least one sigma; got shape {tuple(ladder.shape)}")
+    if not bool(torch.isfinite(ladder).all()) or not bool((ladder > 0).all()):
+        bad = int((~torch.isfinite(ladder) | (ladder <= 0)).nonzero()[0])
+        raise InputError(f"sigmas must be finite and above zero (zero is never in a ladder); got sigmas[{bad}]={float(ladder[bad]):g}")
+    rising = (ladder[1:] >= ladder[:-1]).nonzero()
+    if len(rising):
+        i = int(rising[0])
+        hint = " Ascending? use sigmas.flip(0)" if len(rising) == len(ladder) - 1 and bool((ladder[1:] > ladder[:-1]).all()) else ""
+        raise InputError(f"sigmas must decrease; got sigmas[{i}]={float(ladder[i]):g} <= sigmas[{i + 1}]={float(ladder[i + 1]):g}.{hint}")
+    return ladder
+
+
+def _check_ends(sigma_max: float, sigma_min: float, levels: int) -> None:
+    if not (math.isfinite(sigma_max) and sigma_min > 0 and sigma_max >= sigma_min):
+        raise InputError(f"need sigma_max >= sigma_min > 0; got sigma_max={sigma_max:g}, sigma_min={sigma_min:g}. Exchanged?")
+    if levels < 1 or (levels > 1 and sigma_max == sigma_min):
+        raise InputError(f"need at least one level, and sigma_max > sigma_min for more than one; got {levels} levels from {sigma_max:g} to {sigma_min:g}")
+
+
+def geometric(sigma_max: float, sigma_min: float, levels: int) -> Tensor:
+    """`levels` sigmas of constant ratio from sigma_max down to sigma_min (one level: sigma_max)."""
+    _check_ends(sigma_max, sigma_min, levels)
+    ladder = torch.linspace(math.log(sigma_max), math.log(sigma_min), levels, dtype=torch.float64).exp()
+    ladder[0] = sigma_max
+    if levels > 1:
+        ladder[-1] = sigma_min  # exp(log(.)) misses the ends by an ulp, and ranges are checked exactly
+    return check_ladder(ladder)
+
+
+def karras(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) -> Tensor:
+    """Karras et al. 2022, Eq. 5, without its last zero: dense at small sigma, the more the larger `rho`."""
+    _check_ends(sigma_max, sigma_min, levels)
+    if rho <= 0:
+        raise InputError(f"rho must be above zero; got {rho:g}")
+    ladder = torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), levels, dtype=torch.float64).pow(rho)
+    ladder[0] = sigma_max
+    if levels > 1:
+        ladder[-1] = sigma_min
+    return check_ladder(ladder)
+
+
+LADDERS: dict[str, Callable[[float, float, int], Tensor]] = {"geometric": geometric, "karras": karras}
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """ln sigma ~ N(mean, std²) (Karras et al. 2022: -1.2, 1.2 at sigma_data 0.5), cut to [sigma_min, sigma_max]."""
+
+    mean: float
+    std: float
+    sigma_min: float
+    sigma_max: float
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """u: uniforms in (0, 1), any shape -> sigma, same shape and dtype."""
+        low, high = (0.5 * (1 + math.erf((math.log(s) - self.mean) / (self.std * math.sqrt(2)))) for s in (self.sigma_min, self.sigma_max))
+        z = torch.special.ndtri(low + (high - low) * u)
+        return (self.mean + self.std * z).exp().clamp(self.sigma_min, self.sigma_max)
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """ln sigma uniform on [ln sigma_min, ln sigma_max]."""
+
+    sigma_min: float
+    sigma_max: float
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """u: uniforms in (0, 1), any shape -> sigma, same shape and dtype."""
+        low, high = math.log(self.sigma_min), math.log(self.sigma_max)
+        return (low + (high - low) * u).exp().clamp(self.sigma_min, self.sigma_max)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels of a ladder with equal probability (Song & Ermon 2019, Eq. 6)."""
+
+    ladder: tuple[float, ...]
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """u: uniforms in (0, 1), any shape -> sigma, same shape and dtype."""
+        ladder = torch.tensor(self.ladder, dtype=u.dtype, device=u.device)
+        return ladder[(u * len(ladder)).long().clamp(max=len(ladder) - 1)]
+
+
+SigmaLaw = LogNormal | LogUniform | Levels
+
+
+def stratified(u: Tensor) -> Tensor:
+    """One shared offset spreads a batch evenly: u (B,) uniform -> (i + u_0) / B in (0, 1). Which image gets which stratum is as random as the data order."""
+    n = len(u)
+    return (torch.arange(n, dtype=u.dtype, device=u.device) + u[0]) / n

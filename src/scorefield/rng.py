@@ -1,0 +1,144 @@
+"""Noise as a function: a normal is determined by (key, stream, step, position), never by what was drawn before it.
+
+Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") on integer tensors turns a 64-bit key and a 128-bit
+counter into four 32-bit words; Box-Muller turns those into four normals. One key belongs to one sample, so a sample's noise is bitwise
+the same in a batch of one and in a batch of a million, next to any batch mates, in any process.
+
+    key of sample k of seed s    hash(s, k), itself a Philox block: seeds 0 and 1 share nothing, and seed + k never occurs
+    counter                      (position / 4, step, stream + 256 draw, 0)
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+WORD = 0xFFFFFFFF
+ROUNDS = 10
+CHUNK = 1 << 16  # counters a pass: bounds the working set; larger passes were not faster
+
+
+class Stream(IntEnum):
+    """What a draw is for. Two streams of one key are independent."""
+
+    INIT = 0
+    KERNEL = 1
+    PROJECTION = 2
+    MEASUREMENT = 3
+    RESAMPLING = 4
+    SIGMA = 5
+    NOISE = 6
+    DEQUANTISE = 7
+    AUGMENT = 8
+    PROBE = 9
+    ORDER = 10
+    TOY = 11
+
+
+def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
+    """Philox4x32-10. counter: four, key: two int64 tensors holding 32-bit words, mutually broadcastable -> four words of the broadcast shape."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        # 32 x 32 -> 64 bits in int64: the product wraps, its bits do not.
+        low, high = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
+        c0 = (high >> 32).bitwise_and_(WORD) ^ c1 ^ k0
+        c2 = (low >> 32).bitwise_and_(WORD) ^ c3 ^ k1
+        c1, c3 = high & WORD, low & WORD
+        k0, k1 = (k0 + WEYL[0]) & WORD, (k1 + WEYL[1]) & WORD
+    return [c0, c1, c2, c3]
+
+
+def _words(value: int, what: str) -> tuple[int, int]:
+    if not 0 <= value < 1 << 64:
+        raise InputError(f"{what} must be a whole number in [0, 2^64); got {value}")
+    return value & WORD, value >> 32
+
+
+def keys(seed: int, count: int, first: int = 0) -> Tensor:
+    """The keys of samples first .. first + count - 1 of `seed`: int64 (count, 2), each row two 32-bit words."""
+    if count < 0 or first < 0:
+        raise InputError(f"count and first must not be negative; got count={count}, first={first}")
+    low, high = _words(int(seed), "seed")
+    index = torch.arange(first, first + count, dtype=torch.int64)
+    zero = torch.zeros_like(index)
+    words = philox((index & WORD, index >> 32, zero + 0x5C0E, zero), (zero + low, zero + high))
+    return torch.stack(words[:2], dim=1)
+
+
+def keys_of(seeds: Sequence[int]) -> Tensor:
+    """One key a seed, (s, 0) for each s: int64 (len(seeds), 2)."""
+    return torch.cat([keys(seed, 1) for seed in seeds]) if len(seeds) else torch.empty(0, 2, dtype=torch.int64)
+
+
+def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
+    """A CPU generator that is a function of (seed, stream, index): for draws that belong to a whole set, such as a permutation."""
+    low, high = _words(int(seed), "seed")
+    counter = [torch.tensor([w]) for w in (*_words(index, "index"), int(stream), 1)]
+    a, b, *_ = philox(counter, (torch.tensor([low]), torch.tensor([high])))
+    return torch.Generator().manual_seed(int(a) << 31 | int(b) >> 1)
+
+
+def _draw(
+    keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype, draw: int, convert: Callable[[list[Tensor]], Tensor]
+) -> Tensor:
+    """Fill (B, *shape) from blocks of four words: `convert` maps four (rows, blocks) word tensors to (rows, blocks, 4) numbers."""
+    if keys.ndim != 2 or keys.shape[1] != 2 or keys.dtype != torch.int64:
+        raise InputError(f"keys must be an int64 tensor (B, 2) as rng.keys makes it; got {keys.dtype} {tuple(keys.shape)}")
+    size = math.prod(shape)
+    blocks = (size + 3) // 4
+    out = torch.empty(len(keys), blocks * 4, dtype=dtype, device=keys.device)
+    position = torch.arange(blocks, device=keys.device)[None]
+    rows = max(1, CHUNK // max(blocks, 1))
+    counter = (position, torch.full_like(position, step & WORD), torch.full_like(position, int(stream) + 256 * draw), torch.full_like(position, step >> 32))
+    for start in range(0, len(keys), rows):
+        part = keys[start : start + rows]
+        words = philox(counter, (part[:, :1], part[:, 1:]))
+        out[start : start + rows] = convert(words).flatten(1)
+    return out[:, :size].reshape(len(keys), *shape)
+
+
+def _unit(word: Tensor, dtype: torch.dtype) -> Tensor:
+    """A 32-bit word as a number in (0, 1)."""
+    return word.to(dtype).add_(0.5).mul_(2.0**-32)
+
+
+def normal(keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
+    """Standard normals (B, *shape) on the keys' device, B = len(keys). `draw` numbers several draws within one step."""
+    real = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def box_muller(words: list[Tensor]) -> Tensor:
+        parts = []
+        for a, b in ((words[0], words[1]), (words[2], words[3])):
+            radius = _unit(a, real).clamp_(max=1.0).log_().mul_(-2.0).sqrt_()
+            angle = _unit(b, real).mul_(2 * math.pi)
+            parts += [radius * angle.cos(), radius * angle.sin()]
+        return torch.stack(parts, dim=-1)
+
+    return _draw(keys, stream, step, shape, real, draw, box_muller).to(dtype)
+
+
+def uniform(keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
+    """Uniform numbers in (0, 1), (B, *shape). In float32 the largest rounds to 1 - 2^-24."""
+    real = torch.float64 if dtype == torch.float64 else torch.float32
+    top = 1.0 - torch.finfo(real).eps / 2
+
+    def unit(words: list[Tensor]) -> Tensor:
+        return torch.stack([_unit(word, real) for word in words], dim=-1).clamp_(max=top)
+
+    return _draw(keys, stream, step, shape, real, draw, unit).to(dtype)
+
+
+def rademacher(keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
+    """Signs +1 or -1 with equal probability, (B, *shape)."""
+
+    def signs(words: list[Tensor]) -> Tensor:
+        return torch.stack([(word >> 31) * 2 - 1 for word in words], dim=-1)
+
+    return _draw(keys, stream, step, shape, torch.int64, draw, signs).to(dtype)
