@@ -1,0 +1,137 @@
+"""The default network for signals, images and volumes: a small U-Net shaped for what processors are fast at.
+
+    x -> pad -> blocks of `patch` become channels -> 3-wide convolution
+      -> [residual blocks, halve] per level -> blocks -> [double, add the skip, residual blocks] per level
+      -> norm, SiLU, convolution (starts at zero) -> channels become blocks again -> crop
+
+    block    h + conv(silu(norm(conv(silu(modulate(norm(h), embedding))))))
+
+Processors want many channels and few positions: at full resolution a convolution of 32 channels waits for memory, on 2x2 patches with
+64 channels it computes. The norm is a root mean square over channels at each position: it fuses with its neighbours, needs no second
+pass over the image, and no sample sees its batch mates. Layers are channels-last from the first fold on (layers.py).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .layers import Embedding, conv, depth_to_space, lift, linear, modulate, rms_norm, space_to_depth
+
+POSITIONS = 1024  # at most so many patches an event, while patches are at most LARGEST_PATCH wide
+LARGEST_PATCH = 8
+COARSEST = 8  # levels are added until the longest side has at most so many positions
+
+
+def size_from_data(event_shape: Sequence[int]) -> dict[str, Any]:
+    """Patch, widths and depths for events (C, *space): 28x28 gives patch 2, widths (64, 128) at 14x14 and 7x7.
+
+    Sides under 16 keep patch 1; larger ones get the smallest power of two from 2 up that leaves at most POSITIONS patches.
+    """
+    space = event_shape[1:]
+    patch = 1 if max(space) < 16 else 2
+    while patch > 1 and patch < LARGEST_PATCH and math.prod(-(-n // patch) for n in space) > POSITIONS:
+        patch *= 2
+    longest = -(-max(space) // patch)
+    levels = 1
+    while longest > COARSEST:
+        longest, levels = -(-longest // 2), levels + 1
+    levels = max(levels, 2) if longest > 2 else levels
+    widths = [64, 128, 192][:levels] + [192] * (levels - 3)
+    return {"patch": patch, "widths": widths, "depths": [1] * (levels - 1) + [4]}
+
+
+class Block(nn.Module):
+    """h + conv2(silu(norm(conv1(silu(modulate(norm(h))))))), starting as the identity."""
+
+    def __init__(self, dims: int, width: int, embedding: int) -> None:
+        super().__init__()
+        self.modulation = linear(embedding, 2 * width, zero=True)
+        self.conv1 = conv(dims, width, width)
+        self.conv2 = conv(dims, width, width, zero=True)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h = self.conv1(F.silu(modulate(rms_norm(x), self.modulation(embedding))))
+        return x + self.conv2(F.silu(rms_norm(h)))
+
+
+class UNet(nn.Module):
+    """The U-Net of this module for events (C, *space) with 1, 2 or 3 spatial dimensions of any size.
+
+    patch, widths, depths: None reads them off the event (`size_from_data`); depths[i] blocks run on the way down and as many on the
+    way up at level i, depths[-1] in all at the coarsest. embedding: width of the embedding; condition: length of condition vectors, or 0.
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        patch: int | None = None,
+        widths: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
+        embedding: int = 128,
+        condition: int = 0,
+    ) -> None:
+        super().__init__()
+        channels, *space = event_shape
+        if len(space) not in (1, 2, 3) or min(event_shape) < 1:
+            raise InputError(
+                f"unet needs an event (channels, *space) with 1 to 3 spatial dimensions; got {tuple(event_shape)}. Vectors? use mlp"
+            )
+        sized = size_from_data(event_shape)
+        patch = int(sized["patch"] if patch is None else patch)
+        widths = list(sized["widths"] if widths is None else widths)
+        depths = list([1] * (len(widths) - 1) + [4] if depths is None else depths)
+        if len(widths) != len(depths) or not widths or min(widths) < 1 or min(depths) < 0 or patch < 1:
+            raise InputError(
+                f"unet needs patch >= 1 and one width and one depth a level; got patch={patch}, widths={widths}, depths={depths}"
+            )
+        self.options = {"patch": patch, "widths": widths, "depths": depths, "embedding": embedding, "condition": condition}
+        dims, levels = len(space), len(widths)
+        self.space = lift(space)
+        self.factors = [lift((patch,) * dims)] + [tuple(2 if n > 1 else 1 for n in lift((2,) * dims))] * (levels - 1)
+        self.padding, self.window = fit(self.space, lift((patch * 2 ** (levels - 1),) * dims))
+        folded = channels * patch**dims
+        self.embed = Embedding(embedding, condition)
+        self.stem = conv(dims, folded, widths[0])
+        self.head = conv(dims, widths[0], folded, zero=True)
+
+        def blocks(level: int) -> nn.ModuleList:
+            return nn.ModuleList(Block(dims, widths[level], embedding) for _ in range(depths[level]))
+
+        self.down = nn.ModuleList(blocks(i) for i in range(levels - 1))
+        self.coarsen = nn.ModuleList(conv(dims, widths[i], widths[i + 1], kernel=2, stride=2) for i in range(levels - 1))
+        self.middle = blocks(levels - 1)
+        self.refine = nn.ModuleList(conv(dims, widths[i + 1], widths[i] * 2**dims, kernel=1) for i in range(levels - 1))
+        self.up = nn.ModuleList(blocks(i) for i in range(levels - 1))
+
+    def forward(self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        shape = x.shape
+        e = self.embed(len(x), noise_input, condition)
+        h = x.reshape(*x.shape[:2], *self.space)
+        h = F.pad(h, self.padding) if any(self.padding) else h
+        h = self.stem(space_to_depth(h, self.factors[0]))
+        skips = []
+        for blocks, coarsen in zip(self.down, self.coarsen, strict=True):
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h, e)
+            skips.append(h)
+            h = coarsen(h)
+        for block in self.middle:
+            h = block(h, e)
+        for i in reversed(range(len(self.up))):
+            h = depth_to_space(self.refine[i](h), self.factors[i + 1]) + skips[i]
+            for block in self.up[i]:  # type: ignore[attr-defined]
+                h = block(h, e)
+        h = depth_to_space(self.head(F.silu(rms_norm(h))), self.factors[0])
+        return h[self.window].reshape(shape)
+
+
+def fit(space: Sequence[int], multiple: Sequence[int]) -> tuple[list[int], tuple[Any, ...]]:
+    """How to make each size a multiple: F.pad's list (last dimension first, nearly even on both sides) and the window that undoes it."""
+    low = [(-n % m) // 2 for n, m in zip(space, multiple, strict=True)]
+    high = [-n % m - a for n, m, a in zip(space, multiple, low, strict=True)]
+    padding = [p for a, b in zip(reversed(low), reversed(high), strict=True) for p in (a, b)]
+    return padding, (..., *(slice(a, a + n) for n, a in zip(space, low, strict=True)))
