@@ -96,17 +96,14 @@ def test_memory_layout_does_not_matter(event: tuple[int, ...]) -> None:
     torch.testing.assert_close(network(x.contiguous(memory_format=layout), t, None), network(x, t, None), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("event", "layout"), [((1, 28, 28), torch.channels_last), ((1, 64), torch.channels_last), ((1, 16, 16, 16), torch.channels_last_3d)]
-)
-def test_convolutions_run_channels_last(event: tuple[int, ...], layout: torch.memory_format) -> None:
-    network, (x, t) = build("unet", event, widths=[16, 32], depths=[1, 1]), batch(event)
+@pytest.mark.parametrize("event", [(1, 28, 28), (1, 64)])
+def test_convolutions_run_channels_last(event: tuple[int, ...]) -> None:
+    network, (x, t) = small("unet", event), batch(event)
     seen: list[bool] = []
+    layout = torch.channels_last
     for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
-            module.register_forward_hook(
-                lambda _, args, out: seen.append(args[0].is_contiguous(memory_format=layout) and out.is_contiguous(memory_format=layout))
-            )
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda _, args, out: seen.append(all(y.is_contiguous(memory_format=layout) for y in (*args, out))))
     network(x, t, None)
     assert len(seen) > 8 and all(seen)
 
