@@ -55,7 +55,7 @@ class Collection:
 
     def floats(self, index: Tensor | slice) -> Tensor:
         """The events at `index` in data units, float32 or float64 (B, *event): images in [0, 1]."""
-        values = self.values[index]
+        values = self.values[index].contiguous()  # channel-last files are kept in their own layout
         return values if self.levels is None else values.to(torch.float32).div_(self.levels - 1)
 
 

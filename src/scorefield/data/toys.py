@@ -7,7 +7,7 @@
     spiral         2 t (cos 4 pi t, sin 4 pi t), t of density 2 t in (0, 1), plus 0.1 z
 
 Densities: mixture and checkerboard as they stand. Ring: p(x) = [n(|x|) + n(-|x|)] / (2 pi |x|), n the density of N(1, 0.1²). Moons and
-spiral: the integral of a Gaussian along a smooth curve, by Gauss-Legendre quadrature in 50 panels of 20 nodes (about ten digits).
+spiral: the integral of a Gaussian along a smooth curve, by Gauss-Legendre quadrature in panels a few widths long (about ten digits).
 """
 
 import math
@@ -87,19 +87,19 @@ def _spiral(u: Tensor, z: Tensor) -> Tensor:
     return _spiral_curve(u[:, 0].sqrt())[0] + WIDTH * z
 
 
-def _along(curve: Callable[[Tensor], list[Tensor]], density: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _along(curve: Callable[[Tensor], list[Tensor]], density: Callable[[Tensor], Tensor], panels: int) -> Callable[[Tensor], Tensor]:
     """log of the mean over a curve's branches of int_0^1 density(t) N(x; curve(t), WIDTH² I) dt."""
 
     def log_density(x: Tensor) -> Tensor:
         import numpy as np
 
         node, weight = (torch.as_tensor(a) for a in np.polynomial.legendre.leggauss(20))
-        t = ((torch.arange(50)[:, None] + (node + 1) / 2) / 50).flatten()
+        t = ((torch.arange(panels)[:, None] + (node + 1) / 2) / panels).flatten()
         branches = curve(t)
         centres = torch.cat(branches)
-        log_weight = ((weight / 100).repeat(50) * density(t) / len(branches)).log().repeat(len(branches))
+        log_weight = ((weight / (2 * panels)).repeat(panels) * density(t) / len(branches)).log().repeat(len(branches))
         parts = []
-        for rows in x.double().split(4096):
+        for rows in x.double().split(1024):
             squares = torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
             parts.append(torch.logsumexp(log_weight - squares / (2 * WIDTH**2), 1))
         return (torch.cat(parts) - math.log(2 * math.pi * WIDTH**2)).to(x.dtype)
@@ -109,9 +109,9 @@ def _along(curve: Callable[[Tensor], list[Tensor]], density: Callable[[Tensor], 
 
 TOYS: dict[str, Toy] = {
     "mixture": Toy(_mixture, _mixture_density),
-    "moons": Toy(_moons, _along(_moons_curve, torch.ones_like)),
+    "moons": Toy(_moons, _along(_moons_curve, torch.ones_like, 10)),
     "ring": Toy(_ring, _ring_density),
-    "spiral": Toy(_spiral, _along(_spiral_curve, lambda t: 2 * t)),
+    "spiral": Toy(_spiral, _along(_spiral_curve, lambda t: 2 * t, 50)),
     "checkerboard": Toy(_checkerboard, _checkerboard_density),
 }
 

