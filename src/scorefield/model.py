@@ -19,7 +19,7 @@ where sd = sigma_data and v = sigma² + sd².
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,18 @@ from .units import Units
 LEVEL_TOLERANCE = 1e-3  # in ln sigma: how near a level an index-conditioned model must be asked
 
 
+def as_sigma(sigma: Tensor | float) -> Tensor:
+    """sigma as a tensor; a Python number becomes float64, where torch.as_tensor would round 0.1 to float32."""
+    return sigma if isinstance(sigma, Tensor) and sigma.is_floating_point() else torch.as_tensor(sigma, dtype=torch.float64)
+
+
 def broadcast(sigma: Tensor, x: Tensor) -> Tensor:
     """sigma () or (B,) shaped so that it broadcasts against x (B, *event), in x's dtype and on its device; else an InputError with both shapes."""
     if sigma.ndim == 0 or (sigma.ndim == 1 and x.ndim >= 1 and len(sigma) == len(x)):
         return sigma.to(x.device, x.dtype).reshape(sigma.shape + (1,) * (x.ndim - 1) if sigma.ndim else ())
-    raise InputError(f"sigma must have shape () or (B,) with B = {x.shape[0] if x.ndim else 0}; got sigma {tuple(sigma.shape)} for x {tuple(x.shape)}")
+    raise InputError(
+        f"sigma must have shape () or (B,) with B = {x.shape[0] if x.ndim else 0}; got sigma {tuple(sigma.shape)} for x {tuple(x.shape)}"
+    )
 
 
 class ScoreModel(nn.Module):
@@ -50,6 +57,7 @@ class ScoreModel(nn.Module):
     sigma_max: float
     takes_condition = False
     units: Units = Units.identity()
+    card: dict[str, Any] | None = None  # what a model file says of itself
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -58,12 +66,12 @@ class ScoreModel(nn.Module):
 
     def denoise(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
         """E[x0 | x0 + sigma z = x]."""
-        level = broadcast(torch.as_tensor(sigma), x)
+        level = broadcast(as_sigma(sigma), x)
         return x + level.square() * self.score(x, sigma, condition)
 
     def score(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
         """grad log p_sigma(x)."""
-        level = broadcast(torch.as_tensor(sigma), x)
+        level = broadcast(as_sigma(sigma), x)
         return (self.denoise(x, sigma, condition) - x) / level.square()
 
     def forward(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
@@ -72,9 +80,7 @@ class ScoreModel(nn.Module):
 
     def check(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
         """sigma as a tensor, after x's shape, sigma's shape and range and the condition were found right; else an InputError that says what is."""
-        sigma = torch.as_tensor(sigma)
-        if not sigma.is_floating_point():
-            sigma = sigma.to(torch.float64)
+        sigma = as_sigma(sigma)
         if x.ndim != 1 + len(self.event_shape) or tuple(x.shape[1:]) != tuple(self.event_shape):
             raise InputError(f"x must be (B, {', '.join(map(str, self.event_shape))}); got {tuple(x.shape)}")
         broadcast(sigma, x)
@@ -174,6 +180,7 @@ class Preconditioned(ScoreModel):
         self.takes_condition = takes_condition
         if units is not None:
             self.units = units
+        self.autocast: torch.dtype | None = None  # the type the network computes in; None: its own. execution.py chooses
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("variance", variance, persistent=False)
 
@@ -208,7 +215,8 @@ class Preconditioned(ScoreModel):
             noise_input = (sigma.log() / 4).to(x.device, x.dtype).expand(len(x))
         elif row.noise_input == "index":
             noise_input = self.level_index(sigma).to(x.device).expand(len(x))
-        return self.network(c.c_in * x, noise_input, condition), c
+        with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            return self.network(c.c_in * x, noise_input, condition), c
 
     def denoise(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
         """c_skip x + c_out F."""
@@ -254,7 +262,8 @@ class Terminal:
 
 def terminal(model: ScoreModel, sigma_max: float) -> Terminal:
     """N(mean, sigma_max² I + covariance or variance of x0): moment-matched where `moments()` is known, N(0, sigma_max² I) where it is not."""
-    known = model.moments() if hasattr(model, "moments") else None
+    moments: Callable[[], tuple[Tensor, Tensor] | None] | None = getattr(model, "moments", None)
+    known = None if moments is None else moments()
     if known is None:
         zero = torch.zeros(model.event_shape, dtype=torch.float64)
         return Terminal(zero, torch.full_like(zero, sigma_max**2))

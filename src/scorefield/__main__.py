@@ -1,0 +1,5 @@
+"""python -m scorefield"""
+
+from .cli import main
+
+main()

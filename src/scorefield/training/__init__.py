@@ -1,0 +1,6 @@
+"""Training: from data to a run directory that can be continued, sampled and checked."""
+
+from .fit import fit
+from .loop import Hooks, Progress, Summary, train
+
+__all__ = ["Hooks", "Progress", "Summary", "fit", "train"]

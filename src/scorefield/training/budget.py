@@ -1,0 +1,62 @@
+"""A budget in images, given as such or converted once from wall time after a timed warm-up; the schedule follows images, the clock only stops."""
+
+import math
+import time
+
+WARMUP_SHARE = 0.06  # of the time budget, spent timing before the budget is converted
+WARMUP_STEPS = 4  # timed steps at least; the first step compiles and is left out
+RESERVE_SHARE, RESERVE_SECONDS = 0.03, 1.0  # kept back for the last save and picture, and for a machine that slows down
+
+
+class Clock:
+    """Wall seconds spent on a run, over all the processes that worked on it."""
+
+    def __init__(self, spent: float = 0.0) -> None:
+        self.start = time.perf_counter() - spent
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.perf_counter() - self.start
+
+
+class Budget:
+    """images: the budget, 0 while it is not known; seconds: the hard stop, 0 for none."""
+
+    def __init__(self, images: int, seconds: float) -> None:
+        self.images = images
+        self.seconds = 0.0 if images else seconds
+        self._first: tuple[int, float] | None = None
+        self._steps = 0
+
+    def observe(self, images: int, elapsed: float) -> None:
+        """Called after each step; converts the time budget when enough steps were timed."""
+        if self.images:
+            return
+        if self._first is None:  # the first step of a process compiles: not timed
+            self._first = (images, elapsed)
+            return
+        self._steps += 1
+        seen, since = images - self._first[0], elapsed - self._first[1]
+        if self._steps >= WARMUP_STEPS and since >= WARMUP_SHARE * self.seconds:
+            left = self.seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - elapsed
+            self.images = images + max(0, math.floor(seen / since * left))
+
+    def progress(self, images: int) -> float:
+        """Share of the budget used, 0 while it is not known: what the schedule follows."""
+        return min(1.0, images / self.images) if self.images else 0.0
+
+    def over(self, images: int, elapsed: float) -> str:
+        """Why training ends now, empty while it does not."""
+        if self.images and images >= self.images:
+            return "image budget reached"
+        if self.seconds and elapsed >= self.seconds:
+            return "time budget reached before the image budget: the machine slowed down, the learning rate had not reached its end"
+        return ""
+
+
+def learning_rate(base: float, images: int, warmup: int, decay: str, progress: float) -> float:
+    """The rate for the step that starts after `images` images: linear warm-up, then `decay` over the budget's `progress` in [0, 1]."""
+    ramp = min(1.0, (images + 1) / warmup) if warmup > 0 else 1.0
+    shape = {"constant": 1.0, "linear": 1.0 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}[decay]
+    return base * ramp * shape

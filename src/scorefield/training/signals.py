@@ -1,0 +1,35 @@
+"""SIGTERM and SIGINT ask training to finish its step and save; a second one ends it at once."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class StopRequest:
+    """signal: the number of the signal that came, 0 for none."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+
+@contextmanager
+def watch() -> Iterator[StopRequest]:
+    """Watch for the two signals inside the block (main thread only; elsewhere nothing is watched), then restore what was there."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.signal:
+            raise KeyboardInterrupt
+        request.signal = number
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
