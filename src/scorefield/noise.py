@@ -38,7 +38,9 @@ def _check_ends(sigma_max: float, sigma_min: float, levels: int) -> None:
     if not (math.isfinite(sigma_max) and sigma_min > 0 and sigma_max >= sigma_min):
         raise InputError(f"need sigma_max >= sigma_min > 0; got sigma_max={sigma_max:g}, sigma_min={sigma_min:g}. Exchanged?")
     if levels < 1 or (levels > 1 and sigma_max == sigma_min):
-        raise InputError(f"need at least one level, and sigma_max > sigma_min for more than one; got {levels} levels from {sigma_max:g} to {sigma_min:g}")
+        raise InputError(
+            f"need at least one level, and sigma_max > sigma_min for more than one; got {levels} levels from {sigma_max:g} to {sigma_min:g}"
+        )
 
 
 def geometric(sigma_max: float, sigma_min: float, levels: int) -> Tensor:

@@ -96,7 +96,12 @@ def _draw(
     out = torch.empty(len(keys), blocks * 4, dtype=dtype, device=keys.device)
     position = torch.arange(blocks, device=keys.device)[None]
     rows = max(1, CHUNK // max(blocks, 1))
-    counter = (position, torch.full_like(position, step & WORD), torch.full_like(position, int(stream) + 256 * draw), torch.full_like(position, step >> 32))
+    counter = (
+        position,
+        torch.full_like(position, step & WORD),
+        torch.full_like(position, int(stream) + 256 * draw),
+        torch.full_like(position, step >> 32),
+    )
     for start in range(0, len(keys), rows):
         part = keys[start : start + rows]
         words = philox(counter, (part[:, :1], part[:, 1:]))

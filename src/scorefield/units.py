@@ -40,7 +40,9 @@ class Units:
         return Units.affine(0.0, 1.0, image=image)
 
     @staticmethod
-    def affine(shift: float | Sequence[Any] | Tensor, scale: float | Sequence[Any] | Tensor, logit: float | None = None, image: bool = False) -> "Units":
+    def affine(
+        shift: float | Sequence[Any] | Tensor, scale: float | Sequence[Any] | Tensor, logit: float | None = None, image: bool = False
+    ) -> "Units":
         """Units from numbers or tensors that broadcast against the event; no position is constant."""
         scale = torch.as_tensor(scale, dtype=torch.float64)
         return Units(torch.as_tensor(shift, dtype=torch.float64), scale, torch.zeros_like(scale, dtype=torch.bool), logit, image)
