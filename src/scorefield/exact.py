@@ -150,7 +150,7 @@ class GaussianMixture(ScoreModel):
         """`count` draws of p_sigma, float64 (count, *event); draw k is a function of (seed, k)."""
         noise = _sigma_of(sigma, count).to(self.means.device)
         keys = rng.keys(seed, count).to(self.means.device)
-        ticket = rng.uniform(keys, Stream.TOY, 0, (), torch.float64)
+        ticket = rng.uniform(keys, Stream.TOY, 0, (), torch.float64).contiguous()
         chosen = torch.searchsorted(self.weights.cumsum(0), ticket).clamp(max=len(self.means) - 1)
         x = rng.normal(keys, Stream.TOY, 1, self.means.shape[1:], torch.float64) * (self.spectrum[chosen] + noise.square()).sqrt()
         if self.vectors is not None:
@@ -254,7 +254,7 @@ class Empirical(ScoreModel):
         """`count` draws of p_sigma, data drawn with replacement, float64 (count, *event); draw k is a function of (seed, k)."""
         noise = _sigma_of(sigma, count).to(self.data.device)
         keys = rng.keys(seed, count).to(self.data.device)
-        ticket = rng.uniform(keys, Stream.TOY, 0, (), torch.float64)
+        ticket = rng.uniform(keys, Stream.TOY, 0, (), torch.float64).contiguous()
         chosen = (ticket * len(self.data)).long().clamp(max=len(self.data) - 1)
         z = rng.normal(keys, Stream.TOY, 1, self.data.shape[1:], torch.float64)
         return (self.data[chosen].to(torch.float64) + noise * z).reshape(count, *self.event_shape)

@@ -111,7 +111,8 @@ Share of the initial weights left in the average: {history["initial_share"]:.1e}
 
 ## Inpainting
 
-{restored["inputs"]} digits from the held-out part, the right half hidden; {restored["draws"]} draws each by annealed Langevin dynamics ({restored["nfe"]} evaluations). Known pixels are exact in the stored bytes.
+{restored["inputs"]} digits from the held-out part, the right half hidden; {restored["draws"]} draws each by annealed Langevin dynamics
+({restored["nfe"]} evaluations). Known pixels are exact in the stored bytes.
 
 ![inpainting](restore/inpaint.png)
 

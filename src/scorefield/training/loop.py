@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from .. import checkpoint, networks, rng
 from ..config import Config, settle, validate
 from ..data import Collection, Moments, Pipeline, load, measure, split
-from ..errors import InputError
-from ..execution import Execution, choose, eager
+from ..execution import Execution, choose
 from ..model import Preconditioned
 from ..noise import Levels, LogNormal, LogUniform, SigmaLaw, geometric, stratified
 from ..objectives import Objective, make_objective
@@ -26,11 +25,12 @@ from ..runs import Run
 from .budget import Budget, Clock, learning_rate
 from .ema import EMA
 from .guard import check_step
+from .look import look
+from .meter import SIGMA_BINS, Meter
 from .optimisers import make_optimiser
 from .signals import StopRequest, watch
 
 PREVIEWS_AT = (0.1, 0.25, 0.5)  # shares of the budget; the last picture is made when training ends
-SIGMA_BINS = 12
 HELD_OUT_IMAGES = 512
 
 
@@ -185,7 +185,8 @@ class Trainer:
         losses.mean().backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip if o.clip > 0 else float("inf"), foreach=True)
         check_step(losses, norm, sigma, self.images, self.config.seed)
-        rate = learning_rate(o.lr, self.images, o.warmup, o.decay, self.budget.progress(self.images))
+        warmup = min(o.warmup, self.budget.images // 5) if self.budget.images else o.warmup  # a short run is not all warm-up
+        rate = learning_rate(o.lr, self.images, warmup, o.decay, self.budget.progress(self.images))
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         self.optimiser.step()
@@ -240,40 +241,6 @@ class Trainer:
         checkpoint.save_model(
             self.run.model, self.model, self.emas[0].weights, checkpoint.make_card(self.model, self.network_entry, **facts)
         )
-
-
-class Meter:
-    """Losses since the last log line, by bins of ln sigma: sums kept on the device, read only when logged."""
-
-    def __init__(self, law: SigmaLaw) -> None:
-        edges = law.quantile(torch.arange(1, SIGMA_BINS, dtype=torch.float32) / SIGMA_BINS)
-        levels = torch.tensor(law.ladder, dtype=torch.float32) if isinstance(law, Levels) else None
-        self.edges = (levels[:-1] * levels[1:]).sqrt().flip(0) if levels is not None else edges.unique()
-        self.centres = (
-            levels.flip(0) if levels is not None else law.quantile((torch.arange(len(self.edges) + 1) + 0.5) / (len(self.edges) + 1))
-        ).tolist()
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget."""
-        self.sums = torch.zeros(3, len(self.edges) + 1, dtype=torch.float64)
-        self.steps = 0
-
-    def add(self, sigma: Tensor, losses: Tensor) -> None:
-        """One batch."""
-        index = torch.bucketize(sigma.cpu(), self.edges)
-        values = losses.cpu().double()
-        for row, value in zip(self.sums, (torch.ones_like(values), values, values.square()), strict=True):
-            row.index_add_(0, index, value)
-        self.steps += 1
-
-    def read(self) -> dict[str, Any]:
-        """Mean loss, and per bin: sigma, count, mean loss and its standard error."""
-        count, total, square = self.sums
-        mean = total / count.clamp_min(1)
-        se = ((square / count.clamp_min(1) - mean.square()).clamp_min(0) / count.clamp_min(1)).sqrt()
-        bins = {"sigma": self.centres, "count": count.long().tolist(), "loss": mean.tolist(), "se": se.tolist()}
-        return {"loss": (total.sum() / count.sum().clamp_min(1)).item(), "by_sigma": bins}
 
 
 def train(
@@ -357,7 +324,7 @@ def _loop(trainer: Trainer, stop: StopRequest, clock: Clock, checkpoint_seconds:
             logged, logged_images = now, trainer.images
         if previews and budget.progress(trainer.images) >= previews[0]:
             previews.pop(0)
-            look(trainer, clock)
+            look(trainer, clock.seconds)
             shown = logged = time.perf_counter()
         if now - saved > checkpoint_seconds and not reason:
             trainer.save(clock.seconds)
@@ -366,42 +333,5 @@ def _loop(trainer: Trainer, stop: StopRequest, clock: Clock, checkpoint_seconds:
     trainer.save(clock.seconds)
     if stop.signal:
         return Summary(run.folder, trainer.images, clock.seconds, f"stopped by signal {stop.signal}; saved", stop.signal)
-    table = look(trainer, clock, final=True)
+    table = look(trainer, clock.seconds, final=True)
     return Summary(run.folder, trainer.images, clock.seconds, reason, held_out=table)
-
-
-def look(trainer: Trainer, clock: Clock, final: bool = False) -> dict[str, list[float]]:
-    """Held-out loss into metrics.jsonl, samples from fixed seeds into previews/; at the end the loss per sigma too (returned)."""
-    from ..plotting import save_loss_per_sigma, save_samples
-    from ..sampling import sample
-
-    record: dict[str, Any] = {"images": trainer.images, "seconds": round(clock.seconds, 3)}
-    table: dict[str, list[float]] = {}
-    with eager():
-        overall = trainer.held_out_loss()
-        record |= {"held_out": overall["loss"][0], "held_out_se": overall["se"][0]}
-        if final:
-            table = trainer.held_out_loss(per_sigma=True)
-            record["held_out_by_sigma"] = table
-        model = trainer.averaged()
-        try:
-            images = trainer.collection.image
-            settings: dict[str, Any] = {"ladder": model.ladder} if model.ladder is not None else {"nfe": 24}
-            samples = sample(model, count=16 if images else 500, seed=trainer.config.seed, sampler=preview_sampler(model), **settings)
-            save_samples(run_preview(trainer), samples, image=images)
-        except InputError as error:  # a picture is a convenience: training does not end for it
-            trainer.hooks.on_notice(f"no preview: {error}")
-    trainer.run.log(record)
-    if final:
-        save_loss_per_sigma(trainer.run.folder / "loss_per_sigma.png", table["sigma"], table["loss"], table["se"])
-    return table
-
-
-def run_preview(trainer: Trainer) -> Path:
-    """Where the preview of this moment goes."""
-    return trainer.run.previews / f"{trainer.images:09d}.png"
-
-
-def preview_sampler(model: Preconditioned) -> str:
-    """Which sampler previews use: the probability flow, or annealed Langevin for a model that knows only its levels."""
-    return "annealed-langevin" if model.index_conditioned else "heun"

@@ -1,0 +1,376 @@
+"""Training: exact resume, budgets, averages, the objective's value, and what happens when something goes wrong."""
+
+import dataclasses
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from scorefield import checkpoint, rng
+from scorefield.config import PRESETS, count, override, preset, seconds, settle, validate
+from scorefield.errors import InputError, NonFiniteError
+from scorefield.exact import Gaussian
+from scorefield.noise import Levels, LogNormal, LogUniform, geometric, stratified
+from scorefield.objectives import WEIGHTS, Denoising
+from scorefield.runs import Run, write_bytes
+from scorefield.training import Hooks, fit, train
+from scorefield.training.budget import Budget, learning_rate
+from scorefield.training.ema import EMA, gamma_of
+
+SMALL = ["network.name=mlp", "network.options.width=32", "optim.batch=64", "execution.threads=1", "optim.warmup=256"]
+
+
+def small(images: int, *extra: str, data: str = "ring"):
+    config = dataclasses.replace(preset("fast"), images=images)
+    return override(config, [f"data.source={data}", *SMALL, *extra])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state, notices = checkpoint.load_state(folder / "state")
+    assert state is not None
+    assert not notices
+    flat = {f"live.{k}": v for k, v in state["network"].items()}
+    for i, ema in enumerate(state["emas"]):
+        flat |= {f"ema{i}.{k}": v for k, v in ema.items() if isinstance(v, torch.Tensor)}
+    for i, slot in state["optimiser"]["state"].items():
+        flat |= {f"optimiser{i}.{k}": v for k, v in slot.items() if isinstance(v, torch.Tensor)}
+    return flat
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("straight")
+    summary = train(small(64 * 60), folder)
+    assert summary.reason == "image budget reached"
+    assert summary.images == 64 * 60
+    return folder
+
+
+def interrupted_run(folder: Path, *extra: str) -> int:
+    """A process that is sent SIGTERM by itself after its 23rd step; its exit code is returned."""
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_training import small
+from scorefield.training import loop
+step = loop.Trainer.step
+def counted(self):
+    out = step(self)
+    if self.images == 64 * 23:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return out
+loop.Trainer.step = counted
+summary = loop.train(small(64 * 60, *{list(extra)!r}), {str(folder)!r})
+sys.exit(128 + summary.signal if summary.signal else 0)
+"""
+    return subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode
+
+
+def test_a_stopped_run_goes_on_bitwise(straight, tmp_path):
+    assert interrupted_run(tmp_path / "run") == 128 + signal.SIGTERM
+    state, _ = checkpoint.load_state(tmp_path / "run" / "state")
+    assert state is not None
+    assert state["images"] == 64 * 23
+    train(small(64 * 60), tmp_path / "run")
+    assert same(weights(straight), weights(tmp_path / "run"))
+    model, other = checkpoint.load(straight), checkpoint.load(tmp_path / "run")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_the_bitwise_check_can_fail(straight, tmp_path):
+    """Another seed gives other weights: the comparison above is not vacuous."""
+    train(small(64 * 60, "seed=1"), tmp_path / "run")
+    assert not same(weights(straight), weights(tmp_path / "run"))
+
+
+def test_metrics_of_a_resumed_run_are_in_order(tmp_path):
+    interrupted_run(tmp_path / "run")
+    train(small(64 * 60), tmp_path / "run")
+    images = [r["images"] for r in Run(tmp_path / "run").records() if "loss" in r]
+    assert images == sorted(set(images))
+    assert images[-1] == 64 * 60
+
+
+def test_a_finished_run_stays_as_it_is(straight):
+    before = weights(straight)
+    summary = train(small(64 * 60), straight)
+    assert summary.reason.startswith("already complete")
+    assert same(before, weights(straight))
+
+
+def test_another_configuration_is_refused_and_nothing_changes(straight):
+    before = {p: p.read_bytes() for p in straight.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=r"another configuration.*optim\.lr"):
+        train(small(64 * 60, "optim.lr=0.5"), straight)
+    assert before == {p: p.read_bytes() for p in straight.rglob("*") if p.is_file()}
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path):
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).numpy()
+    settings = {"optim.batch": 32, "network.name": "mlp", "execution.threads": 1}
+    fit(x, tmp_path / "run", images=64, settings=settings)
+    with pytest.raises(InputError, match="data_sha256"):
+        fit(x + 1, tmp_path / "run", images=64, settings=settings)
+
+
+def test_a_torn_state_is_passed_over_in_words(tmp_path):
+    folder = tmp_path / "state"
+    for images in (1, 2, 3):
+        checkpoint.save_state(folder, images, {"images": images, "w": torch.ones(3) * images})
+    assert len(list(folder.glob("*.state"))) == checkpoint.GENERATIONS
+    newest = max(folder.glob("*.state"))
+    newest.write_bytes(newest.read_bytes()[:-5])
+    state, notices = checkpoint.load_state(folder)
+    assert state is not None
+    assert state["images"] == 2
+    assert "torn" in notices[0]
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(straight, tmp_path, monkeypatch):
+    folder = tmp_path / "state"
+    checkpoint.save_state(folder, 1, {"images": 1})
+    old = (folder / "000000000001.state").read_bytes()
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save_state(folder, 2, {"images": 2})
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(folder / "000000000001.state", b"new")
+    monkeypatch.undo()
+    assert [p.name for p in folder.iterdir()] == ["000000000001.state"]
+    assert (folder / "000000000001.state").read_bytes() == old
+
+
+def test_two_processes_do_not_write_one_run(tmp_path):
+    run = Run(tmp_path / "run")
+    with run.lock(), pytest.raises(InputError, match=f"being written by process {os.getpid()}"), Run(tmp_path / "run").lock():
+        pass
+    with run.lock():  # the lock is free again
+        pass
+
+
+def test_a_non_finite_step_is_not_applied(tmp_path, monkeypatch):
+    from scorefield.training import loop
+
+    monkeypatch.setitem(WEIGHTS, "edm", lambda sigma, sigma_data: torch.where(sigma < 0.01, float("nan"), 1.0) + 0 * sigma)
+    seen = {}
+    original = loop.check_step
+
+    def spy(losses, norm, sigma, images, seed):
+        seen["before"] = images
+        original(losses, norm, sigma, images, seed)
+
+    monkeypatch.setattr(loop, "check_step", spy)
+    with pytest.raises(NonFiniteError, match=r"sigma .*after [\d,]+ images, seed 0.*not applied"):
+        train(small(64 * 200), tmp_path / "run")
+
+
+# -- values
+
+
+@pytest.mark.parametrize(("sigma", "variance"), [(0.05, 0.3), (0.7, 2.0), (5.0, 0.5)])
+@pytest.mark.parametrize("weight", list(WEIGHTS))
+def test_the_denoising_loss_of_the_exact_score(sigma, variance, weight):
+    """E |D - x0|² / d = s² sigma² / (s² + sigma²) for N(0, s² I), within 4.5 standard errors (7e-6 of false alarms each)."""
+    n, d = 20_000, 3
+    model = Gaussian(torch.zeros(d, dtype=torch.float64), variance * torch.eye(d, dtype=torch.float64))
+    keys = rng.keys(11, n)
+    x0 = rng.normal(keys, rng.Stream.TOY, 0, (d,), torch.float64) * math.sqrt(variance)
+    levels = torch.full((n,), sigma, dtype=torch.float64)
+    losses = Denoising(weight, 0.5).losses(model, x0, levels, keys)
+    truth = WEIGHTS[weight](levels[:1], 0.5).item() * variance * sigma**2 / (variance + sigma**2)
+    error = abs(losses.mean().item() - truth) / (losses.std().item() / n**0.5)
+    assert error < 4.5
+    wrong = losses * 1.05  # negative control: 5 % off is seen
+    assert abs(wrong.mean().item() - truth) / (losses.std().item() / n**0.5) > 4.5
+
+
+def test_the_weights_are_those_of_the_papers():
+    """lambda(sigma) 1/2 |s + (x - x0)/sigma²|² with lambda = sigma² is |D - x0|² / (2 sigma²); Karras et al. 2022, Table 1."""
+    sigma = torch.tensor([0.01, 0.5, 3.0], dtype=torch.float64)
+    assert torch.allclose(WEIGHTS["ncsn"](sigma, 0.5) * sigma**4, sigma**2 / 2)
+    assert torch.allclose(WEIGHTS["edm"](sigma, 0.5), 1 / sigma**2 + 1 / 0.25)
+
+
+@pytest.mark.parametrize("sigma_rel", [0.05, 0.075, 0.1, 0.2])
+def test_power_profile_has_the_width_it_claims(sigma_rel):
+    """Relative standard deviation of the weights' distribution over time, against the profile's own name (Karras et al. 2024, Eq. 9)."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    steps, batch = 4000, 1
+    ema = EMA(network, "power", sigma_rel)
+    share = torch.zeros(steps, dtype=torch.float64)
+    for t in range(1, steps + 1):
+        beta = ema.decay(t * batch, batch)
+        share[: t - 1] *= beta
+        share[t - 1] = 1 - beta
+    time = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+    mean = (share * time).sum()
+    width = ((share * (time - mean) ** 2).sum()).sqrt()
+    assert share.sum() == pytest.approx(1.0, abs=1e-9)
+    assert width.item() == pytest.approx(sigma_rel, rel=5e-3)
+    assert gamma_of(sigma_rel) > 0
+
+
+def test_ema_is_the_weighted_sum_of_the_live_weights():
+    network = torch.nn.Linear(2, 1, bias=False).double()
+    ema = EMA(network, "halflife", 100.0, warmup=0.0)
+    start = network.weight.detach().clone()
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+    for step in range(1, 11):
+        ema.update(network, step * 10, 10)
+    assert torch.allclose(ema.weights["weight"], 3.0 + (start - 3.0) * 0.5)
+    assert ema.initial_share == pytest.approx(0.5)
+    assert torch.equal(network.weight.detach(), torch.full_like(start, 3.0))
+
+
+def test_time_becomes_images_once():
+    budget = Budget(0, 100.0)
+    elapsed, images = 30.0, 0  # compiling took 30 s
+    while not budget.images:
+        images += 100
+        budget.observe(images, elapsed)
+        elapsed += 1.0
+    first = budget.images
+    assert 5_500 < first < 7_000  # 100 images/s over what is left of 100 s
+    budget.observe(images + 100, elapsed + 500)
+    assert budget.images == first
+    assert budget.over(first, 50.0) == "image budget reached"
+    assert "machine slowed down" in budget.over(first - 1, 100.0)
+    assert budget.over(first - 1, 99.0) == ""
+
+
+def test_learning_rate_warms_up_and_decays():
+    assert learning_rate(1.0, 0, 100, "cosine", 0.0) == pytest.approx(0.01)
+    assert learning_rate(1.0, 1000, 100, "cosine", 0.5) == pytest.approx(0.5)
+    assert learning_rate(1.0, 1000, 100, "linear", 0.75) == pytest.approx(0.25)
+    assert learning_rate(1.0, 1000, 0, "constant", 1.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    "law", [LogNormal(-1.2, 1.2, 0.002, 80.0), LogUniform(0.01, 50.0), Levels(tuple(geometric(1.0, 0.01, 10).tolist()))]
+)
+def test_laws_of_sigma(law):
+    """Quantiles of a fine grid reproduce mean and standard deviation of ln sigma; all values lie in the range."""
+    n = 200_000
+    sigma = law.quantile((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+    log = sigma.log()
+    if isinstance(law, LogNormal):
+        assert log.mean().item() == pytest.approx(-1.2, abs=0.01)
+        assert log.std().item() == pytest.approx(1.2, abs=0.01)
+    elif isinstance(law, LogUniform):
+        assert log.mean().item() == pytest.approx((math.log(0.01) + math.log(50)) / 2, abs=1e-4)
+        assert log.std().item() == pytest.approx(math.log(5000) / math.sqrt(12), rel=1e-3)
+    else:
+        values, counts = sigma.unique(return_counts=True)
+        assert len(values) == 10
+        assert counts.tolist() == [n // 10] * 10
+    u = stratified(torch.rand(64, dtype=torch.float64))
+    assert u.min() >= 0
+    assert u.max() < 1
+    assert torch.allclose(u.diff(), torch.full((63,), 1 / 64, dtype=torch.float64))
+
+
+def test_training_on_a_table_with_a_constant_column(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 3, generator=g)
+    x[:, 1] = 7.125
+    said: list[str] = []
+    fit(x, tmp_path / "run", images=2048, settings={"execution.threads": 1}, hooks=Hooks(on_notice=said.append))
+    assert any("column 1" in s for s in said)
+    from scorefield import sample
+
+    y = sample(checkpoint.load(tmp_path / "run"), count=50, nfe=9)
+    assert (y[:, 1] == 7.125).all()
+    assert y[:, 0].std() > 0
+
+
+@pytest.mark.parametrize("event", [(1, 9, 7), (3, 12, 12), (2, 40), (1, 6, 7, 8)])
+def test_any_event_trains_through_the_same_code(event, tmp_path):
+    """Signals, images of odd sizes and channels, volumes: loss falls below that of the untrained network (weight edm: 1 at the start)."""
+    g = torch.Generator().manual_seed(0)
+    base = torch.randn(event, generator=g)
+    x = base + 0.1 * torch.randn(256, *event, generator=g)
+    options = {"optim.batch": 32, "execution.compile": "off", "execution.threads": 1, "network.options.widths": "[16,16]"}
+    extra = {"data.channels": event[0]} if len(event) == 2 else {}
+    summary = fit(x, tmp_path / "run", images=32 * 40, settings=options | extra | {"optim.lr": 1e-2, "network.options.depths": "[1,1]"})
+    assert summary.held_out["sigma"]
+    losses = [r["held_out"] for r in Run(tmp_path / "run").records() if "held_out" in r]
+    assert losses[-1] < 0.7
+
+
+def test_progress_is_told_from_any_thread(tmp_path):
+    """`fit` in a thread other than the main one watches no signals and still ends."""
+    done = []
+    thread = threading.Thread(target=lambda: done.append(train(small(640), tmp_path / "run")))
+    thread.start()
+    thread.join(60)
+    assert done[0].images == 640
+
+
+# -- configuration
+
+
+def test_overrides_are_read_as_their_types():
+    config = override(
+        PRESETS["fast"], ["optim.lr=3e-4", "data.flip=true", "images=1M", "ema.profiles=0.05,0.2", "network.options.widths=[8,8]"]
+    )
+    assert (config.optim.lr, config.data.flip, config.images) == (3e-4, True, 1_000_000)
+    assert config.ema.profiles == (0.05, 0.2)
+    assert config.network.options == {"widths": [8, 8]}
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim.lrr=1", "did you mean 'lr'"),
+        ("optim.lr=fast", "takes float"),
+        ("optim", "NAME=VALUE"),
+        ("optim=3", "group of settings"),
+        ("optim.batch=two", "takes int"),
+    ],
+)
+def test_bad_overrides_are_worded(text, message):
+    with pytest.raises(InputError, match=message):
+        override(PRESETS["fast"], [text])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["images=-1", "optim.lr=0", "optim.batch=-1", "noise.sigma_min=90", "execution.precision=half", "data.held_out=0.9", "ema.kind=none"],
+)
+def test_values_out_of_range_are_refused(text):
+    with pytest.raises(InputError):
+        validate(override(PRESETS["fast"], [text]))
+
+
+def test_numbers_with_units():
+    assert (count("250k"), count("1.5M"), count("7")) == (250_000, 1_500_000, 7)
+    assert (seconds("90"), seconds("5m"), seconds("1.5h")) == (90.0, 300.0, 5400.0)
+    for bad in ("-5m", "0", "soon", "inf"):
+        with pytest.raises(InputError):
+            seconds(bad)
+
+
+def test_presets_are_valid_and_settle():
+    for name, config in PRESETS.items():
+        assert config.preset == name
+        settled = settle(validate(config), (1, 28, 28) if name != "mlp" else (2,))
+        assert settled.network.name != "auto"
+        assert settled.optim.batch > 0
