@@ -13,7 +13,7 @@ from scorefield.exact import Empirical, Gaussian, GaussianMixture
 from scorefield.model import Preconditioned, ScoreModel
 from scorefield.noise import geometric, karras
 from scorefield.rng import Stream
-from scorefield.sampling import SAMPLERS, AnnealedLangevin, Euler, Heun, Kernel, Langevin, run, sample, sample_with_record
+from scorefield.sampling import SAMPLERS, AnnealedLangevin, Euler, Heun, Kernel, Langevin, run, sample
 from scorefield.units import Units
 
 SE = 4.5
@@ -271,11 +271,11 @@ def test_data_a_thousand_times_larger_and_shifted_by_minus_three(sampler: str) -
 @pytest.mark.parametrize("final", ["denoise", "none"])
 def test_evaluations_are_counted_and_budgets_kept(sampler: str, final: str) -> None:
     row, model = SAMPLERS[sampler], network()
-    _, record = sample_with_record(model, 3, sampler=sampler, ladder=LADDER, repeats=2, final=final)
+    _, record = sample(model, 3, sampler=sampler, ladder=LADDER, repeats=2, final=final, record=True)
     visits = (len(LADDER) if row.kernel.stays else len(LADDER) - 1) * 2
     assert record.nfe == visits * row.evaluations + (final == "denoise")
     for budget in (41, 60, 200):
-        _, record = sample_with_record(model, 3, sampler=sampler, nfe=budget, final=final)
+        _, record = sample(model, 3, sampler=sampler, nfe=budget, final=final, record=True)
         assert record.nfe <= budget < record.nfe + row.evaluations * max(len(record.ladder) if row.kernel.stays else 1, 1)
     with pytest.raises(InputError, match=r"nfe must be at least"):
         sample(model, 3, sampler=sampler, nfe=0)
@@ -424,7 +424,7 @@ def test_index_conditioned_models_are_for_langevin() -> None:
             sample(model, 2, sampler=sampler, ladder=ladder)
     with pytest.raises(InputError, match="nearest level"):
         sample(model, 2, sampler="annealed-langevin", ladder=[20.0, 3.3])
-    _, record = sample_with_record(model, 2, repeats=1)
+    _, record = sample(model, 2, repeats=1, record=True)
     assert (record.kernel, record.ladder) == ("annealed-langevin", ladder.tolist())
     assert record.epsilon == pytest.approx(0.2 * 0.05**2)
 

@@ -6,7 +6,7 @@ from .. import __version__
 from .demo import demo
 from .info import info
 from .restore import restore
-from .sample import sample
+from .sample import sample_command
 from .train import train
 
 app = typer.Typer(
@@ -32,6 +32,6 @@ def options(version: bool = typer.Option(False, "--version", callback=_version, 
 
 app.command()(demo)
 app.command()(train)
-app.command()(sample)
+app.command("sample")(sample_command)
 app.command()(restore)
 app.command()(info)

@@ -32,7 +32,7 @@ def ready(path: Path, device: str, precision: str, compile: str, threads: int) -
     return model, execution
 
 
-def sample(
+def sample_command(
     run: Path = typer.Argument(..., help="A run's folder or a .safetensors model file."),
     out: Path = typer.Option(..., help="Folder for samples.npz, samples.json and a picture."),
     count: int = typer.Option(64, min=0, help="How many samples."),
@@ -77,7 +77,7 @@ def draw_to(model: Any, out: Path, count: int, seed: int, options: dict[str, Any
 
     from ..checkpoint import card_hash
     from ..runs import write_json, write_npz
-    from ..sampling import sample_with_record
+    from ..sampling import sample
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out must name a folder; {out} is a file")
@@ -91,7 +91,7 @@ def draw_to(model: Any, out: Path, count: int, seed: int, options: dict[str, Any
             if event.step == event.steps:
                 done["batches"] += 1
 
-        samples, record = sample_with_record(model, count, seed, callbacks=(tell,), trace=forming, **options)
+        samples, record = sample(model, count, seed, callbacks=(tell,), trace=forming, record=True, **options)
     if model.units.image:
         samples = samples.clamp(0, 1)
     seconds = time.perf_counter() - began

@@ -76,7 +76,7 @@ def restore(
     plan = SAMPLERS["annealed-langevin"]
     ladder = plan.ladder(model, None) if ladder is None else ladder
     epsilon = (plan.epsilon or 0.2) * float(ladder[-1]) ** 2 if epsilon is None else epsilon
-    repeats = plan.repeats if steps_per_level is None else steps_per_level
+    repeats = plan.repeats(ladder) if steps_per_level is None else steps_per_level
     parameter = next(model.parameters(), None)
     like = parameter if parameter is not None else observed
     count = len(observed)

@@ -1,9 +1,10 @@
 """Drawing samples: the one loop (`driver`), kernels that step (`langevin`, `diffusion`), and `sample`, which brings them to data units."""
 
-from .api import SAMPLERS, Record, Sampler, find_sampler, sample, sample_with_record, working_type
+from .api import Record, sample, working_type
 from .diffusion import Euler, Heun
 from .driver import Event, Kernel, Result, run
 from .langevin import AnnealedLangevin, Langevin
+from .registry import SAMPLERS, Sampler, find_sampler
 
 __all__ = [
     "SAMPLERS",
@@ -19,6 +20,5 @@ __all__ = [
     "find_sampler",
     "run",
     "sample",
-    "sample_with_record",
     "working_type",
 ]

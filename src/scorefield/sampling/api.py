@@ -5,7 +5,6 @@
 Sample k of (seed, count) is a function of (seed, k) and of nothing else: not of the batch size, not of its batch mates.
 """
 
-import difflib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,70 +17,14 @@ from torch import Tensor
 from .. import rng
 from ..errors import InputError
 from ..model import ScoreModel, terminal
-from ..noise import check_ladder, geometric, karras
+from ..noise import check_ladder
 from ..rng import Stream
-from .diffusion import Euler, Heun
 from .driver import Event, Kernel, run
-from .langevin import AnnealedLangevin, Langevin
+from .registry import SAMPLERS, Sampler, find_sampler
 
-DEFAULT_LEVELS = 18  # Karras et al. 2022: 35 evaluations of Heun suffice for small images
-GAMMA = 1.6  # the largest ratio of neighbouring levels an annealed ladder takes, see NCSNv2's Technique 2
 BATCH_ELEMENTS = 1 << 18  # elements of x a batch holds unless told otherwise: 334 digits, 131,072 points of the plane
 
 Start = str | tuple[str, float, float]
-
-
-def _range(model: ScoreModel, name: str) -> tuple[float, float]:
-    if not (math.isfinite(model.sigma_max) and model.sigma_min > 0):
-        got = f"[{model.sigma_min:g}, {model.sigma_max:g}]"
-        raise InputError(f"{name} has no default ladder for a model known on {got}: pass ladder=, such as karras(80, 0.002, 18)")
-    return model.sigma_max, model.sigma_min
-
-
-def _flow_ladder(model: ScoreModel, levels: int | None) -> Tensor:
-    """Karras et al. 2022, Eq. 5, over the model's range."""
-    return karras(*_range(model, "a flow"), levels or DEFAULT_LEVELS)
-
-
-def _annealed_ladder(model: ScoreModel, levels: int | None) -> Tensor:
-    """The model's own levels; where it has none, geometric with a ratio of at most GAMMA."""
-    own = getattr(model, "ladder", None)
-    if own is not None and levels in (None, len(own)):
-        return check_ladder(own)
-    high, low = _range(model, "annealed-langevin")
-    return geometric(high, low, levels or max(10, math.ceil(1 + math.log(high / low) / math.log(GAMMA))))
-
-
-def _last_level(model: ScoreModel, levels: int | None) -> Tensor:
-    """The one level sigma_min."""
-    return check_ladder([_range(model, "langevin")[1]])
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """A row of the registry.
-
-    make(epsilon) -> kernel. ladder(model, levels or None) -> the default ladder, None for its usual length. repeats: visits of a level.
-    evaluations: of the model in one step. epsilon: the default step in units of sigma_L², None for kernels that take none.
-    """
-
-    kernel: type[Kernel]
-    make: Callable[[float], Kernel]
-    ladder: Callable[[ScoreModel, int | None], Tensor]
-    repeats: int
-    evaluations: int
-    help: str
-    epsilon: float | None = None
-
-
-SAMPLERS: dict[str, Sampler] = {
-    "heun": Sampler(Heun, lambda _: Heun(), _flow_ladder, 1, 2, "probability flow, order 2, two evaluations a step (Karras et al. 2022)"),
-    "euler": Sampler(Euler, lambda _: Euler(), _flow_ladder, 1, 1, "probability flow, order 1, one evaluation a step"),
-    "annealed-langevin": Sampler(
-        AnnealedLangevin, AnnealedLangevin, _annealed_ladder, 100, 1, "Langevin at each level in turn (Song & Ermon 2019)", 0.2
-    ),
-    "langevin": Sampler(Langevin, Langevin, _last_level, 1000, 1, "Langevin at one level: slow between modes, a baseline", 0.2),
-}
 
 
 @dataclass(frozen=True)
@@ -103,15 +46,6 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """All but the trace, in a form JSON can hold."""
         return {k: v for k, v in asdict(self).items() if k != "trace"}
-
-
-def find_sampler(name: str) -> Sampler:
-    """The registry's row of that name; an InputError with the nearest name where there is none."""
-    if name in SAMPLERS:
-        return SAMPLERS[name]
-    near = difflib.get_close_matches(name, SAMPLERS, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"unknown sampler {name!r}.{hint} There are {', '.join(SAMPLERS)}")
 
 
 def working_type(model: ScoreModel) -> tuple[torch.device, torch.dtype]:
@@ -192,7 +126,7 @@ def _plan(
         levels, repeats = _budget(row, model, nfe, repeats, levels, int(final == "denoise"))
     else:
         levels = row.ladder(model, None) if levels is None else levels
-        repeats = row.repeats if repeats is None else repeats
+        repeats = row.repeats(levels) if repeats is None else repeats
     default = None if row is None else row.epsilon
     if epsilon is not None and (kernel is not None or default is None):
         those = ", ".join(n for n, r in SAMPLERS.items() if r.epsilon)
@@ -205,7 +139,7 @@ def _plan(
     return _Plan(name, kernel, levels, repeats, epsilon, final)
 
 
-def sample_with_record(
+def sample(
     model: ScoreModel,
     count: int | None = None,
     seed: int = 0,
@@ -223,8 +157,21 @@ def sample_with_record(
     condition: Tensor | None = None,
     callbacks: Sequence[Callable[[Event], None]] = (),
     trace: bool = False,
-) -> tuple[Tensor, Record]:
-    """`sample`, with the record of how it was done (its trace filled where trace=True)."""
+    record: bool = False,
+) -> Any:
+    """`count` (64) samples (count, *event) in data units; with record=True or trace=True the pair (samples, Record).
+
+    seed, seeds: sample k has the key hash(seed, k), or (seeds[k], 0).
+    sampler: a name of SAMPLERS, by default heun, annealed-langevin for index-conditioned models; or kernel, an object of one's own.
+    nfe: evaluations of the model a sample, the final denoise included: sets the length of the default ladder, for Langevin the repeats.
+    ladder: sigmas in model units, decreasing. repeats: visits of a level.
+    epsilon: the coefficient of the score at the last level, squared model units, default 0.2 sigma_L² (Langevin-type samplers).
+    start: "terminal", N(mean, sigma_1² I + covariance); "uniform", images in [0, 1]; ("uniform", low, high) in data units.
+    batch: samples at a time, which changes no sample. final: "denoise" (default) or "none". condition: (count, ...).
+    record: also say how it was done; trace: with x at every level in it, data units.
+    callbacks: each told an Event after each step of each batch. Networks work in float32, closed forms in float64.
+    Raises InputError for an unknown sampler, a negative count, contradicting lengths or a ladder outside the model's range.
+    """
     if count is not None and count < 0:
         raise InputError(f"count must not be negative; got {count}")
     if seeds is not None and count not in (None, len(seeds)):
@@ -262,56 +209,5 @@ def sample_with_record(
     described: dict[str, int] | list[int] = list(seeds) if seeds is not None else {"seed": seed, "count": count}
     seconds = time.perf_counter() - began
     levels, epsilon = plan.ladder.tolist(), plan.epsilon
-    return samples, Record(plan.name, levels, plan.repeats, spent, described, seconds, count, plan.final, start, epsilon, path)
-
-
-def sample(
-    model: ScoreModel,
-    count: int | None = None,
-    seed: int = 0,
-    *,
-    seeds: Sequence[int] | None = None,
-    sampler: str | None = None,
-    nfe: int | None = None,
-    ladder: Tensor | Sequence[float] | None = None,
-    kernel: Kernel | None = None,
-    repeats: int | None = None,
-    epsilon: float | None = None,
-    start: Start = "terminal",
-    batch: int | None = None,
-    final: str | None = None,
-    condition: Tensor | None = None,
-    callbacks: Sequence[Callable[[Event], None]] = (),
-    trace: bool = False,
-) -> Any:
-    """`count` (64) samples (count, *event) in data units; with trace=True the pair (samples, Record).
-
-    seed, seeds: sample k has the key hash(seed, k), or (seeds[k], 0).
-    sampler: a name of SAMPLERS, by default heun, annealed-langevin for index-conditioned models; or kernel, an object of one's own.
-    nfe: evaluations of the model a sample, the final denoise included: sets the length of the default ladder, for Langevin the repeats.
-    ladder: sigmas in model units, decreasing. repeats: visits of a level.
-    epsilon: the coefficient of the score at the last level, squared model units, default 0.2 sigma_L² (Langevin-type samplers).
-    start: "terminal", N(mean, sigma_1² I + covariance); "uniform", images in [0, 1]; ("uniform", low, high) in data units.
-    batch: samples at a time, which changes no sample. final: "denoise" (default) or "none". condition: (count, ...).
-    callbacks: each told an Event after each step of each batch. Networks work in float32, closed forms in float64.
-    Raises InputError for an unknown sampler, a negative count, contradicting lengths or a ladder outside the model's range.
-    """
-    samples, record = sample_with_record(
-        model,
-        count,
-        seed,
-        seeds=seeds,
-        sampler=sampler,
-        nfe=nfe,
-        ladder=ladder,
-        kernel=kernel,
-        repeats=repeats,
-        epsilon=epsilon,
-        start=start,
-        batch=batch,
-        final=final,
-        condition=condition,
-        callbacks=callbacks,
-        trace=trace,
-    )
-    return (samples, record) if trace else samples
+    done = Record(plan.name, levels, plan.repeats, spent, described, seconds, count, plan.final, start, epsilon, path)
+    return (samples, done) if record or trace else samples

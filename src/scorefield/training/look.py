@@ -28,7 +28,13 @@ def look(trainer: "Trainer", elapsed: float, final: bool = False) -> dict[str, l
         try:
             images = trainer.collection.image
             settings: dict[str, Any] = {"ladder": model.ladder} if model.ladder is not None else {"nfe": 24}
-            samples = sample(model, count=500 if len(model.event_shape) == 1 else 16, seed=trainer.config.seed, sampler=preview_sampler(model), **settings)
+            samples = sample(
+                model,
+                count=500 if len(model.event_shape) == 1 else 16,
+                seed=trainer.config.seed,
+                sampler=preview_sampler(model),
+                **settings,
+            )
             save_samples(run_preview(trainer), samples, image=images)
         except InputError as error:  # a picture is a convenience: training does not end for it
             trainer.hooks.on_notice(f"no preview: {error}")
