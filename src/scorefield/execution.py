@@ -109,8 +109,8 @@ def choose(
         raise InputError(f"no device {device!r}; use cpu or cuda") from error
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device {device!r} was asked for, but this PyTorch finds no CUDA device; use --device cpu")
-    if threads > 4 * cores():
-        raise InputError(f"threads must be at most 4 x the {cores()} cores of this process; got {threads}")
+    if not 0 <= threads <= 4 * cores():
+        raise InputError(f"threads must be 0 (all) or at most 4 x the {cores()} cores of this process; got {threads}")
     threads = threads or cores()
     notices = []
     if precision == "auto":

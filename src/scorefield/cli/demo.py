@@ -29,7 +29,7 @@ def demo(
     run: Path = typer.Option(Path("runs/demo"), help="The run's folder. The same command again continues it."),
     budget: str = typer.Option(f"{BUDGET:g}s", help="Wall time of training, compilation included: 20s, 4m."),
     data: str = typer.Option("mnist5k", help="mnist5k or digits."),
-    seed: int = typer.Option(0, min=0, help="Decides everything."),
+    seed: int = typer.Option(0, help="Decides everything."),
 ) -> None:
     """Train on real digits, draw samples, restore half-hidden digits, and write a report: the main job in one command."""
     from .sample import draw_to, ready

@@ -35,15 +35,15 @@ def ready(path: Path, device: str, precision: str, compile: str, threads: int) -
 def sample_command(
     run: Path = typer.Argument(..., help="A run's folder or a .safetensors model file."),
     out: Path = typer.Option(..., help="Folder for samples.npz, samples.json and a picture."),
-    count: int = typer.Option(64, min=0, help="How many samples."),
-    seed: int = typer.Option(0, min=0, help="Sample k is a function of (seed, k) alone."),
+    count: int = typer.Option(64, help="How many samples, 0 or more."),
+    seed: int = typer.Option(0, help="0 or more; sample k is a function of (seed, k) alone."),
     sampler: str | None = typer.Option(
         None, help="heun, euler, annealed-langevin, langevin. [default: heun; annealed-langevin for models with levels]"
     ),
-    nfe: int | None = typer.Option(None, min=1, help="Network evaluations a sample, the final denoise included."),
-    levels: int | None = typer.Option(None, min=1, help="Length of the sampler's default ladder."),
+    nfe: int | None = typer.Option(None, help="Network evaluations a sample, 2 or more, the final denoise included."),
+    levels: int | None = typer.Option(None, help="Length of the sampler's default ladder, 1 or more."),
     ladder: str | None = typer.Option(None, help="Sigmas in model units, decreasing, with commas."),
-    steps_per_level: int | None = typer.Option(None, min=1, help="Langevin steps at each level (T in the article)."),
+    steps_per_level: int | None = typer.Option(None, help="Langevin steps at each level, 1 or more (T in the article)."),
     epsilon: float | None = typer.Option(
         None,
         help="Coefficient of the score at the last level, in squared model units: x + eps s + sqrt(2 eps) z. The article prints 2 eps.",
@@ -52,7 +52,7 @@ def sample_command(
     forming: bool = typer.Option(False, "--forming", help="Images: also forming.gif, the samples at every level."),
     precision: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     compile: str = typer.Option("auto", help="auto, on or off."),
-    threads: int = typer.Option(0, min=0, help="CPU threads; 0 = all."),
+    threads: int = typer.Option(0, help="CPU threads; 0 = all."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
 ) -> None:
     """Draw samples from a trained model."""
