@@ -40,5 +40,14 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The peers' environment: azula, deepinv, diffusers and denoising-diffusion-pytorch beside ours, on one torch (about 5.5 GB).
+bench-env: .venv-bench/.installed
+
+.venv-bench/.installed: pyproject.toml constraints-bench.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip --disable-pip-version-check install -q -c constraints-bench.txt torch torchvision
+	.venv-bench/bin/python -m pip --disable-pip-version-check install -q -c constraints-bench.txt -e '.[demo,dev]' azula deepinv diffusers denoising-diffusion-pytorch
+	touch $@
+
 clean:
 	rm -rf $(VENV) .venv-bench build dist
