@@ -69,6 +69,7 @@ class OptimConfig:
     warmup: int = 5_000  # images until the learning rate is whole
     decay: str = "cosine"  # constant, cosine or linear: to zero at the end of the image budget
     clip: float = 1.0  # largest gradient norm; 0 = no clipping
+    accumulate: int = 1  # parts a batch is worked off in, one after the other: less memory
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,15 @@ class EMAConfig:
     kind: str = "power"  # power: relative widths (Karras et al. 2024); halflife: images until a weight counts half
     profiles: tuple[float, ...] = (0.05, 0.10)
     warmup: float = 0.05  # halflife kind: the halflife is at most this share of the images seen
+    snapshots: int = 8  # power kind: copies of the averages kept over the run, from which other widths can be rebuilt; 0 = none
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """What happens when a loss or a gradient is not finite; the step is never applied."""
+
+    action: str = "stop"  # stop, or skip
+    limit: int = 20  # skipped steps after which a run stops all the same
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,7 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EMAConfig = field(default_factory=EMAConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,6 +230,9 @@ def validate(config: Config) -> Config:
         (config.seed >= 0, f"seed must not be negative; got {config.seed}"),
         (0 < config.data.held_out < 0.5, f"data.held_out must lie in (0, 0.5); got {config.data.held_out:g}"),
         (config.optim.batch >= 0, f"optim.batch must not be negative; got {config.optim.batch}"),
+        (config.optim.accumulate >= 1, f"optim.accumulate must be at least 1; got {config.optim.accumulate}"),
+        (config.ema.snapshots >= 0, f"ema.snapshots must not be negative; got {config.ema.snapshots}"),
+        (config.guard.action in ("stop", "skip"), f"guard.action must be stop or skip; got {config.guard.action!r}"),
         (config.optim.lr > 0, f"optim.lr must be above zero; got {config.optim.lr:g}"),
         (
             config.optim.decay in ("constant", "cosine", "linear"),

@@ -2,5 +2,6 @@
 
 from .fit import fit
 from .loop import Hooks, Progress, Summary, train
+from .posthoc import rebuild
 
-__all__ = ["Hooks", "Progress", "Summary", "fit", "train"]
+__all__ = ["Hooks", "Progress", "Summary", "fit", "rebuild", "train"]

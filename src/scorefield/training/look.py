@@ -8,7 +8,7 @@ from ..execution import eager
 from ..model import Preconditioned
 
 if TYPE_CHECKING:
-    from .loop import Trainer
+    from .trainer import Trainer
 
 
 def look(trainer: "Trainer", elapsed: float, final: bool = False) -> dict[str, list[float]]:
@@ -37,7 +37,7 @@ def look(trainer: "Trainer", elapsed: float, final: bool = False) -> dict[str, l
             )
             save_samples(run_preview(trainer), samples, image=images)
         except InputError as error:  # a picture is a convenience: training does not end for it
-            trainer.hooks.on_notice(f"no preview: {error}")
+            trainer.notice(f"no preview: {error}")
     trainer.run.log(record)
     if final:
         save_loss_per_sigma(trainer.run.folder / "loss_per_sigma.png", table["sigma"], table["loss"], table["se"])
