@@ -3,6 +3,7 @@
 import typer
 
 from .. import __version__
+from .benchmark import benchmark
 from .demo import demo
 from .info import info
 from .restore import restore
@@ -35,3 +36,4 @@ app.command()(train)
 app.command("sample")(sample_command)
 app.command()(restore)
 app.command()(info)
+app.add_typer(benchmark, name="benchmark")

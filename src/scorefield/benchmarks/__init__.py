@@ -1,0 +1,1 @@
+"""Commands whose tables and pictures others can repeat."""
