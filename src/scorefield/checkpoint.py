@@ -18,13 +18,13 @@ from torch import Tensor
 
 from . import __version__
 from .errors import InputError
-from .model import Preconditioned, ScoreModel
+from .model import FORMS, Preconditioned, ScoreModel
 from .networks import build
 from .runs import write_bytes
 from .units import Units
 
 CARD_FORMAT = "scorefield-model"
-CARD_VERSION = 1
+CARD_VERSION = 2  # 2: energy forms; cards of plain models are still version 1, which older readers know
 STATE_MAGIC = b"scorefield-state 1 "
 GENERATIONS = 2
 
@@ -33,7 +33,8 @@ def make_card(model: Preconditioned, network: dict[str, Any], **facts: Any) -> d
     """The card of a model: what rebuilds it, and `facts` (config, data, history ...), all JSON. network: {"name", "options"}."""
     return {
         "format": CARD_FORMAT,
-        "version": CARD_VERSION,
+        "version": 1 if model.form == "score" else 2,
+        "form": model.form,
         "network": network,
         "event_shape": list(model.event_shape),
         "preconditioner": model.preconditioner,
@@ -101,7 +102,10 @@ def _rebuild(card: dict[str, Any], tensors: dict[str, Tensor]) -> Preconditioned
     except RuntimeError as error:
         raise InputError(f"the weights do not fit the card's network {card['network']}: {error}") from error
     ladder = card["ladder"]
-    model = Preconditioned(
+    form = card.get("form", "score")
+    if form not in FORMS:
+        raise InputError(f"the card's form must be one of {', '.join(FORMS)}; got {form!r}")
+    model = FORMS[form](
         network,
         event_shape,
         card["sigma_min"],

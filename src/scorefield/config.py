@@ -51,8 +51,12 @@ class NoiseConfig:
 class ObjectiveConfig:
     """The loss and its weight."""
 
-    name: str = "denoising"
-    weight: str = "edm"  # edm: (sigma² + sd²)/(sigma sd)², ncsn: 1/(2 sigma²); both on |D - x|²
+    name: str = "denoising"  # denoising, sliced, sliced-vr, exact, or energy: denoising of a model that is the gradient of an energy
+    weight: str = "edm"  # edm: (sigma² + sd²)/(sigma sd)², ncsn: 1/(2 sigma²), fisher: 1/(2 sigma⁴); on |D - x|²
+    control_variate: bool = False  # denoising, energy: less variance at small sigma, for twice the work
+    slices: int = 1  # sliced, sliced-vr: slices a sample
+    probe: str = "rademacher"  # sliced, sliced-vr: rademacher, gaussian or sphere
+    energy: str = "square"  # energy: the scalar, square (of x - f) or scalar (the sum of the network's outputs)
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,7 @@ def validate(config: Config) -> Config:
             config.images > 0 or config.seconds > 0,
             f"need a budget above zero, in images or seconds; got {config.images} images and {config.seconds:g} s",
         ),
+        (config.objective.slices >= 1, f"objective.slices must be at least 1; got {config.objective.slices}"),
         (config.seed >= 0, f"seed must not be negative; got {config.seed}"),
         (0 < config.data.held_out < 0.5, f"data.held_out must lie in (0, 0.5); got {config.data.held_out:g}"),
         (config.optim.batch >= 0, f"optim.batch must not be negative; got {config.optim.batch}"),

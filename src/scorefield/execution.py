@@ -97,10 +97,33 @@ def bf16_gain() -> float:
     return times[torch.float32] / times[torch.bfloat16]
 
 
+def plain(precision: str, compile: str) -> tuple[str, str]:
+    """Precision and compilation for work that differentiates twice: float32, eager; an InputError where something else was asked for.
+
+    bfloat16's rounding grows with each derivative, and torch.compile has no second derivative.
+    """
+    for name, value, fix in (("precision", precision, "float32"), ("compile", compile, "off")):
+        if value not in ("auto", fix):
+            raise InputError(
+                f"this objective differentiates the score in x, which runs in eager float32 only; got {name}={value}. Use {name}={fix} or auto, "
+                "or the denoising objective"
+            )
+    return "float32", "off"
+
+
 def choose(
-    device: str = "auto", precision: str = "auto", compile: str = "auto", threads: int = 0, planned: float = 0.0, spatial: int = 2
+    device: str = "auto",
+    precision: str = "auto",
+    compile: str = "auto",
+    threads: int = 0,
+    planned: float = 0.0,
+    spatial: int = 2,
+    second_order: bool = False,
 ) -> Execution:
-    """Resolve what is `auto`. planned: seconds of work ahead; spatial: spatial dimensions of the data (0 = vectors: float32, eager)."""
+    """Resolve what is `auto`. planned: seconds of work ahead; spatial: spatial dimensions of the data (0 = vectors: float32, eager);
+    second_order: the score is differentiated in x while training (see `plain`)."""
+    if second_order:
+        precision, compile = plain(precision, compile)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -112,7 +135,7 @@ def choose(
     if not 0 <= threads <= 4 * cores():
         raise InputError(f"threads must be 0 (all) or at most 4 x the {cores()} cores of this process; got {threads}")
     threads = threads or cores()
-    notices = []
+    notices = ["this objective differentiates the score: eager float32"] if second_order and spatial > 0 else []
     if precision == "auto":
         if spatial == 0 or device == "mps":
             precision = "float32"

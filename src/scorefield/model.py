@@ -14,6 +14,15 @@ with both pairs given in closed form, so that nothing cancels at small sigma.
     ncsnv2    1                 1               sigma                  none           0               1/sigma                Song & Ermon 2020, Technique 3
 
 where sd = sigma_data and v = sigma² + sd².
+
+Energy forms take F = grad_u phi(u, c_noise), u = c_in x, for a scalar phi made of the same network. The score is then minus the gradient of
+
+    energy(x, sigma) = -(s_skip/2) |x|² - (s_out/c_in) phi(c_in x, c_noise)
+
+so it has no curl, -energy is log p_sigma up to a constant of sigma, and the weights' scales are those of the table.
+
+    square    phi = 1/2 |u|² - 1/2 |u - f(u)|²     F = f + (grad f)'(u - f)     Salimans & Ho 2021, their 1/2 |x - f(x)|² under the table's scaling
+    scalar    phi = sum of f(u)'s elements         F = (grad f)'1
 """
 
 import math
@@ -74,9 +83,9 @@ class ScoreModel(nn.Module):
         level = broadcast(as_sigma(sigma), x)
         return (self.denoise(x, sigma, condition) - x) / level.square()
 
-    def forward(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
-        """`denoise`: what training calls."""
-        return self.denoise(x, sigma, condition)
+    def forward(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None, quantity: str = "denoise") -> Tensor:
+        """`denoise`, or `score` where quantity = "score": what training calls, so that wrappers such as DistributedDataParallel see it."""
+        return self.score(x, sigma, condition) if quantity == "score" else self.denoise(x, sigma, condition)
 
     def check(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
         """sigma as a tensor, after x's shape, sigma's shape and range and the condition were found right; else an InputError that says what is."""
@@ -148,6 +157,7 @@ class Preconditioned(ScoreModel):
     1e-3). mean, variance: the data's moments per element in model units, event_shape each, for `moments()`.
     """
 
+    form = "score"  # the name in FORMS, recorded in cards
     mean: Tensor | None
     variance: Tensor | None
 
@@ -206,7 +216,8 @@ class Preconditioned(ScoreModel):
             )
         return index
 
-    def _evaluate(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None) -> tuple[Tensor, Coefficients]:
+    def _prepare(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None) -> tuple[Coefficients, Tensor | None]:
+        """The row's coefficients shaped against x, and what the network is told of sigma; after `check`."""
         sigma = self.check(x, sigma, condition)
         row = PRECONDITIONERS[self.preconditioner]
         c = Coefficients(*(broadcast(value, x) for value in row.coefficients(sigma, self.sigma_data)))
@@ -215,8 +226,16 @@ class Preconditioned(ScoreModel):
             noise_input = (sigma.log() / 4).to(x.device, x.dtype).expand(len(x))
         elif row.noise_input == "index":
             noise_input = self.level_index(sigma).to(x.device).expand(len(x))
+        return c, noise_input
+
+    def _network(self, u: Tensor, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
+        """F(u, noise_input)."""
+        return self.network(u, noise_input, condition)
+
+    def _evaluate(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None) -> tuple[Tensor, Coefficients]:
+        c, noise_input = self._prepare(x, sigma, condition)
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return self.network(c.c_in * x, noise_input, condition), c
+            return self._network(c.c_in * x, noise_input, condition), c
 
     def denoise(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
         """c_skip x + c_out F."""
@@ -227,6 +246,59 @@ class Preconditioned(ScoreModel):
         """s_skip x + s_out F."""
         out, c = self._evaluate(x, sigma, condition)
         return c.s_skip * x + c.s_out * out.to(x.dtype)
+
+
+class Energy(Preconditioned):
+    """A score model whose network F is the gradient of a scalar `potential`; a subclass says of which. Made like Preconditioned.
+
+    An evaluation costs a forward and a backward pass, under no_grad too; training differentiates through it, so it stays float32 and eager.
+    """
+
+    def potential(self, u: Tensor, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
+        """phi(u, noise_input), (B,), from the network."""
+        raise NotImplementedError
+
+    def _network(self, u: Tensor, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
+        graph = torch.is_grad_enabled() and (u.requires_grad or any(p.requires_grad for p in self.network.parameters()))
+        with torch.enable_grad():
+            if not u.requires_grad:
+                u = u.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(self.potential(u, noise_input, condition).sum(), u, create_graph=graph)
+        return slope
+
+    def energy(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
+        """(B,): score = -grad energy; in nats, up to a constant of sigma."""
+        c, noise_input = self._prepare(x, sigma, condition)
+        potential = self.potential(c.c_in * x, noise_input, condition)
+        return -(c.s_skip.flatten() * x.square().flatten(1).sum(1) / 2 + (c.s_out / c.c_in).flatten() * potential)
+
+    def log_density(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
+        """-energy, (B,): log p_sigma up to a constant of sigma."""
+        return -self.energy(x, sigma, condition)
+
+
+class SquareEnergy(Energy):
+    """phi = 1/2 |u|² - 1/2 |u - f(u)|²."""
+
+    form = "square"
+
+    def potential(self, u: Tensor, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
+        """u'f - 1/2 |f|², which is phi without a difference of large squares; (B,)."""
+        f = self.network(u, noise_input, condition)
+        return (f * (u - f / 2)).flatten(1).sum(1)
+
+
+class ScalarEnergy(Energy):
+    """phi = the sum of f(u)'s elements."""
+
+    form = "scalar"
+
+    def potential(self, u: Tensor, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
+        """(B,)."""
+        return self.network(u, noise_input, condition).flatten(1).sum(1)
+
+
+FORMS: dict[str, type[Preconditioned]] = {form.form: form for form in (Preconditioned, SquareEnergy, ScalarEnergy)}
 
 
 @dataclass(frozen=True)

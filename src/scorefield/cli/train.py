@@ -48,7 +48,9 @@ def train(
     budget: str | None = typer.Option(None, help="Wall time, compilation included: 90s, 5m, 1.5h. [default: the preset's, 5m]"),
     images: str | None = typer.Option(None, help="Budget in images seen instead: 250k, 1M."),
     seed: int | None = typer.Option(None, help="Decides weights, data order and noise. [default: 0]"),
-    objective: str | None = typer.Option(None, help="The loss: denoising."),
+    objective: str | None = typer.Option(
+        None, help="The loss: denoising, sliced, sliced-vr, exact, or energy (denoising of a model with log-density)."
+    ),
     size: int | None = typer.Option(None, help="Resize and crop images to this many pixels."),
     channels: int | None = typer.Option(None, help="1 grey, 3 RGB."),
     key: str | None = typer.Option(None, help="Which array of an .npz."),

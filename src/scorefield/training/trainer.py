@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .. import checkpoint, networks, rng
-from ..config import Config
+from ..config import Config, ObjectiveConfig
 from ..data import Collection, Moments, Pipeline, measure, split
-from ..errors import NonFiniteError
-from ..execution import Execution, choose
-from ..model import Preconditioned
+from ..errors import InputError, NonFiniteError
+from ..execution import Execution, choose, plain
+from ..model import FORMS, Preconditioned
 from ..noise import Levels, LogNormal, LogUniform, SigmaLaw, geometric, stratified
 from ..objectives import Objective, make_objective
 from ..runs import Run
@@ -51,8 +51,11 @@ def build_model(config: Config, event_shape: tuple[int, ...], moments: Moments) 
         torch.manual_seed(rng.generator(config.seed, rng.Stream.INIT).initial_seed())
         network = networks.build(name, event_shape, **config.network.options)
     _, ladder = sigma_law(config)
-    n = config.noise
-    model = Preconditioned(
+    n, o = config.noise, config.objective
+    form = o.energy if o.name == "energy" else "score"
+    if form not in FORMS:
+        raise InputError(f"objective.energy must be one of {', '.join(name for name in FORMS if name != 'score')}; got {form!r}")
+    model = FORMS[form](
         network,
         event_shape,
         n.sigma_min,
@@ -68,6 +71,17 @@ def build_model(config: Config, event_shape: tuple[int, ...], moments: Moments) 
     return model, {"name": name, "options": networks.options(network)}
 
 
+def build_objective(config: Config) -> Objective:
+    """The objective; settings at their defaults are left out where an objective has none of the kind."""
+    o, default = config.objective, ObjectiveConfig()
+    own = {name: getattr(o, name) for name in ("control_variate", "slices", "probe")}
+    changed = {name: value for name, value in own.items() if value != getattr(default, name)}
+    objective = make_objective(o.name, o.weight, config.noise.sigma_data, **changed)
+    if objective.second_order:
+        plain(config.execution.precision, config.execution.compile)  # refuse before anything is written
+    return objective
+
+
 class Trainer:
     """One run: everything that is saved and restored, and the step."""
 
@@ -80,7 +94,8 @@ class Trainer:
         self.law, self.ladder = sigma_law(config)
         self.model, self.network_entry = build_model(config, collection.event_shape, self.moments)
         self.network = self.model.network
-        self.objective: Objective = make_objective(config.objective.name, config.objective.weight, config.noise.sigma_data)
+        self.objective = build_objective(config)
+        self.objective.check(self.model)
         self.emas = [EMA(self.network, config.ema.kind, width, config.ema.warmup) for width in config.ema.profiles]
         self.optimiser = make_optimiser(config.optim, self.network)
         self.images = 0
@@ -118,7 +133,11 @@ class Trainer:
         e = self.config.execution
         planned = self.config.seconds if not self.config.images else self.config.images / 300
         spatial = len(self.collection.event_shape) - 1
-        self.execution = Execution(**stored) if stored else choose(e.device, e.precision, e.compile, e.threads, planned, spatial)
+        self.execution = (
+            Execution(**stored)
+            if stored
+            else choose(e.device, e.precision, e.compile, e.threads, planned, spatial, self.objective.second_order)
+        )
         self.shadow = (
             copy.deepcopy(self.model).eval().requires_grad_(False)
         )  # where averaged weights are tried; never compiled, never trained
@@ -194,7 +213,7 @@ class Trainer:
 
     @torch.no_grad()
     def held_out_loss(self, per_sigma: bool = False) -> dict[str, list[float]]:
-        """Held-out denoising loss of the averaged weights, weight as trained, on fixed noise: at SIGMA_BINS quantiles of the training law
+        """Held-out loss of the averaged weights, weight as trained, on fixed noise: at SIGMA_BINS quantiles of the training law
         with standard errors over images (per_sigma), or over the law as one number."""
         model = self.averaged()
         count = min(HELD_OUT_IMAGES, len(self.held_index))

@@ -1,0 +1,66 @@
+"""Objectives: what is minimised so that a model's score becomes the data's. Each gives one loss a sample, the mean over the event's elements.
+
+What is wanted is the Fisher divergence to the smoothed density p_sigma, x = x0 + sigma z (d elements an event, everything at sigma):
+
+    F = 1/2 E |grad log p_sigma(x) - s(x)|²        G = E |grad log p_sigma(x)|², which no model changes
+
+It holds the unknown score. These losses do not, and equal lambda(sigma) / d times F up to a constant:
+
+    name        per sample, times lambda / d                        expectation        passes          source
+    denoising   1/2 |s(x) + z/sigma|²                               F - G/2 + d/(2 sigma²)  1         Vincent 2011
+    exact       tr(grad s) + 1/2 |s|²                               F - G/2            1 + d           Hyvärinen 2005
+    sliced      mean over slices of v'(grad s)v + 1/2 (v's)²        F - G/2            1 + slices      Song et al. 2019
+    sliced-vr   mean over slices of v'(grad s)v, + 1/2 |s|²         F - G/2            1 + slices      Song et al. 2019
+    energy      denoising, of a model whose score is -grad energy   as denoising       2               Song & Kingma 2021
+
+for slices with E[vv'] = I: signs, normals, or the sphere of radius sqrt(d). sigma may differ from sample to sample: one value is one
+density, the levels of a ladder are Song & Ermon's weighted sum. At sigma = 0, where the model knows it, the implicit forms (exact,
+sliced, sliced-vr) are those of the clean data; denoising needs sigma > 0.
+"""
+
+import dataclasses
+
+from ..errors import InputError
+from .base import SCORE_WEIGHTS, WEIGHTS, Objective, Weight
+from .denoising import Denoising, EnergyDenoising
+from .implicit import PROBES, Exact, Implicit, Sliced, SlicedVR
+from .measures import Estimate, fisher_divergence, mean_loss
+
+__all__ = [
+    "OBJECTIVES",
+    "PROBES",
+    "SCORE_WEIGHTS",
+    "WEIGHTS",
+    "Denoising",
+    "EnergyDenoising",
+    "Estimate",
+    "Exact",
+    "Implicit",
+    "Objective",
+    "Sliced",
+    "SlicedVR",
+    "Weight",
+    "fisher_divergence",
+    "make_objective",
+    "mean_loss",
+]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "denoising": Denoising,
+    "sliced": Sliced,
+    "sliced-vr": SlicedVR,
+    "exact": Exact,
+    "energy": EnergyDenoising,
+}
+
+
+def make_objective(name: str, weight: str | Weight = "edm", sigma_data: float = 0.5, **options: object) -> Objective:
+    """An objective by name. options: its own settings (control_variate; slices, probe; limit); one it does not have must be None."""
+    if name not in OBJECTIVES:
+        raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
+    kind = OBJECTIVES[name]
+    known = [f.name for f in dataclasses.fields(kind) if f.name not in ("weight", "sigma_data")]
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given.keys() - set(known):
+        raise InputError(f"the {name} objective has no setting {key}; it has {', '.join(known) or 'none but the weight'}")
+    return kind(weight, sigma_data, **given)
