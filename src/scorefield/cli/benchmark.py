@@ -26,3 +26,72 @@ def kills(
     if out is not None:
         write_json(out, record)
     raise typer.Exit(0 if record["equal"] == trials else 1)
+
+
+@benchmark.command()
+def speed(
+    rounds: int = typer.Option(5, help="How often each is measured, in turn, 1 or more."),
+    seconds: float = typer.Option(6.0, help="Seconds of training a measurement, above 0."),
+    out: Path | None = typer.Option(None, help="A .json for the record."),
+) -> None:
+    """Training and sampling rates: ours, denoising-diffusion-pytorch, diffusers and the published NCSN network. Needs `make bench-env`."""
+    from rich.table import Table
+
+    from ..benchmarks.speed import speed as run
+    from ..runs import write_json
+    from .show import console
+
+    record = run(rounds, seconds, say)
+    table = Table(
+        "", "parameters", "trains, images/s", "ours is x faster (range)", "evaluates, images/s", "ours is x faster (range)", "TFLOP/s"
+    )
+    for row in record["rows"]:
+        (low, middle, high), (elow, emiddle, ehigh) = row["train_ratio"], row["evaluation_ratio"]
+        table.add_row(
+            row["name"],
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['train_images_per_second']:,.0f}",
+            f"{middle:.1f} ({low:.1f} to {high:.1f})",
+            f"{row['evaluations_per_second']:,.0f}",
+            f"{emiddle:.1f} ({elow:.1f} to {ehigh:.1f})",
+            f"{row['train_tflop_per_second']:.3f}",
+        )
+    console.print(table)
+    machine = record["machine"]
+    say(
+        f"bfloat16 matrix product here {machine['gemm_bfloat16_tflops']:.2f} TFLOP/s; our training step reaches {record['share_of_gemm_peak']:.0%} of it"
+    )
+    if out is not None:
+        write_json(out, record)
+
+
+@benchmark.command()
+def quality(
+    judge: Path = typer.Option(..., help="Folder with features.py and its weights: the feature space."),
+    mnist: Path = typer.Option(..., help=".npz with train_images and test_images."),
+    minutes: str = typer.Option("1,2,5,10", help="Budgets of training, in minutes, with commas."),
+    seeds: int = typer.Option(3, help="How many seeds, 1 or more."),
+    data: str | None = typer.Option(None, help="Train on this instead of the .npz, e.g. mnist5k."),
+    nfe: int | None = typer.Option(None, help="Evaluations a sample. [default: the sampler's]"),
+    peer: bool = typer.Option(
+        False, "--peer", help="Measure denoising-diffusion-pytorch instead of ours (one seed). Needs `make bench-env`."
+    ),
+    keep: Path | None = typer.Option(None, help="Keep the runs here."),
+    settings: list[str] = typer.Option([], "--set", help="Settings of training, as in `train`."),
+    out: Path | None = typer.Option(None, help="A .json for the record."),
+) -> None:
+    """Fréchet distance to the test images after minutes of wall time, compilation included; 5,000 samples, 1,000 of the peer's."""
+    from ..benchmarks.quality import peer_quality
+    from ..benchmarks.quality import quality as run
+    from ..runs import write_json
+    from .sample import parse_ladder
+
+    budgets = tuple(parse_ladder(minutes))
+    record = (
+        peer_quality(judge, mnist, budgets, tell=say)
+        if peer
+        else run(judge, mnist, budgets, seeds, 5000, nfe, data, tuple(settings), keep, say)
+    )
+    say(f"the same distance for as many training images: {record['floor']:.2f}")
+    if out is not None:
+        write_json(out, record)
