@@ -38,7 +38,7 @@ def batch(event: tuple[int, ...], count: int = 4) -> tuple[torch.Tensor, torch.T
 
 
 def test_every_network_has_events_here() -> None:
-    assert set(NETWORKS) == set(EVENTS) == set(SMALL)
+    assert set(NETWORKS) - {"refinenet"} == set(EVENTS) == set(SMALL)  # the published networks start elsewhere: test_refinenet
 
 
 @pytest.mark.parametrize(("name", "event"), CASES)
@@ -68,7 +68,7 @@ def test_gradients_reach_every_parameter(name: str, event: tuple[int, ...]) -> N
     assert not dead
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", EVENTS)
 def test_noise_input_and_condition_are_heard(name: str) -> None:
     event = EVENTS[name][0]
     network, (x, t) = randomise(small(name, event, condition=2)), batch(event)

@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import InputError
 
-NETWORKS: dict[str, str] = {"unet": "unet:UNet", "mlp": "mlp:MLP"}  # name -> "module:builder", imported when first asked for
+NETWORKS: dict[str, str] = {"unet": "unet:UNet", "mlp": "mlp:MLP", "refinenet": "refinenet:RefineNet"}  # name -> "module:builder", imported when first asked for
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
