@@ -24,6 +24,8 @@ from scorefield.runs import Run, write_bytes
 from scorefield.training import Hooks, fit, train
 from scorefield.training.budget import Budget, learning_rate
 from scorefield.training.ema import EMA, gamma_of
+from scorefield.training.optimisers import OPTIMISERS, Muon, orthogonalise
+from scorefield.training.trainer import Trainer
 
 SMALL = ["network.name=mlp", "network.options.width=32", "optim.batch=64", "execution.threads=1", "optim.warmup=256"]
 
@@ -428,3 +430,65 @@ def test_presets_are_valid_and_settle():
         settled = settle(validate(config), (1, 28, 28) if name != "mlp" else (2,))
         assert settled.network.name != "auto"
         assert settled.optim.batch > 0
+
+
+def test_muon_s_direction_is_semi_orthogonal():
+    """Singular values of the orthogonalised matrix lie near 1 whatever those of the matrix are; a plain scaled gradient's do not."""
+    g = torch.Generator().manual_seed(0)
+    matrices = torch.randn(3, 24, 60, generator=g) @ torch.diag(torch.logspace(0, -1.5, 60))
+    found = torch.linalg.svdvals(orthogonalise(matrices))
+    assert found.min() > 0.5
+    assert found.max() < 1.3
+    plain = torch.linalg.svdvals(matrices / matrices.norm(dim=(-2, -1), keepdim=True))
+    assert plain.min() < 0.1
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    alignment = (orthogonalise(matrices) * (u @ v)).sum((-2, -1)) / 24
+    assert (alignment > 0.8).all()
+
+
+def test_muon_s_adamw_is_torch_s():
+    """The groups Muon leaves to AdamW take the steps of torch.optim.AdamW."""
+    start, other = torch.nn.Linear(4, 3).double(), torch.nn.Linear(4, 3).double()
+    other.load_state_dict(start.state_dict())
+    ours = Muon([{"params": list(start.parameters()), "adamw": True}], 0.01, 0.95, (0.9, 0.99), 1e-8, 0.1)
+    theirs = torch.optim.AdamW(other.parameters(), 0.01, (0.9, 0.99), 1e-8, 0.1)
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).double()
+    for _ in range(5):
+        for network, optimiser in ((start, ours), (other, theirs)):
+            optimiser.zero_grad()
+            network(x).square().sum().backward()
+            optimiser.step()
+    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(start.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", [n for n in OPTIMISERS if n != "adamw"])
+def test_every_optimiser_goes_on_bitwise(name, tmp_path):
+    """State saved after 23 steps and loaded into a new trainer gives the weights of 40 steps in one go."""
+    from scorefield.data import load
+
+    def trainer() -> Trainer:
+        settings = [
+            f"optim.name={name}",
+            "optim.batch=16",
+            "network.options.widths=[8,16]",
+            "network.options.depths=[1,1]",
+            "execution.compile=off",
+        ]
+        new = Trainer(
+            settle(override(dataclasses.replace(preset("fast"), images=16 * 40), settings), (1, 8, 8)), load("digits"), Run(tmp_path), print
+        )
+        new.place(None)
+        return new
+
+    straight, first, second = trainer(), trainer(), trainer()
+    for _ in range(40):
+        straight.step()
+    for _ in range(23):
+        first.step()
+    checkpoint.save_state(tmp_path / "state", first.images, first.state(0.0))
+    state, _ = checkpoint.load_state(tmp_path / "state")
+    assert state is not None
+    second.restore(state)
+    for _ in range(17):
+        second.step()
+    assert all(torch.equal(a, b) for a, b in zip(straight.network.parameters(), second.network.parameters(), strict=True))

@@ -63,9 +63,10 @@ class ObjectiveConfig:
 class OptimConfig:
     """The optimiser and its schedule, which follows images."""
 
-    name: str = "adamw"
-    batch: int = 0  # images a step; 0 = 256 for signals, images and volumes, 1024 for vectors
-    lr: float = 1e-3
+    name: str = "auto"  # muon for signals, images and volumes, adamw for vectors; or adam, adamw, muon
+    batch: int = 0  # images a step; 0 = 128 for signals, images and volumes, 1024 for vectors
+    lr: float = 2e-3
+    muon_scale: float = 25.0  # muon: the rate of the body's matrices, in units of lr
     beta1: float = 0.9
     beta2: float = 0.99
     eps: float = 1e-8
@@ -219,7 +220,8 @@ def settle(config: Config, event_shape: tuple[int, ...]) -> Config:
     """`config` with what it leaves to the data's shape filled in: the network and the batch."""
     vectors = len(event_shape) == 1
     network = replace(config.network, name=("mlp" if vectors else "unet") if config.network.name == "auto" else config.network.name)
-    optim = replace(config.optim, batch=config.optim.batch or (1024 if vectors else 256))
+    name = ("adamw" if vectors else "muon") if config.optim.name == "auto" else config.optim.name
+    optim = replace(config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 128))
     return replace(config, network=network, optim=optim)
 
 
