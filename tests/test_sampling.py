@@ -1,19 +1,21 @@
 """Kernels where the answer is known, and what every sampler of the registry owes: keys, batches, scaling, types, units."""
 
+import inspect
 import math
-from functools import cache
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scorefield import rng
+from scorefield.cli.sample import sample_command
 from scorefield.errors import InputError, NonFiniteError
 from scorefield.exact import Empirical, Gaussian, GaussianMixture
 from scorefield.model import Preconditioned, ScoreModel
-from scorefield.noise import geometric, karras
+from scorefield.noise import LADDERS, geometric, karras
 from scorefield.rng import Stream
-from scorefield.sampling import SAMPLERS, AnnealedLangevin, Euler, Heun, Kernel, Langevin, run, sample
+from scorefield.sampling import SAMPLERS, AnnealedLangevin, Euler, Heun, Kernel, Langevin, PredictorCorrector, run, sample
 from scorefield.units import Units
 
 SE = 4.5
@@ -31,70 +33,6 @@ def draw(model: ScoreModel, count: int | None = None, seed: int = 0, sampler: st
     if row.kernel.stays:
         options.setdefault("repeats", 3)
     return sample(model, count, seed, sampler=sampler, ladder=options.pop("ladder", LADDER), **options)
-
-
-# ---- order of accuracy
-
-
-def gaussian_flow(model: Gaussian, x: Tensor, high: float, low: float) -> Tensor:
-    """x(low) = m + Q sqrt((l + low²) / (l + high²)) Q' (x - m)."""
-    assert model.vectors is not None
-    basis = model.vectors[0]
-    stretch = ((model.spectrum[0] + low**2) / (model.spectrum[0] + high**2)).sqrt()
-    return model.means[0] + ((x - model.means[0]) @ basis * stretch) @ basis.T
-
-
-@cache
-def flow(name: str) -> tuple[ScoreModel, Tensor, float, float, Tensor]:
-    """model, start, sigma from, sigma to, the flow's end."""
-    high, low = 5.0, 0.2
-    if name == "gaussian":
-        model: GaussianMixture = Gaussian([1.0, -2.0], [[2.0, 0.6], [0.6, 0.5]])
-        x = model.sample(64, high, seed=1)
-        return model, x, high, low, gaussian_flow(model, x, high, low)  # type: ignore[arg-type]
-    x = MIX.sample(64, high, seed=1)
-    fine, finer = (run(Heun(), MIX, geometric(high, low, n + 1), x, final="none").x for n in (4096, 8192))
-    return MIX, x, high, low, finer + (finer - fine) / 3
-
-
-def observed_order(kernel: Kernel, name: str) -> float:
-    """The slope of ln error over ln step, steps uniform in ln sigma."""
-    model, x, high, low, truth = flow(name)
-    counts = (128, 256, 512)
-    errors = [float((run(kernel, model, geometric(high, low, n + 1), x, final="none").x - truth).square().mean().sqrt()) for n in counts]
-    return math.log(errors[0] / errors[-1]) / math.log(counts[-1] / counts[0])
-
-
-class BrokenHeun(Kernel):
-    """Heun with sigma for sigma_next in the second slope: the classic slip, first order and good-looking samples."""
-
-    order = 2
-
-    def step(self, model, x, sigma, sigma_next, noise, state):
-        slope = -sigma * model.score(x, sigma)
-        ahead = x + (sigma_next - sigma) * slope
-        slope_ahead = -sigma * model.score(ahead, sigma_next)
-        return x + (sigma_next - sigma) * (slope + slope_ahead) / 2, state
-
-
-def keeps_its_order(kernel: Kernel, name: str) -> bool:
-    assert kernel.order is not None
-    return abs(observed_order(kernel, name) - kernel.order) < 0.2
-
-
-@pytest.mark.parametrize("name", ["gaussian", "mixture"])
-@pytest.mark.parametrize("sampler", [n for n, row in SAMPLERS.items() if row.kernel.order is not None])
-def test_kernels_have_the_order_they_claim(sampler: str, name: str) -> None:
-    assert keeps_its_order(SAMPLERS[sampler].make(0.0), name)
-
-
-@pytest.mark.parametrize("name", ["gaussian", "mixture"])
-def test_a_broken_heun_fails_the_order_test(name: str) -> None:
-    assert not keeps_its_order(BrokenHeun(), name)
-
-
-def test_claimed_orders() -> None:
-    assert (Euler.order, Heun.order, Langevin.order, AnnealedLangevin.order) == (1, 2, None, None)
 
 
 # ---- Langevin's stationary law
@@ -184,8 +122,15 @@ class Net(nn.Module):
         return self.outer(torch.tanh(self.inner(x) + told)) + given
 
 
+class WithDensity(Preconditioned):
+    """What MALA asks for; these tests need no density that fits the score."""
+
+    def log_density(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return -x.square().flatten(1).sum(1) / (2 * float(sigma) ** 2 + 2)
+
+
 def network(**options) -> Preconditioned:
-    return Preconditioned(Net(), (2,), 0.05, 20.0, **options)
+    return WithDensity(Net(), (2,), 0.05, 20.0, **options)
 
 
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS)
@@ -225,7 +170,7 @@ def test_scaling_space_scales_the_samples(sampler: str) -> None:
     covariances = c**2 * MIX.vectors @ torch.diag_embed(MIX.spectrum) @ MIX.vectors.mT
     larger = GaussianMixture(c * MIX.means, covariances, log_weights=MIX.log_weights)
     row = SAMPLERS[sampler]
-    epsilon = None if row.epsilon is None else 3e-4
+    epsilon = None if row.epsilon is None else 2e-3
     for given in (None, epsilon):
         small = draw(MIX, 20, sampler=sampler, epsilon=given)
         large = draw(larger, 20, sampler=sampler, ladder=c * LADDER, epsilon=None if given is None else c**2 * given)
@@ -237,7 +182,7 @@ def test_scaling_space_scales_the_samples(sampler: str) -> None:
 def test_types_are_kept_and_inputs_are_not_written_to(sampler: str, dtype: torch.dtype) -> None:
     x, ladder, keys = MIX.sample(10, 20.0).to(dtype), LADDER.clone(), rng.keys(0, 10)
     before = x.clone(), ladder.clone(), keys.clone()
-    kernel, weights = SAMPLERS[sampler].make(1e-3), {k: v.clone() for k, v in MIX.state_dict().items()}
+    kernel, weights = SAMPLERS[sampler].make(2e-3), {k: v.clone() for k, v in MIX.state_dict().items()}
     for final in ("denoise", "none"):
         result = run(kernel, MIX, ladder, x, repeats=2, final=final, keys=keys, trace=True)
         assert result.x.dtype == dtype
@@ -267,14 +212,36 @@ def test_data_a_thousand_times_larger_and_shifted_by_minus_three(sampler: str) -
     torch.testing.assert_close(there, here - 2 * math.log(1000), rtol=1e-10, atol=1e-8)
 
 
+class NoFloat64(TorchDispatchMode):
+    """Refuses float64 tensors as large as a batch, as a device without float64 does; ladders and single numbers may stay on the host."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for out in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(out, Tensor) and out.dtype == torch.float64 and out.numel() >= 64:
+                raise AssertionError(f"{func} made a float64 tensor {tuple(out.shape)}")
+        return result
+
+
+@each_sampler
+def test_no_float64_is_needed_on_the_device(sampler: str) -> None:
+    model = network()
+    with NoFloat64():
+        x = draw(model, 64, sampler=sampler)
+    assert x.dtype == torch.float32
+    with pytest.raises(AssertionError, match="float64"), NoFloat64():
+        draw(MIX, 64, sampler=sampler)
+
+
 @each_sampler
 @pytest.mark.parametrize("final", ["denoise", "none"])
 def test_evaluations_are_counted_and_budgets_kept(sampler: str, final: str) -> None:
     row, model = SAMPLERS[sampler], network()
     _, record = sample(model, 3, sampler=sampler, ladder=LADDER, repeats=2, final=final, record=True)
     visits = (len(LADDER) if row.kernel.stays else len(LADDER) - 1) * 2
-    assert record.nfe == visits * row.evaluations + (final == "denoise")
-    for budget in (41, 60, 200):
+    spared = visits // 2 if row.kernel is PredictorCorrector else 0  # a second visit of a level is a correction alone
+    assert record.nfe == visits * row.evaluations - spared + (final == "denoise")
+    for budget in (120, 161, 400):
         _, record = sample(model, 3, sampler=sampler, nfe=budget, final=final, record=True)
         assert record.nfe <= budget < record.nfe + row.evaluations * max(len(record.ladder) if row.kernel.stays else 1, 1)
     with pytest.raises(InputError, match=r"nfe must be at least"):
@@ -374,9 +341,10 @@ def test_projections_follow_each_step_of_kernels_that_stay() -> None:
     assert torch.equal(levels[0], levels[1]) and torch.equal(levels[2], levels[3])
     distinct = [*steps, levels[0], levels[2], rng.normal(keys, Stream.KERNEL, 0, (2,), torch.float64)]
     assert all(not torch.isclose(a, b).any() for i, a in enumerate(distinct) for b in distinct[:i])
-    for kernel in (Euler(), Heun()):
-        with pytest.raises(InputError, match=r"takes no projection.*Langevin"):
-            run(kernel, MIX, [2.0, 1.0], x, project=project)
+    for row in SAMPLERS.values():
+        if not (row.kernel.stays and row.kernel.projects):
+            with pytest.raises(InputError, match=r"takes no projection.*[Ll]angevin"):
+                run(row.make(0.1), MIX, [2.0, 1.0], x, project=project, keys=keys)
 
 
 def test_conditions_are_bound() -> None:
@@ -419,9 +387,17 @@ def test_a_nan_stops_the_run_and_is_located() -> None:
 def test_index_conditioned_models_are_for_langevin() -> None:
     ladder = geometric(20.0, 0.05, 6)
     model = network(preconditioner="ncsn", ladder=ladder)
-    for sampler in ("euler", "heun"):
-        with pytest.raises(InputError, match=r"level's index.*annealed-langevin"):
-            sample(model, 2, sampler=sampler, ladder=ladder)
+    for sampler, row in SAMPLERS.items():
+        if row.kernel.off_ladder:
+            with pytest.raises(InputError, match=r"level's index.*annealed-langevin"):
+                sample(model, 2, sampler=sampler, ladder=ladder)
+        elif sampler != "langevin":
+            assert sample(model, 2, sampler=sampler, repeats=1, record=True)[1].ladder == ladder.tolist()
+    assert {n for n, row in SAMPLERS.items() if not row.kernel.off_ladder} >= {"ancestral", "reverse-sde", "consistent-annealed"}
+    _, record = sample(model, 2, sampler="ancestral", nfe=4, record=True)  # the model's own levels, thinned
+    assert len(record.ladder) == 4 and set(record.ladder) <= set(ladder.tolist())
+    with pytest.raises(InputError, match=r"level's index"):
+        run(PredictorCorrector(Heun()), model, ladder, torch.zeros(1, 2))
     with pytest.raises(InputError, match="nearest level"):
         sample(model, 2, sampler="annealed-langevin", ladder=[20.0, 3.3])
     _, record = sample(model, 2, repeats=1, record=True)
@@ -444,9 +420,10 @@ def test_starts() -> None:
 def test_a_kernel_of_ones_own() -> None:
     x = sample(MIX, 5, kernel=Heun(), ladder=LADDER)
     assert torch.equal(x, draw(MIX, 5))
-    assert sample(MIX, 5, kernel=BrokenHeun(), ladder=LADDER).shape == (5, 2)
-    with pytest.raises(InputError, match="no defaults"):
-        sample(MIX, 5, kernel=BrokenHeun())
+    assert sample(MIX, 5, kernel=NoRootTwo(0.1), ladder=LADDER).shape == (5, 2)
+    for ladder in (None, "karras"):
+        with pytest.raises(InputError, match="no defaults"):
+            sample(MIX, 5, kernel=NoRootTwo(0.1), ladder=ladder)
 
 
 def test_samples_are_drawn_in_eval_mode_and_training_mode_is_put_back() -> None:
@@ -474,6 +451,8 @@ def test_samples_are_drawn_in_eval_mode_and_training_mode_is_put_back() -> None:
         ({"nfe": 30, "ladder": LADDER}, "give one of them"),
         ({"nfe": 30, "repeats": 2, "sampler": "annealed-langevin"}, "give one of them"),
         ({"epsilon": 0.1}, "heun takes no epsilon"),
+        ({"epsilon": 1e-4, "sampler": "consistent-annealed"}, "too slowly.*finer ladder"),
+        ({"ladder": "kerras"}, "one of geometric, karras, few-step; got 'kerras'"),
         ({"epsilon": -0.1, "sampler": "langevin"}, "above zero"),
         ({"epsilon": 0.0, "sampler": "annealed-langevin"}, "above zero"),
         ({"seeds": [1, 2], "count": 3}, "2 seeds"),
@@ -494,3 +473,18 @@ def test_closed_forms_ask_for_a_ladder_and_noise_for_keys() -> None:
         run(Langevin(0.1), MIX, [1.0], torch.zeros(2, 2, dtype=torch.float64))
     with pytest.raises(InputError, match="one key a sample"):
         run(Langevin(0.1), MIX, [1.0], torch.zeros(2, 2, dtype=torch.float64), keys=rng.keys(0, 3))
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_ladders_by_name(name: str) -> None:
+    model = network(mean=torch.zeros(2), variance=torch.full((2,), 4.0))
+    options = {"spread": 2.0} if name == "few-step" else {}
+    _, record = sample(model, 2, ladder=name, nfe=9, record=True)
+    assert record.ladder == LADDERS[name](20.0, 0.05, 5, **options).tolist()
+    _, record = sample(model, 2, sampler="ancestral", ladder=name, record=True)
+    assert record.ladder == LADDERS[name](20.0, 0.05, 128, **options).tolist()
+
+
+def test_the_command_line_lists_every_sampler() -> None:
+    option = next(p for p in inspect.signature(sample_command).parameters.values() if p.name == "sampler").default
+    assert option.help.split(". [")[0].split(", ") == list(SAMPLERS)

@@ -38,11 +38,15 @@ def sample_command(
     count: int = typer.Option(64, help="How many samples, 0 or more."),
     seed: int = typer.Option(0, help="0 or more; sample k is a function of (seed, k) alone."),
     sampler: str | None = typer.Option(
-        None, help="heun, euler, annealed-langevin, langevin. [default: heun; annealed-langevin for models with levels]"
+        None,
+        help="heun, euler, unipc, dpmpp-2m, dpmpp-3m, dpmpp-2m-sde, heun-churn, ancestral, reverse-sde, predictor-corrector, "
+        "consistent-annealed, annealed-langevin, langevin, mala. [default: heun; annealed-langevin for models with levels]",
     ),
     nfe: int | None = typer.Option(None, help="Network evaluations a sample, 2 or more, the final denoise included."),
     levels: int | None = typer.Option(None, help="Length of the sampler's default ladder, 1 or more."),
-    ladder: str | None = typer.Option(None, help="Sigmas in model units, decreasing, with commas."),
+    ladder: str | None = typer.Option(
+        None, help="Sigmas in model units, decreasing, with commas; or geometric, karras, few-step over the model's range."
+    ),
     steps_per_level: int | None = typer.Option(None, help="Langevin steps at each level, 1 or more (T in the article)."),
     epsilon: float | None = typer.Option(
         None,
@@ -56,13 +60,15 @@ def sample_command(
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
 ) -> None:
     """Draw samples from a trained model."""
-    from ..sampling import find_sampler
+    from ..sampling import find_sampler, named_ladder
 
     if sampler is not None:
         find_sampler(sampler)
     model, execution = ready(run, device, precision, compile, threads)
     options: dict[str, Any] = {"sampler": sampler, "nfe": nfe, "repeats": steps_per_level, "epsilon": epsilon, "final": final}
-    if ladder is not None:
+    if ladder is not None and ladder[:1].isalpha():
+        options["ladder"] = ladder if levels is None else named_ladder(ladder, model, levels)
+    elif ladder is not None:
         options["ladder"] = parse_ladder(ladder)
     elif levels is not None:
         name = sampler or ("annealed-langevin" if model.index_conditioned else "heun")

@@ -1,23 +1,39 @@
-"""Drawing samples: the one loop (`driver`), kernels that step (`langevin`, `diffusion`), and `sample`, which brings them to data units."""
+"""Drawing samples: the one loop (`driver`), kernels that step (`langevin`, `reverse`, `diffusion`, `multistep`), the registry of all of them, and
+`sample`, which brings them to data units."""
 
 from .api import Record, sample, working_type
-from .diffusion import Euler, Heun
+from .diffusion import Euler, Heun, StochasticHeun
 from .driver import Event, Kernel, Result, run
-from .langevin import AnnealedLangevin, Langevin
-from .registry import SAMPLERS, Sampler, find_sampler
+from .langevin import MALA, AnnealedLangevin, Langevin
+from .multistep import DPMSolver2M, DPMSolver2MSDE, DPMSolver3M, History, Multistep, UniPC
+from .registry import SAMPLERS, Sampler, find_sampler, named_ladder
+from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseSDE
 
 __all__ = [
+    "MALA",
     "SAMPLERS",
+    "Ancestral",
     "AnnealedLangevin",
+    "ConsistentAnnealed",
+    "DPMSolver2M",
+    "DPMSolver2MSDE",
+    "DPMSolver3M",
     "Euler",
     "Event",
     "Heun",
+    "History",
     "Kernel",
     "Langevin",
+    "Multistep",
+    "PredictorCorrector",
     "Record",
     "Result",
+    "ReverseSDE",
     "Sampler",
+    "StochasticHeun",
+    "UniPC",
     "find_sampler",
+    "named_ladder",
     "run",
     "sample",
     "working_type",

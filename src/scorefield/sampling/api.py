@@ -8,7 +8,7 @@ Sample k of (seed, count) is a function of (seed, k) and of nothing else: not of
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from ..model import ScoreModel, terminal
 from ..noise import check_ladder
 from ..rng import Stream
 from .driver import Event, Kernel, run
-from .registry import SAMPLERS, Sampler, find_sampler
+from .registry import SAMPLERS, Sampler, find_sampler, named_ladder
 
 BATCH_ELEMENTS = 1 << 18  # elements of x a batch holds unless told otherwise: 334 digits, 131,072 points of the plane
 
@@ -76,6 +76,12 @@ def _budget(row: Sampler, model: ScoreModel, nfe: int, repeats: int | None, ladd
     return row.ladder(model, steps + 1), repeats
 
 
+def _with_ladder(row: Sampler, name: str) -> Sampler:
+    """The row with a ladder of noise.LADDERS in its own's place, as long as its own where nothing else says how long."""
+    own = row.ladder
+    return replace(row, ladder=lambda model, levels: named_ladder(name, model, levels or len(own(model, None))))
+
+
 def _first(model: ScoreModel, start: Start, keys: Tensor, sigma: float, dtype: torch.dtype) -> Tensor:
     """x at the top of the ladder, model units."""
     if start == "terminal":
@@ -105,7 +111,7 @@ def _plan(
     sampler: str | None,
     kernel: Kernel | None,
     nfe: int | None,
-    ladder: Tensor | Sequence[float] | None,
+    ladder: Tensor | Sequence[float] | str | None,
     repeats: int | None,
     epsilon: float | None,
     final: str,
@@ -117,6 +123,10 @@ def _plan(
         sampler = "annealed-langevin" if getattr(model, "index_conditioned", False) else "heun"
     name = sampler or type(kernel).__name__
     row = find_sampler(sampler) if sampler else next((r for r in SAMPLERS.values() if r.kernel is type(kernel)), None)
+    if isinstance(ladder, str) and row is not None:
+        row, ladder = _with_ladder(row, ladder), None
+    elif isinstance(ladder, str):
+        raise InputError(f"{name} is not in the registry, so it has no defaults: pass ladder= as sigmas; got ladder={ladder!r}")
     levels = None if ladder is None else check_ladder(ladder)
     if row is None:
         if nfe is not None or levels is None:
@@ -127,14 +137,14 @@ def _plan(
     else:
         levels = row.ladder(model, None) if levels is None else levels
         repeats = row.repeats(levels) if repeats is None else repeats
-    default = None if row is None else row.epsilon
+    default = None if row is None else row.default_epsilon(levels)
     if epsilon is not None and (kernel is not None or default is None):
         those = ", ".join(n for n, r in SAMPLERS.items() if r.epsilon)
         raise InputError(f"{name} takes no epsilon here; got epsilon={epsilon:g}. It is for the samplers {those}")
     if kernel is None:
         assert row is not None
         if epsilon is None and default is not None:
-            epsilon = default * float(levels[-1]) ** 2
+            epsilon = default
         kernel = row.make(0.0 if epsilon is None else epsilon)
     return _Plan(name, kernel, levels, repeats, epsilon, final)
 
@@ -147,7 +157,7 @@ def sample(
     seeds: Sequence[int] | None = None,
     sampler: str | None = None,
     nfe: int | None = None,
-    ladder: Tensor | Sequence[float] | None = None,
+    ladder: Tensor | Sequence[float] | str | None = None,
     kernel: Kernel | None = None,
     repeats: int | None = None,
     epsilon: float | None = None,
@@ -164,7 +174,7 @@ def sample(
     seed, seeds: sample k has the key hash(seed, k), or (seeds[k], 0).
     sampler: a name of SAMPLERS, by default heun, annealed-langevin for index-conditioned models; or kernel, an object of one's own.
     nfe: evaluations of the model a sample, the final denoise included: sets the length of the default ladder, for Langevin the repeats.
-    ladder: sigmas in model units, decreasing. repeats: visits of a level.
+    ladder: sigmas in model units, decreasing; or "geometric", "karras" or "few-step" over the model's range. repeats: visits of a level.
     epsilon: the coefficient of the score at the last level, squared model units, default 0.2 sigma_L² (Langevin-type samplers).
     start: "terminal", N(mean, sigma_1² I + covariance); "uniform", images in [0, 1]; ("uniform", low, high) in data units.
     batch: samples at a time, which changes no sample. final: "denoise" (default) or "none". condition: (count, ...).

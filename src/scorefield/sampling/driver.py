@@ -2,7 +2,7 @@
 
     sigma_1 > ... > sigma_L     a ladder; the state x enters at sigma_1 and leaves at sigma_L, or denoised from there
 
-A kernel that *moves* (Euler, Heun) makes one step a pair, sigma_i -> sigma_(i+1); with repeats > 1 each level is first visited
+A kernel that *moves* (Euler, ancestral) makes one step a pair, sigma_i -> sigma_(i+1); with repeats > 1 each level is first visited
 repeats - 1 more times with sigma_next = sigma. A kernel that *stays* (Langevin) visits every level, the last included, `repeats` times
 with sigma_next = sigma, and moving on is no step. A ladder of one level is legal: plain Langevin, or the final denoise alone.
 
@@ -40,14 +40,23 @@ Project = Callable[[Tensor, Tensor, ProjectionNoise], Tensor]
 class Kernel:
     """One step of a method.
 
-    order: the global order of accuracy in the step that is claimed and tested, None where it does not apply.
-    stays: True for Langevin-type kernels, which have p_sigma as their (near) stationary law and only they allow `project`.
+    order: the global order of accuracy in the step, in ln sigma, from the first step on, that is claimed and tested: of x for kernels that
+        follow the flow, of the law's mean and covariance (weak order) for those that draw noise; None where it does not apply.
+    order_interior: the order with exact history in place of the starting steps, where it differs; None: the same.
+    draws_noise: True where a step asks for noise.
+    stays: True for Langevin-type kernels, which have p_sigma as their (near) stationary law; only they allow `project`.
+    projects: False for a kernel that stays and yet is wrong with `project`.
     off_ladder: True where the kernel takes the score for a continuous function of sigma; index-conditioned models are refused.
+    keeps_history: True where the state holds earlier denoised x, which a corrector in between would turn into those of another path.
     """
 
     order: float | None = None
+    order_interior: float | None = None
+    draws_noise: bool = False
     stays: bool = False
+    projects: bool = True
     off_ladder: bool = False
+    keeps_history: bool = False
 
     def start(self, model: Field, ladder: Tensor) -> Any:
         """The state handed from step to step: history, or facts of the ladder."""
@@ -115,6 +124,11 @@ def _check(kernel: Kernel, model: ScoreModel, ladder: Tensor, repeats: int, fina
         raise InputError(
             f"{name} moves from level to level and takes no projection: its step presumes x where the last one left it, and a projected x "
             "is elsewhere. Use a Langevin-type kernel, which forgets where it came from"
+        )
+    if project is not None and not kernel.projects:
+        raise InputError(
+            f"{name} takes no projection: it accepts or rejects whole moves, known part included, and would settle at another law. "
+            "Use annealed-langevin"
         )
     model.check_range(ladder)
     if getattr(model, "index_conditioned", False):
