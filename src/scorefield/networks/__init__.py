@@ -11,7 +11,8 @@ from torch import nn
 
 from ..errors import InputError
 
-NETWORKS: dict[str, str] = {"unet": "unet:UNet", "mlp": "mlp:MLP", "refinenet": "refinenet:RefineNet"}  # name -> "module:builder", imported when first asked for
+# name -> "module:builder", imported when first asked for
+NETWORKS: dict[str, str] = {"unet": "unet:UNet", "mlp": "mlp:MLP", "refinenet": "refinenet:RefineNet"}
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
