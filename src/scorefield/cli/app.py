@@ -5,6 +5,7 @@ import typer
 from .. import __version__
 from .benchmark import benchmark
 from .demo import demo
+from .import_ import import_command
 from .info import info
 from .restore import restore
 from .sample import sample_command
@@ -36,4 +37,5 @@ app.command()(train)
 app.command("sample")(sample_command)
 app.command()(restore)
 app.command()(info)
+app.command("import")(import_command)
 app.add_typer(benchmark, name="benchmark")
