@@ -19,6 +19,7 @@ _NAMES = {
     "ScoreModel": "model",
     "fit": "training",
     "load": "checkpoint",
+    "log_prob": "likelihood",
     "operators": "inverse",
     "restore": "inverse",
     "sample": "sampling",

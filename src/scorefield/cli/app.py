@@ -5,8 +5,10 @@ import typer
 from .. import __version__
 from .benchmark import benchmark
 from .demo import demo
+from .figures import figures
 from .import_ import import_command
 from .info import info
+from .likelihood import likelihood
 from .restore import restore
 from .sample import sample_command
 from .train import train
@@ -36,6 +38,8 @@ app.command()(demo)
 app.command()(train)
 app.command("sample")(sample_command)
 app.command()(restore)
+app.command()(likelihood)
 app.command()(info)
+app.command()(figures)
 app.command("import")(import_command)
 app.add_typer(benchmark, name="benchmark")
