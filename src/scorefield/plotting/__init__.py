@@ -10,20 +10,28 @@ from .animation import save_animation
 from .curves import save_loss_per_sigma, save_training_curve
 from .fields import save_scatter, save_score_field
 from .images import Layout, grid, read_layout, save_grid, to_pixels
+from .planes import Panel, grid_points, save_moving_points, save_planes
 from .samples import save_samples
 from .sheet import save_inpainting
+from .spread import Chart, save_spread
 
 __all__ = [
+    "Chart",
     "Layout",
+    "Panel",
     "grid",
+    "grid_points",
     "read_layout",
     "save_animation",
     "save_grid",
     "save_inpainting",
     "save_loss_per_sigma",
+    "save_moving_points",
+    "save_planes",
     "save_samples",
     "save_scatter",
     "save_score_field",
+    "save_spread",
     "save_training_curve",
     "to_pixels",
 ]

@@ -30,14 +30,14 @@ def _frame(points: np.ndarray) -> Extent:
     return float(low[0]), float(high[0]), float(low[1]), float(high[1])
 
 
-def _check_extent(extent: Sequence[float]) -> Extent:
+def check_extent(extent: Sequence[float]) -> Extent:
     if len(extent) != 4 or not (np.isfinite(extent).all() and extent[0] < extent[1] and extent[2] < extent[3]):
         raise InputError(f"extent must be (left, right, bottom, top) with left < right and bottom < top; got {tuple(extent)}")
     left, right, bottom, top = (float(v) for v in extent)
     return left, right, bottom, top
 
 
-def _mesh(extent: Extent, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def mesh(extent: Extent, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cell centres x (size,), y (size,) and all of them as points (size², 2), y slow."""
     left, right, bottom, top = extent
     half = (np.arange(size) + 0.5) / size
@@ -78,7 +78,7 @@ def save_scatter(
     """
     x = as_points(points, "points")
     other = None if reference is None else as_points(reference, "reference")
-    frame = _check_extent(extent) if extent is not None else _frame(x if other is None else np.concatenate([x, other]))
+    frame = check_extent(extent) if extent is not None else _frame(x if other is None else np.concatenate([x, other]))
     figure = new_figure(5.6, 5.9)
     axes = _axes(figure, frame, title, names)
     caption = [f"Points: {len(x):,} samples."]
@@ -86,7 +86,7 @@ def save_scatter(
     if outside:
         caption.append(f"Outside the frame: {outside:,}.")
     if density is not None:
-        across, up, places = _mesh(frame, 200)
+        across, up, places = mesh(frame, 200)
         log_p = _call(density, places, (len(places),), "density")
         p = np.exp(log_p - log_p.max())
         ranked = np.sort(p)[::-1]
@@ -108,6 +108,58 @@ def save_scatter(
     return save_figure(path, figure, " ".join(caption))
 
 
+def draw_density(axes: Any, log_density: Callable[[Any], Any], frame: Extent) -> None:
+    """Contours where log p is k²/2 below its maximum, k = 1 to 5, filled in greys."""
+    across, up, fine = mesh(frame, 200)
+    log_p = _call(log_density, fine, (len(fine),), "log_density").reshape(200, 200)
+    levels = log_p.max() - np.arange(5, 0, -1.0) ** 2 / 2
+    axes.contourf(across, up, log_p, [*levels, log_p.max() + 1], colors=[f"{g:.2f}" for g in np.linspace(0.965, 0.80, 5)])
+    axes.contour(across, up, log_p, levels, colors="0.6", linewidths=0.6, linestyles="solid")
+
+
+def draw_arrows(axes: Any, score: Callable[[Any], Any], frame: Extent, arrows: int, sizes: tuple[float, float] | None = None) -> Any:
+    """The score as arrows x arrows arrows; what a colour bar needs of them. sizes: the ends of the colour scale, by default the field's own."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, LogNorm, Normalize
+
+    if arrows < 2:
+        raise InputError(f"arrows must be at least 2 a side; got {arrows}")
+    _, _, places = mesh(frame, arrows)
+    s = _call(score, places, (len(places), 2), "score")
+    size = np.linalg.norm(s, axis=1)
+    middle = float(np.median(size)) or float(size.max()) or 1.0
+    room = min(frame[1] - frame[0], frame[3] - frame[2]) / arrows
+    drawn = (
+        s * (1.1 * room / np.sqrt(np.maximum(size * (size + middle), 1e-300)))[:, None]
+    )  # |s| / sqrt(|s| (|s| + m)) = sqrt(|s| / (|s| + m))
+    # Viridis without its lightest fifth, which is lost on white; sizes range over decades, so their logarithm is coloured.
+    shades = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))
+    low, high = (float(np.quantile(size, 0.02)), float(size.max())) if sizes is None else sizes
+    norm = LogNorm(low, high) if 0 < low < high else Normalize(0, high or 1.0)
+    return axes.quiver(
+        *places.T,
+        *drawn.T,
+        np.maximum(size, low),
+        cmap=shades,
+        norm=norm,
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        pivot="mid",
+        width=0.0036,
+        zorder=3,
+    )
+
+
+def add_bar(figure: Any, drawn: Any, axes: Any, label: str) -> None:
+    """A colour bar for `drawn`, with few plain numbers where its scale is logarithmic."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
+
+    ticks = {"ticks": LogLocator(subs=(1, 2, 5)), "format": "%g"} if isinstance(drawn.norm, LogNorm) else {}
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.85, **ticks).minorticks_off()
+
+
 def save_score_field(
     path: str | os.PathLike[str],
     score: Callable[[Any], Any],
@@ -123,53 +175,17 @@ def save_score_field(
 
     Direction is the score's; length is compressed (module docstring), colour tells the size. Errors: shapes, NaNs, frame, ending.
     """
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap, LogNorm, Normalize
-    from matplotlib.ticker import LogLocator
-
-    frame = _check_extent(extent)
-    if arrows < 2:
-        raise InputError(f"arrows must be at least 2 a side; got {arrows}")
-    _, _, places = _mesh(frame, arrows)
-    s = _call(score, places, (len(places), 2), "score")
-    size = np.linalg.norm(s, axis=1)
-    middle = float(np.median(size)) or float(size.max()) or 1.0
-    room = min(frame[1] - frame[0], frame[3] - frame[2]) / arrows
-    drawn = (
-        s * (1.1 * room / np.sqrt(np.maximum(size * (size + middle), 1e-300)))[:, None]
-    )  # |s| / sqrt(|s| (|s| + m)) = sqrt(|s| / (|s| + m))
+    frame = check_extent(extent)
     figure = new_figure(6.8, float(np.clip(1.1 + 4.9 * (frame[3] - frame[2]) / (frame[1] - frame[0]), 3.0, 9.0)))
     axes = _axes(figure, frame, title, names)
+    quiver = draw_arrows(axes, score, frame, arrows)
     caption = ["Arrows: direction of the score; length √(|s| / (|s| + median)), colour its size."]
     if log_density is not None:
-        across, up, fine = _mesh(frame, 200)
-        log_p = _call(log_density, fine, (len(fine),), "log_density").reshape(200, 200)
-        levels = log_p.max() - np.arange(5, 0, -1.0) ** 2 / 2
-        axes.contourf(across, up, log_p, [*levels, log_p.max() + 1], colors=[f"{g:.2f}" for g in np.linspace(0.965, 0.80, 5)])
-        axes.contour(across, up, log_p, levels, colors="0.6", linewidths=0.6, linestyles="solid")
+        draw_density(axes, log_density, frame)
         caption.append("Grey: density, contours where log p is k²/2 below its maximum, k = 1 to 5.")
     if points is not None:
         x = as_points(points, "points")
         axes.scatter(x[:, 0], x[:, 1], s=float(np.clip(2000 / len(x), 2, 12)), color=VERMILLION, alpha=0.5, linewidths=0)
         caption.append(f"Dots: {len(x):,} points.")
-    # Viridis without its lightest fifth, which is lost on white; sizes range over decades, so their logarithm is coloured.
-    shades = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))
-    low, high = float(np.quantile(size, 0.02)), float(size.max())
-    norm = LogNorm(low, high) if 0 < low < high else Normalize(0, high or 1.0)
-    quiver = axes.quiver(
-        *places.T,
-        *drawn.T,
-        np.maximum(size, low),
-        cmap=shades,
-        norm=norm,
-        angles="xy",
-        scale_units="xy",
-        scale=1,
-        pivot="mid",
-        width=0.0036,
-        zorder=3,
-    )
-    ticks = {"ticks": LogLocator(subs=(1, 2, 5)), "format": "%g"} if isinstance(norm, LogNorm) else {}
-    bar = figure.colorbar(quiver, ax=axes, label="|score| (1 / data unit)", shrink=0.85, **ticks)
-    bar.minorticks_off()
+    add_bar(figure, quiver, axes, "|score| (1 / data unit)")
     return save_figure(path, figure, " ".join(caption))
