@@ -52,7 +52,7 @@ class ObjectiveConfig:
     """The loss and its weight."""
 
     name: str = "denoising"  # denoising, sliced, sliced-vr, exact, or energy: denoising of a model that is the gradient of an energy
-    weight: str = "edm"  # edm: (sigma² + sd²)/(sigma sd)², ncsn: 1/(2 sigma²), fisher: 1/(2 sigma⁴); on |D - x|²
+    weight: str = "auto"  # edm, ncsn or fisher; auto: edm for denoising and energy, ncsn for the others (see objectives/base.py)
     control_variate: bool = False  # denoising, energy: less variance at small sigma, for twice the work
     slices: int = 1  # sliced, sliced-vr: slices a sample
     probe: str = "rademacher"  # sliced, sliced-vr: rademacher, gaussian or sphere
@@ -106,6 +106,17 @@ class ExecutionConfig:
 
 
 @dataclass(frozen=True)
+class SamplingConfig:
+    """How the run's model is sampled unless told otherwise; kept in its card. Empty and zero: the sampler's own defaults."""
+
+    sampler: str = ""
+    steps_per_level: int = 0  # T of the article
+    epsilon: float = 0.0  # coefficient of the score at the last level, squared model units
+    start: str = ""  # terminal or uniform
+    final: str = ""  # denoise or none
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides a run's weights, and its budget."""
 
@@ -120,6 +131,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     ema: EMAConfig = field(default_factory=EMAConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,9 +139,38 @@ class Config:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
+# 0.999 a step of 128 images, as NCSNv2 averages (Technique 5), in images until a weight counts half.
+EMA_OF_NCSN = EMAConfig("halflife", (88_700.0,), warmup=0.05, snapshots=0)
+
 PRESETS: dict[str, Config] = {
     "fast": Config(),
     "mlp": Config(preset="mlp", network=NetworkConfig("mlp"), optim=OptimConfig(batch=1024, lr=2e-3, warmup=50_000)),
+    # Song & Ermon 2019 as released: sigma from 1 to 0.01 in 10 levels, lambda = sigma², Adam, 200,000 steps of 128; annealed Langevin from uniform
+    # noise, T = 100, epsilon 2e-5 in our convention (the article prints 2 eps), no denoising at the end. The average is NCSNv2's, as the article advises.
+    "ncsn": Config(
+        preset="ncsn",
+        images=25_600_000,
+        data=DataConfig(units="unit"),
+        network=NetworkConfig("refinenet", {"variant": "ncsn"}),
+        noise=NoiseConfig(preconditioner="ncsn", law="levels", sigma_min=0.01, sigma_max=1.0, levels=10),
+        objective=ObjectiveConfig(weight="ncsn"),
+        optim=OptimConfig(name="adam", batch=128, lr=1e-3, beta2=0.999, warmup=0, decay="constant", clip=0.0),
+        ema=EMA_OF_NCSN,
+        sampling=SamplingConfig("annealed-langevin", 100, 2e-5, "uniform", "none"),
+    ),
+    # Song & Ermon 2020 for CIFAR-10: sigma from 50 to 0.01 in 232 levels, 300,000 steps of 128, T = 5, epsilon 6.2e-6, a last denoising step. Other
+    # data want their own noise.sigma_max (Technique 1: the largest pairwise distance) and noise.levels (Technique 2).
+    "ncsnv2": Config(
+        preset="ncsnv2",
+        images=38_400_000,
+        data=DataConfig(units="unit", flip=True),
+        network=NetworkConfig("refinenet", {"variant": "ncsnv2"}),
+        noise=NoiseConfig(preconditioner="ncsnv2", law="levels", sigma_min=0.01, sigma_max=50.0, levels=232),
+        objective=ObjectiveConfig(weight="ncsn"),
+        optim=OptimConfig(name="adam", batch=128, lr=1e-4, beta2=0.999, warmup=0, decay="constant", clip=0.0),
+        ema=EMA_OF_NCSN,
+        sampling=SamplingConfig("annealed-langevin", 5, 6.2e-6, "uniform", "denoise"),
+    ),
 }
 
 
@@ -220,6 +261,8 @@ def settle(config: Config, event_shape: tuple[int, ...]) -> Config:
     """`config` with what it leaves to the data's shape filled in: the network and the batch."""
     vectors = len(event_shape) == 1
     network = replace(config.network, name=("mlp" if vectors else "unet") if config.network.name == "auto" else config.network.name)
+    if network.name == "refinenet" and config.noise.law == "levels" and "levels" not in network.options:
+        network = replace(network, options={**network.options, "levels": config.noise.levels})
     name = ("adamw" if vectors else "muon") if config.optim.name == "auto" else config.optim.name
     optim = replace(config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 128))
     return replace(config, network=network, optim=optim)

@@ -21,7 +21,7 @@ Energy forms take F = grad_u phi(u, c_noise), u = c_in x, for a scalar phi made 
 
 so it has no curl, -energy is log p_sigma up to a constant of sigma, and the weights' scales are those of the table.
 
-    square    phi = 1/2 |u|² - 1/2 |u - f(u)|²     F = f + (grad f)'(u - f)     Salimans & Ho 2021, their 1/2 |x - f(x)|² under the table's scaling
+    square    phi = 1/2 |u|² - 1/2 |u - f(u)|²     F = f + (grad f)'(u - f)     after Salimans & Ho 2021
     scalar    phi = sum of f(u)'s elements         F = (grad f)'1
 """
 

@@ -19,6 +19,7 @@ sliced, sliced-vr) are those of the clean data; denoising needs sigma > 0.
 """
 
 import dataclasses
+from typing import Any
 
 from ..errors import InputError
 from .base import SCORE_WEIGHTS, WEIGHTS, Objective, Weight
@@ -54,13 +55,17 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
-def make_objective(name: str, weight: str | Weight = "edm", sigma_data: float = 0.5, **options: object) -> Objective:
-    """An objective by name. options: its own settings (control_variate; slices, probe; limit); one it does not have must be None."""
+def make_objective(name: str, weight: str | Weight | None = None, sigma_data: float = 0.5, **options: Any) -> Objective:
+    """An objective by name. weight: None is the objective's own, edm for denoising and energy, ncsn for the implicit forms (see `implicit`).
+
+    options: its own settings (control_variate; slices, probe; limit). Raises InputError for a name or a setting that is not there.
+    """
     if name not in OBJECTIVES:
         raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
     kind = OBJECTIVES[name]
     known = [f.name for f in dataclasses.fields(kind) if f.name not in ("weight", "sigma_data")]
-    given = {key: value for key, value in options.items() if value is not None}
-    for key in given.keys() - set(known):
+    for key in options.keys() - set(known):
         raise InputError(f"the {name} objective has no setting {key}; it has {', '.join(known) or 'none but the weight'}")
-    return kind(weight, sigma_data, **given)
+    if weight is not None:
+        options["weight"] = weight
+    return kind(sigma_data=sigma_data, **options)

@@ -8,6 +8,11 @@ The exact form takes the trace with d backward passes; the sliced forms take v'(
     sliced-vr   v'(grad s)v + 1/2 |s|²               ibid.: the slice's share in the second term integrated
 
 All are evaluated at x = x0 + sigma z: they estimate p_sigma's divergence, as denoising does. Training needs the score's second derivatives.
+
+Which sigma is noisy is the other way round than with denoising. With the edm row of `model`, u = x/sqrt(v), v = sigma² + sd², the part of
+tr(grad s) + 1/2 |s|² that is linear in the network, (sd/(sigma v)) (tr(grad F) - u'F), has mean near zero and standard deviation of its own
+order, against (sd²/(sigma² v)) |F|²/2: the noise of a gradient is sigma/sd times what it measures. The edm weight multiplies that into
+2 sigma/sd and large sigma drown the rest; ncsn's keeps it at sd sigma/v <= 1/2, so it is the default here.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +25,7 @@ from torch import Tensor
 from .. import rng
 from ..errors import InputError
 from ..model import ScoreModel
-from .base import Objective, perturb
+from .base import Objective, Weight, perturb
 
 Probe = Callable[[Tensor, Sequence[int], torch.dtype, int], Tensor]
 
@@ -45,6 +50,8 @@ PROBES: dict[str, Probe] = {"rademacher": _rademacher, "gaussian": _gaussian, "s
 @dataclass(frozen=True)
 class Implicit(Objective):
     """lambda(sigma)/d (trace + square/2), both from `terms`."""
+
+    weight: str | Weight = "ncsn"
 
     second_order: ClassVar[bool] = True
 

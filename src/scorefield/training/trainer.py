@@ -76,7 +76,7 @@ def build_objective(config: Config) -> Objective:
     o, default = config.objective, ObjectiveConfig()
     own = {name: getattr(o, name) for name in ("control_variate", "slices", "probe")}
     changed = {name: value for name, value in own.items() if value != getattr(default, name)}
-    objective = make_objective(o.name, o.weight, config.noise.sigma_data, **changed)
+    objective = make_objective(o.name, None if o.weight == "auto" else o.weight, config.noise.sigma_data, **changed)
     if objective.second_order:
         plain(config.execution.precision, config.execution.compile)  # refuse before anything is written
     return objective
