@@ -10,6 +10,7 @@ the same in a batch of one and in a batch of a million, next to any batch mates,
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -77,6 +78,29 @@ def keys_of(seeds: Sequence[int]) -> Tensor:
     return torch.cat([keys(seed, 1) for seed in seeds]) if len(seeds) else torch.empty(0, 2, dtype=torch.int64)
 
 
+@dataclass(frozen=True)
+class Blend:
+    """Keys of samples between two others: their normals are cos(angle) z + sin(angle) z', standard normals again. first, second: (B, 2);
+    angle: (B,) float64."""
+
+    first: Tensor
+    second: Tensor
+    angle: Tensor
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def __getitem__(self, index: Tensor | slice) -> "Blend":
+        return Blend(self.first[index], self.second[index], self.angle[index])
+
+    def to(self, device: torch.device | str) -> "Blend":
+        """On another device."""
+        return Blend(self.first.to(device), self.second.to(device), self.angle.to(device))
+
+
+Keys = Tensor | Blend
+
+
 def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
     """A CPU generator that is a function of (seed, stream, index): for draws that belong to a whole set, such as a permutation."""
     low, high = _words(int(seed), "seed")
@@ -114,8 +138,12 @@ def _unit(word: Tensor, dtype: torch.dtype) -> Tensor:
     return word.to(dtype).add_(0.5).mul_(2.0**-32)
 
 
-def normal(keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
+def normal(keys: Keys, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
     """Standard normals (B, *shape) on the keys' device, B = len(keys). `draw` numbers several draws within one step."""
+    if isinstance(keys, Blend):
+        a, b = (normal(part, stream, step, shape, dtype, draw) for part in (keys.first, keys.second))
+        angle = keys.angle.reshape(-1, *(1,) * len(shape))
+        return (angle.cos() * a + angle.sin() * b).to(dtype)
     real = torch.float64 if dtype == torch.float64 else torch.float32
 
     def box_muller(words: list[Tensor]) -> Tensor:
@@ -129,8 +157,10 @@ def normal(keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype:
     return _draw(keys, stream, step, shape, real, draw, box_muller).to(dtype)
 
 
-def uniform(keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
-    """Uniform numbers in (0, 1), (B, *shape). In float32 the largest rounds to 1 - 2^-24."""
+def uniform(keys: Keys, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
+    """Uniform numbers in (0, 1), (B, *shape). In float32 the largest rounds to 1 - 2^-24. Of a Blend: the normal law's quantiles of its normals."""
+    if isinstance(keys, Blend):
+        return torch.special.ndtr(normal(keys, stream, step, shape, dtype, draw))
     real = torch.float64 if dtype == torch.float64 else torch.float32
     top = 1.0 - torch.finfo(real).eps / 2
 
@@ -140,8 +170,10 @@ def uniform(keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype
     return _draw(keys, stream, step, shape, real, draw, unit).to(dtype)
 
 
-def rademacher(keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
-    """Signs +1 or -1 with equal probability, (B, *shape)."""
+def rademacher(keys: Keys, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
+    """Signs +1 or -1 with equal probability, (B, *shape). Of a Blend: the signs of its normals."""
+    if isinstance(keys, Blend):
+        return normal(keys, stream, step, shape, dtype, draw).sign()
 
     def signs(words: list[Tensor]) -> Tensor:
         return torch.stack([(word >> 31) * 2 - 1 for word in words], dim=-1)

@@ -10,7 +10,8 @@ previews/           pictures from fixed seeds while it trains
 import io
 import json
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,29 @@ def write_npz(path: Path, **arrays: Any) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     write_bytes(path, buffer.getvalue())
+
+
+@contextmanager
+def stream_npz(path: Path, name: str, shape: tuple[int, ...], dtype: Any) -> Iterator[Callable[[np.ndarray], int]]:
+    """A .npz of one array of known shape, written part by part in constant memory: call the function with each part along the first
+    dimension. The file takes its name when the block ends well; otherwise nothing is left."""
+    made = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    try:
+        with open(temporary, "wb") as target:
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive, archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                yield lambda part: file.write(np.ascontiguousarray(part, dtype=dtype).tobytes())
+            target.flush()
+            os.fsync(target.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        if made and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+        raise
 
 
 class Run:

@@ -1,6 +1,7 @@
 """scorefield sample"""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ import typer
 
 from ..errors import InputError
 from .show import duration, progress, say
+
+SHOWN_IMAGES, SHOWN_POINTS = 256, 20_000  # how many samples a picture shows
+ELEMENTS_A_SECOND = 1.5e6  # of eager evaluation on two cores, roughly: what decides whether compiling is earned back
 
 
 def parse_ladder(text: str) -> list[float]:
@@ -19,13 +23,14 @@ def parse_ladder(text: str) -> list[float]:
         raise InputError(f"--ladder takes numbers with commas, for example 10,3,1,0.3; got {text!r}") from problem
 
 
-def ready(path: Path, device: str, precision: str, compile: str, threads: int) -> Any:
-    """The model of a run, placed as the execution policy says."""
+def ready(path: Path, device: str, precision: str, compile: str, threads: int, evaluations: int = 0) -> Any:
+    """The model of a run, placed as the execution policy says for so many evaluations of it."""
     from ..checkpoint import load
     from ..execution import choose
 
     model: Any = load(path)
-    execution = choose(device, precision, "off" if compile == "auto" else compile, threads, 0.0, len(model.event_shape) - 1)
+    planned = evaluations * math.prod(model.event_shape) / ELEMENTS_A_SECOND
+    execution = choose(device, precision, compile, threads, planned, len(model.event_shape) - 1)
     model.autocast = execution.autocast
     model.to(execution.device)
     execution.place(model.network)
@@ -52,7 +57,10 @@ def sample_command(
         None,
         help="Coefficient of the score at the last level, in squared model units: x + eps s + sqrt(2 eps) z. The article prints 2 eps.",
     ),
-    final: str = typer.Option("denoise", help="denoise or none: whether the last noise is removed."),
+    final: str | None = typer.Option(None, help="denoise or none: whether the last noise is removed. [default: denoise]"),
+    start: str | None = typer.Option(None, help="terminal, or for images uniform: where the first level starts. [default: terminal]"),
+    interpolate: int = typer.Option(0, help="K above 0: each of COUNT rows goes from one sample to another in K steps."),
+    ema: float | None = typer.Option(None, help="Weights averaged with this relative width, rebuilt from the run's snapshots, e.g. 0.08."),
     forming: bool = typer.Option(False, "--forming", help="Images: also forming.gif, the samples at every level."),
     precision: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     compile: str = typer.Option("auto", help="auto, on or off."),
@@ -64,8 +72,13 @@ def sample_command(
 
     if sampler is not None:
         find_sampler(sampler)
-    model, execution = ready(run, device, precision, compile, threads)
-    options: dict[str, Any] = {"sampler": sampler, "nfe": nfe, "repeats": steps_per_level, "epsilon": epsilon, "final": final}
+    model, execution = ready(run, device, precision, compile, threads, count * max(interpolate, 1) * (nfe or 35))
+    if ema is not None:
+        from ..training import rebuild
+
+        model.network.load_state_dict(rebuild(run, ema))
+    options: dict[str, Any] = {"sampler": sampler, "nfe": nfe, "repeats": steps_per_level, "epsilon": epsilon}
+    options |= {"final": final, "start": start, "interpolate": interpolate}
     if ladder is not None and ladder[:1].isalpha():
         options["ladder"] = ladder if levels is None else named_ladder(ladder, model, levels)
     elif ladder is not None:
@@ -77,46 +90,50 @@ def sample_command(
     draw_to(model, out, count, seed, options, forming, execution.to_dict())
 
 
-def draw_to(model: Any, out: Path, count: int, seed: int, options: dict[str, Any], forming: bool, execution: dict[str, Any]) -> Any:
-    """Sample and write samples.npz, samples.json and the picture that fits; returns the samples in data units."""
-    import numpy as np
+def draw_to(model: Any, out: Path, count: int, seed: int, options: dict[str, Any], forming: bool, execution: dict[str, Any]) -> None:
+    """Sample and write samples.npz, batch by batch in constant memory, samples.json, and the picture that fits the first of them."""
+    import torch
 
     from ..checkpoint import card_hash
-    from ..runs import write_json, write_npz
+    from ..runs import stream_npz, write_json
     from ..sampling import sample
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out must name a folder; {out} is a file")
+    if count < 0:
+        raise InputError(f"count must not be negative; got {count}")
+    image, total = model.units.image, count * max(options.get("interpolate") or 0, 1)
+    shown: list[torch.Tensor] = []
+    drawn = 0
     began = time.perf_counter()
-    with progress("sampling") as report:
-        done = {"batches": 0}
+    with progress("sampling") as report, stream_npz(out / "samples.npz", "samples", (total, *model.event_shape), "float32") as write:
 
         def tell(event: Any) -> None:
-            here = (done["batches"] * len(event.x) + len(event.x) * event.step / event.steps) / max(count, 1)
-            report(min(here, 1.0), f"sigma {event.sigma:.3g}")
-            if event.step == event.steps:
-                done["batches"] += 1
+            report(min((drawn + len(event.x) * event.step / event.steps) / max(total, 1), 1.0), f"sigma {event.sigma:.3g}")
 
-        samples, record = sample(model, count, seed, callbacks=(tell,), trace=forming, record=True, **options)
-    if model.units.image:
-        samples = samples.clamp(0, 1)
+        def keep(samples: torch.Tensor) -> None:
+            nonlocal drawn
+            samples = (samples.clamp(0, 1) if image else samples).float().cpu()
+            write(samples.numpy())
+            room = (SHOWN_IMAGES if image else SHOWN_POINTS) - drawn
+            if room > 0:
+                shown.append(samples[:room])
+            drawn += len(samples)
+
+        _, record = sample(model, count, seed, callbacks=(tell,), sink=keep, trace=forming, record=True, **options)
     seconds = time.perf_counter() - began
-    write_npz(out / "samples.npz", samples=np.asarray(samples.cpu()))
     facts = record.to_dict() | {"seconds": round(seconds, 3), "execution": execution}
     if model.card is not None:
         facts |= {"card_sha256": card_hash(model.card), "history": model.card.get("history")}
     write_json(out / "samples.json", json.loads(json.dumps(facts)))
-    picture = draw_picture(model, samples, out) if count else None
-    if forming and model.units.image and record.trace:
+    picture = draw_picture(model, torch.cat(shown), out, options.get("interpolate") or None) if total else None
+    if forming and image and record.trace:
         save_forming(out / "forming.gif", record.trace)
-    say(
-        f"{count:,} samples, {record.nfe} evaluations each, {duration(seconds)}: {out}/samples.npz"
-        + (f", {picture.name}" if picture else "")
-    )
-    return samples
+    words = f"{total:,} samples, {record.nfe} evaluations each, {duration(seconds)}: {out}/samples.npz"
+    say(words + (f", {picture.name}" if picture else ""))
 
 
-def draw_picture(model: Any, samples: Any, out: Path) -> Path:
+def draw_picture(model: Any, samples: Any, out: Path, columns: int | None = None) -> Path:
     """grid.png for images, scatter.png for points of the plane, samples.png for the rest."""
     from ..data import toy_density
     from ..plotting import save_samples
@@ -126,8 +143,8 @@ def draw_picture(model: Any, samples: Any, out: Path) -> Path:
     name = "grid.png" if image else "scatter.png" if event == (2,) else "samples.png"
     source = str(((model.card or {}).get("data") or {}).get("source", ""))
     density = toy_density(source) if event == (2,) else None
-    shown = samples[:256] if image else samples
-    return save_samples(out / name, shown, image, density=density, title=f"{len(shown):,} samples" + (f", {source}" if source else ""))
+    title = f"{len(samples):,} samples" + (f", {source}" if source else "")
+    return save_samples(out / name, samples, image, columns, density=density, title=title)
 
 
 def save_forming(path: Path, trace: list[tuple[float, Any]], shown: int = 64) -> Path:

@@ -44,7 +44,7 @@ def train(
         help="A name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a folder of images, or a .npy, .npz, .csv or .parquet file.",
     ),
     run: Path = typer.Option(..., help="The run's folder. The same command again continues it."),
-    preset: str = typer.Option("fast", help="Settings to start from: fast, mlp."),
+    preset: str = typer.Option("fast", help="Settings to start from: fast, mlp, ncsn, ncsnv2."),
     budget: str | None = typer.Option(None, help="Wall time, compilation included: 90s, 5m, 1.5h. [default: the preset's, 5m]"),
     images: str | None = typer.Option(None, help="Budget in images seen instead: 250k, 1M."),
     seed: int | None = typer.Option(None, help="Decides weights, data order and noise. [default: 0]"),
@@ -54,6 +54,7 @@ def train(
     size: int | None = typer.Option(None, help="Resize and crop images to this many pixels."),
     channels: int | None = typer.Option(None, help="1 grey, 3 RGB."),
     key: str | None = typer.Option(None, help="Which array of an .npz."),
+    width: int | None = typer.Option(None, help="Channels of the first stage (ngf of NCSN) or features of the mlp, 1 or more."),
     precision: str | None = typer.Option(None, help="auto, float32 or bfloat16."),
     compile: str | None = typer.Option(None, help="auto, on or off."),
     threads: int | None = typer.Option(None, help="CPU threads; 0 = all."),
@@ -63,7 +64,8 @@ def train(
     dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved settings as JSON and stop."),
 ) -> None:
     """Train a model of DATA into the folder RUN, or continue it."""
-    named = {"data.size": size, "data.channels": channels, "data.key": key, "objective.name": objective}
+    named: dict[str, object] = {"data.size": size, "data.channels": channels, "data.key": key, "objective.name": objective}
+    named["network.options.width"] = width
     settings = [f"{name}={value}" for name, value in named.items() if value is not None] + set
     execution: dict[str, str | int | None] = {"precision": precision, "compile": compile, "threads": threads, "device": device}
     config = configure(preset, data, budget, images, seed, settings, execution)

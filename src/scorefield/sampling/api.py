@@ -82,7 +82,7 @@ def _with_ladder(row: Sampler, name: str) -> Sampler:
     return replace(row, ladder=lambda model, levels: named_ladder(name, model, levels or len(own(model, None))))
 
 
-def _first(model: ScoreModel, start: Start, keys: Tensor, sigma: float, dtype: torch.dtype) -> Tensor:
+def _first(model: ScoreModel, start: Start, keys: rng.Keys, sigma: float, dtype: torch.dtype) -> Tensor:
     """x at the top of the ladder, model units."""
     if start == "terminal":
         return terminal(model, sigma).sample(rng.normal(keys, Stream.INIT, 0, model.event_shape, dtype))
@@ -149,6 +149,20 @@ def _plan(
     return _Plan(name, kernel, levels, repeats, epsilon, final)
 
 
+def recipe(model: ScoreModel) -> dict[str, Any]:
+    """How the run that made the model says it is sampled: the entries of its card's config.sampling that say something; {} where none does."""
+    card = model.card or {}
+    stored = (card.get("config") or {}).get("sampling") or {}
+    return {name: value for name, value in stored.items() if value}
+
+
+def _row_keys(seed: int, rows: int, steps: int) -> rng.Blend:
+    """Keys of `rows` rows of `steps` samples each, from sample 2r to sample 2r + 1 of the seed."""
+    ends = rng.keys(seed, 2 * rows)
+    angle = torch.linspace(0, math.pi / 2, steps, dtype=torch.float64).repeat(rows)
+    return rng.Blend(ends[0::2].repeat_interleave(steps, 0), ends[1::2].repeat_interleave(steps, 0), angle)
+
+
 def sample(
     model: ScoreModel,
     count: int | None = None,
@@ -161,23 +175,30 @@ def sample(
     kernel: Kernel | None = None,
     repeats: int | None = None,
     epsilon: float | None = None,
-    start: Start = "terminal",
+    start: Start | None = None,
     batch: int | None = None,
     final: str | None = None,
+    interpolate: int = 0,
     condition: Tensor | None = None,
     callbacks: Sequence[Callable[[Event], None]] = (),
+    sink: Callable[[Tensor], None] | None = None,
     trace: bool = False,
     record: bool = False,
 ) -> Any:
     """`count` (64) samples (count, *event) in data units; with record=True or trace=True the pair (samples, Record).
 
     seed, seeds: sample k has the key hash(seed, k), or (seeds[k], 0).
-    sampler: a name of SAMPLERS, by default heun, annealed-langevin for index-conditioned models; or kernel, an object of one's own.
+    sampler: a name of SAMPLERS; or kernel, an object of one's own. Left open: what the model's card says (with its repeats, epsilon, start and
+    final), else heun, or annealed-langevin for index-conditioned models.
     nfe: evaluations of the model a sample, the final denoise included: sets the length of the default ladder, for Langevin the repeats.
     ladder: sigmas in model units, decreasing; or "geometric", "karras" or "few-step" over the model's range. repeats: visits of a level.
     epsilon: the coefficient of the score at the last level, squared model units, default 0.2 sigma_L² (Langevin-type samplers).
-    start: "terminal", N(mean, sigma_1² I + covariance); "uniform", images in [0, 1]; ("uniform", low, high) in data units.
-    batch: samples at a time, which changes no sample. final: "denoise" (default) or "none". condition: (count, ...).
+    start: "terminal" (default), N(mean, sigma_1² I + covariance); "uniform", images in [0, 1]; ("uniform", low, high) in data units.
+    final: "denoise" (default) or "none". condition: (count, ...).
+    interpolate: K > 0 gives count rows of K samples, (count K, *event): row r goes from sample 2r to sample 2r + 1, all their noise mixed as
+    cos(a) z + sin(a) z', a from 0 to pi/2 (Song & Ermon 2020, Section 5).
+    batch: samples at a time, which changes no sample; where there are several the last is filled up, so that all have one shape.
+    sink: is handed each batch's samples, which are then not kept: any count in constant memory (an empty tensor is returned).
     record: also say how it was done; trace: with x at every level in it, data units.
     callbacks: each told an Event after each step of each batch. Networks work in float32, closed forms in float64.
     Raises InputError for an unknown sampler, a negative count, contradicting lengths or a ladder outside the model's range.
@@ -186,32 +207,50 @@ def sample(
         raise InputError(f"count must not be negative; got {count}")
     if seeds is not None and count not in (None, len(seeds)):
         raise InputError(f"{len(seeds)} seeds make {len(seeds)} samples; got count={count}. Leave count out")
+    if interpolate < 0 or (interpolate and seeds is not None):
+        raise InputError(f"interpolate must be 0 or more, and goes with seed, not with seeds; got {interpolate}")
     count = len(seeds) if seeds is not None else 64 if count is None else count
+    rows, count = count, count * max(interpolate, 1)
     if batch is not None and batch < 1:
         raise InputError(f"batch must be at least 1; got {batch}")
     if condition is not None and len(condition) != count:
         raise InputError(f"condition must have first dimension {count}, one for each sample; got {tuple(condition.shape)}")
+    said = recipe(model)
+    if kernel is None and sampler is None and "sampler" in said:
+        sampler = said["sampler"]
+    if kernel is None and sampler == said.get("sampler"):
+        repeats = said.get("steps_per_level") if repeats is None and nfe is None else repeats
+        epsilon = said.get("epsilon") if epsilon is None else epsilon
+        start, final = start or said.get("start"), final or said.get("final")
+    start = start or "terminal"
     plan = _plan(model, sampler, kernel, nfe, ladder, repeats, epsilon, final or "denoise")
 
     device, dtype = working_type(model)
-    everybody = (rng.keys_of(seeds) if seeds is not None else rng.keys(seed, count)).to(device)
+    everybody: rng.Keys = (
+        rng.keys_of(seeds) if seeds is not None else _row_keys(seed, rows, interpolate) if interpolate else rng.keys(seed, count)
+    )
+    everybody = everybody.to(device)
     batch = batch or max(1, BATCH_ELEMENTS // math.prod(model.event_shape))
-    began, parts, paths, spent = time.perf_counter(), [], [], 0
+    began, spent = time.perf_counter(), 0
+    parts: list[Tensor] = []
+    paths: list[list[tuple[float, Tensor]]] = []
     training = model.training
     model.eval()
     try:
         for i in range(0, count, batch):
-            keys = everybody[i : i + batch]
+            size = min(batch, count - i)
+            places = (torch.arange(batch if count > batch else size, device=device) + i).clamp(max=count - 1)
+            keys = everybody[places]
             with torch.no_grad():
                 x = _first(model, start, keys, float(plan.ladder[0]), dtype)
-            given = None if condition is None else condition[i : i + batch].to(device)
+            given = None if condition is None else condition.to(device)[places]
             result = run(
                 plan.kernel, model, plan.ladder, x, plan.repeats, plan.final, keys=keys, condition=given, callbacks=callbacks, trace=trace
             )
-            parts.append(model.units.to_data(result.x))
+            (parts.append if sink is None else sink)(model.units.to_data(result.x[:size]))
             spent = result.evaluations
             if result.trace is not None:
-                paths.append([(s, model.units.to_data(state)) for s, state in result.trace])
+                paths.append([(s, model.units.to_data(state[:size])) for s, state in result.trace])
     finally:
         model.train(training)
     samples = torch.cat(parts) if parts else torch.empty(0, *model.event_shape, dtype=dtype, device=device)

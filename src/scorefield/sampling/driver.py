@@ -156,7 +156,7 @@ def run(
     repeats: int = 1,
     final: str = "denoise",
     *,
-    keys: Tensor | None = None,
+    keys: rng.Keys | None = None,
     condition: Tensor | None = None,
     project: Project | None = None,
     callbacks: Sequence[Callable[[Event], None]] = (),

@@ -98,7 +98,8 @@ def _adamw(o: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
 def _muon(o: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
     """Muon for the body's matrices at `lr * muon_scale`; AdamW at `lr` for vectors, first and last layers, embedding and modulation."""
     outer = ("stem", "head", "embed", "first", "last")
-    body, rest = [], []
+    body: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, p in network.named_parameters():
         matrix = p.ndim >= 2 and not name.startswith(outer) and "modulation" not in name
         (body if matrix else rest).append(p)
