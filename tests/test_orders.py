@@ -1,7 +1,9 @@
 """Orders of accuracy, measured: kernels that follow the flow against closed forms and a fine reference, with the broken ones beside them."""
 
 import math
+import runpy
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -168,8 +170,9 @@ def test_a_broken_variant_fails_the_order_test(sampler: str, name: str) -> None:
 
 
 def test_the_released_third_order_update_is_of_second_order() -> None:
-    assert observed(Released3M(), "mixture", primed=True) == pytest.approx(2, abs=0.2)
-    assert observed(DPMSolver3M(), "mixture", primed=True) == pytest.approx(3, abs=0.2)
+    for name in MODELS:
+        assert observed(Released3M(), name, primed=True) == pytest.approx(2, abs=0.25)
+        assert observed(DPMSolver3M(), name, primed=True) == pytest.approx(3, abs=0.2)
 
 
 def test_unipc_of_every_p() -> None:
@@ -226,7 +229,7 @@ def test_weights_integrate_polynomials_exactly() -> None:
 def test_second_visits_of_a_level_change_nothing(sampler: str) -> None:
     model, x = MODELS["mixture"], path("mixture")[1][0]
     once, twice = (run(SAMPLERS[sampler].make(0.0), model, geometric(*SPAN, 20), x, repeats=r, final="none").x for r in (1, 2))
-    torch.testing.assert_close(once, twice, rtol=0, atol=1e-2 if sampler == "unipc" else 1e-12)  # UniPC's D is then that of the corrected x
+    torch.testing.assert_close(once, twice, rtol=0, atol=3e-2 if sampler == "unipc" else 1e-12)  # UniPC's D is then that of the corrected x
 
 
 # ---- five to ten evaluations
@@ -282,3 +285,14 @@ def test_the_few_step_ladder() -> None:
     for bad in (0.0, -1.0, math.nan):
         with pytest.raises(InputError, match="spread"):
             few_step(80.0, 0.002, 5, bad)
+
+
+def test_sigmas_in_a_list_are_not_rounded_to_float32() -> None:
+    assert check_ladder([1.2, 0.01]).tolist() == [1.2, 0.01]
+
+
+def test_the_example_of_a_kernel_of_ones_own(capsys) -> None:
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_kernel.py"))
+    assert example["main"]() == pytest.approx(example["Midpoint"].order, abs=0.2)
+    assert "256 evaluations" in capsys.readouterr().out
+    assert abs(observed(example["Midpoint"](), "mixture") - 2) < 0.2

@@ -168,4 +168,3 @@ class UniPC(Multistep):
 
     def move(self, x: Tensor, sigma: float, sigma_next: float, history: History, noise: Noise) -> Tensor:
         return advance(x, sigma, sigma_next, history.past[: self.p])
-

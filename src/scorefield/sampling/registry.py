@@ -147,7 +147,12 @@ SAMPLERS: dict[str, Sampler] = {
         UniPC, lambda _: UniPC(), _few_step_ladder, _once, 1, "probability flow, multistep, order 3: for few evaluations (Zhao et al. 2023)"
     ),
     "dpmpp-2m": Sampler(
-        DPMSolver2M, lambda _: DPMSolver2M(), _few_step_ladder, _once, 1, "probability flow, multistep, order 2: DPM-Solver++ (Lu et al. 2022)"
+        DPMSolver2M,
+        lambda _: DPMSolver2M(),
+        _few_step_ladder,
+        _once,
+        1,
+        "probability flow, multistep, order 2: DPM-Solver++ (Lu et al. 2022)",
     ),
     "dpmpp-3m": Sampler(
         DPMSolver3M, lambda _: DPMSolver3M(), _few_step_ladder, _once, 1, "probability flow, multistep, order 3 inside, 2 with its start"
@@ -156,7 +161,12 @@ SAMPLERS: dict[str, Sampler] = {
         DPMSolver2MSDE, lambda _: DPMSolver2MSDE(), _few_step_ladder, _once, 1, "reverse SDE, multistep, weak order 2: SDE-DPM-Solver++"
     ),
     "heun-churn": Sampler(
-        StochasticHeun, lambda _: StochasticHeun(), _flow_ladder, _once, 2, "heun with noise added before each step (Karras et al. 2022, Alg. 2)"
+        StochasticHeun,
+        lambda _: StochasticHeun(),
+        _flow_ladder,
+        _once,
+        2,
+        "heun with noise added before each step (Karras et al. 2022, Alg. 2)",
     ),
     "ancestral": Sampler(
         Ancestral, lambda _: Ancestral(), _reverse_ladder, _once, 1, "reverse SDE, exact noise a step, weak order 1 (Song et al. 2021)"
@@ -186,9 +196,7 @@ SAMPLERS: dict[str, Sampler] = {
         AnnealedLangevin, AnnealedLangevin, _annealed_ladder, _shared, 1, "Langevin at each level in turn (Song & Ermon 2019)", 0.2
     ),
     "langevin": Sampler(Langevin, Langevin, _last_level, _shared, 1, "Langevin at one level: slow between modes, a baseline", 0.2),
-    "mala": Sampler(
-        MALA, MALA, _annealed_ladder, _shared, 4, "annealed Langevin without a step's bias, for models with log_density", 0.2
-    ),
+    "mala": Sampler(MALA, MALA, _annealed_ladder, _shared, 4, "annealed Langevin without a step's bias, for models with log_density", 0.2),
 }
 
 

@@ -113,12 +113,21 @@ class PredictorCorrector(Kernel):
         if when not in ("after", "before"):
             raise InputError(f'when must be "after" or "before"; got {when!r}')
         if norms not in NORMS:
-            raise InputError(f"norms must be one of {', '.join(NORMS)}; got {norms!r}. Norms over the batch make samples depend on batch mates")
+            raise InputError(
+                f"norms must be one of {', '.join(NORMS)}; got {norms!r}. Norms over the batch make samples depend on batch mates"
+            )
         if not 0 < r < 1 or corrections < 1 or not (math.isfinite(cap) and cap > 0):
             raise InputError(
                 f"need 0 < r < 1 (eps = 2 (r sigma)² is stable there), corrections >= 1 and cap > 0; got {r:g}, {corrections}, {cap:g}"
             )
-        self.predictor, self.r, self.corrections, self.when, self.norms, self.cap = predictor, float(r), corrections, when, norms, float(cap)
+        self.predictor, self.r, self.corrections, self.when, self.norms, self.cap = (
+            predictor,
+            float(r),
+            corrections,
+            when,
+            norms,
+            float(cap),
+        )
         self.off_ladder = predictor.off_ladder
 
     def start(self, model: Field, ladder: Tensor) -> Any:

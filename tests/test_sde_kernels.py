@@ -1,0 +1,436 @@
+"""Kernels that draw noise. On a Gaussian model a step is affine in x and in each normal it draws, so the law after a whole run is known
+exactly: probe the run with unit vectors in place of x and of each draw, and no sampling is needed. MALA, which is not affine, is sampled."""
+
+import math
+from collections.abc import Callable
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from scorefield import rng
+from scorefield.errors import InputError
+from scorefield.exact import Gaussian, GaussianMixture
+from scorefield.model import ScoreModel
+from scorefield.noise import geometric
+from scorefield.sampling import (
+    MALA,
+    SAMPLERS,
+    Ancestral,
+    AnnealedLangevin,
+    ConsistentAnnealed,
+    DPMSolver2MSDE,
+    Euler,
+    Heun,
+    Kernel,
+    Langevin,
+    PredictorCorrector,
+    ReverseSDE,
+    StochasticHeun,
+    UniPC,
+    run,
+)
+
+SE = 4.5
+SPAN = (3.0, 0.1)
+COUNTS = (32, 64, 128)
+GAUSSIANS = {
+    "correlated": Gaussian([1.0, -2.0], [[2.0, 0.6], [0.6, 0.5]]),
+    "two scales": Gaussian([0.5, 3.0], [0.04, 4.0]),
+}
+each_gaussian = pytest.mark.parametrize("name", GAUSSIANS)
+
+
+# ---- exact laws without sampling
+
+
+def run_with(draws: Callable[[int, tuple[int, ...]], Tensor], kernel: Kernel, model: ScoreModel, ladder, x: Tensor, repeats: int) -> Tensor:
+    """`run` where the k-th draw of the whole run is draws(k, shape)."""
+    count = [0]
+
+    def normal(keys, stream, step, shape, dtype, draw=0):
+        count[0] += 1
+        return draws(count[0] - 1, (len(keys), *shape))
+
+    with mock.patch.object(rng, "normal", normal):
+        return run(kernel, model, ladder, x, repeats, "none", keys=rng.keys(0, len(x))).x
+
+
+def law(kernel: Kernel, model: Gaussian, ladder, mean: Tensor, covariance: Tensor, repeats: int = 1) -> tuple[Tensor, Tensor]:
+    """Mean and covariance after the run from N(mean, covariance), exact up to rounding."""
+    d, drawn = len(mean), [0]
+
+    def silent(k: int, shape: tuple[int, ...]) -> Tensor:
+        drawn[0] = k + 1
+        return torch.zeros(shape, dtype=torch.float64)
+
+    run_with(silent, kernel, model, ladder, mean[None], repeats)
+    x = mean.repeat(1 + d + drawn[0] * d, 1)
+    x[1 : 1 + d] += torch.eye(d, dtype=torch.float64)
+
+    def units(k: int, shape: tuple[int, ...]) -> Tensor:
+        z = torch.zeros(shape, dtype=torch.float64)
+        z[1 + d + k * d : 1 + d + (k + 1) * d] = torch.eye(d, dtype=torch.float64)
+        return z
+
+    end = run_with(units, kernel, model, ladder, x, repeats)
+    response = (end[1:] - end[0]).reshape(-1, d, d)  # (1 + draws, input, output)
+    start, noises = response[0], response[1:]
+    return end[0], start.T @ covariance @ start + torch.einsum("kij,kil->jl", noises, noises)
+
+
+def smoothed(model: Gaussian, sigma: float) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of p_sigma."""
+    mean, covariance = model.moments()
+    return mean, covariance + sigma**2 * torch.eye(len(mean), dtype=torch.float64)
+
+
+def consistent(make: type[ConsistentAnnealed], ladder: Tensor) -> ConsistentAnnealed:
+    """eta = 1 - r³: in proportion to the step, and not Ancestral."""
+    return make((1 - float(ladder[1] / ladder[0]) ** 3) * float(ladder[-1]) ** 2)
+
+
+Make = Callable[[Tensor], Kernel]
+
+
+def observed(make: Make, name: str, counts: tuple[int, ...] = COUNTS) -> float:
+    """The slope of ln error over ln step, error that of mean and covariance together at the end, started with the exact law."""
+    model, errors = GAUSSIANS[name], []
+    for steps in counts:
+        ladder = geometric(*SPAN, steps + 1)
+        mean, covariance = law(make(ladder), model, ladder, *smoothed(model, SPAN[0]))
+        true_mean, true_covariance = smoothed(model, SPAN[1])
+        errors.append(math.hypot(float((mean - true_mean).norm()), float((covariance - true_covariance).norm())))
+    return math.log(errors[0] / errors[-1]) / math.log(counts[-1] / counts[0])
+
+
+def maker(sampler: str, kernel: type[Kernel] | None = None) -> Make:
+    row = SAMPLERS[sampler]
+    made = kernel or row.kernel
+    if issubclass(made, ConsistentAnnealed):
+        return lambda ladder: consistent(made, ladder)
+    return lambda ladder: made()
+
+
+NOISY = [n for n, row in SAMPLERS.items() if row.kernel.draws_noise and row.kernel.order is not None]
+
+
+@each_gaussian
+@pytest.mark.parametrize("sampler", NOISY)
+def test_kernels_that_draw_noise_have_the_weak_order_they_claim(sampler: str, name: str) -> None:
+    assert observed(maker(sampler), name) == pytest.approx(SAMPLERS[sampler].kernel.order, abs=0.2)
+
+
+class QuietReverse(ReverseSDE):
+    """A dropped root of two."""
+
+    def step(self, model, x, sigma, sigma_next, noise, state):
+        return super().step(model, x, sigma, sigma_next, lambda: noise() / math.sqrt(2), state)
+
+
+class QuietAncestral(Ancestral):
+    """sqrt(a - b) where sqrt(a² - b²) belongs."""
+
+    def step(self, model, x, sigma, sigma_next, noise, state):
+        return super().step(model, x, sigma, sigma_next, lambda: noise() / float(sigma + sigma_next) ** 0.5, state)
+
+
+class WrongLevel(ConsistentAnnealed):
+    """b for a under the root: the noise that a Langevin step at b would add."""
+
+    def step(self, model, x, sigma, sigma_next, noise, state):
+        there = float(sigma_next)
+        fresh = there * math.sqrt(1 - (1 - state) ** 2)
+        return x + state * float(sigma) ** 2 * model.score(x, sigma) + fresh * noise(), state
+
+
+class StaleChurn(StochasticHeun):
+    """Noise is added and the step still starts from sigma."""
+
+    def step(self, model, x, sigma, sigma_next, noise, state):
+        gamma, _ = state
+        x = x + math.sqrt((1 + gamma) ** 2 - 1) * float(sigma) * noise()
+        return Heun.step(self, model, x, sigma, sigma_next, noise, None)[0], state
+
+
+class Forgetful2MSDE(DPMSolver2MSDE):
+    """The newest D alone, which is Ancestral."""
+
+    def move(self, x, sigma, sigma_next, history, noise):
+        kept = (sigma_next / sigma) ** 2
+        return kept * x + (1 - kept) * history.past[0][1] + sigma_next * math.sqrt(1 - kept) * noise()
+
+
+BROKEN: dict[str, type[Kernel]] = {
+    "reverse-sde": QuietReverse,
+    "ancestral": QuietAncestral,
+    "consistent-annealed": WrongLevel,
+    "heun-churn": StaleChurn,
+    "dpmpp-2m-sde": Forgetful2MSDE,
+}
+
+
+@each_gaussian
+@pytest.mark.parametrize("sampler", NOISY)
+def test_a_broken_variant_fails_the_weak_order_test(sampler: str, name: str) -> None:
+    assert abs(observed(maker(sampler, BROKEN[sampler]), name) - SAMPLERS[sampler].kernel.order) > 0.4
+
+
+def test_churn_without_exact_inflation_is_a_bias() -> None:
+    assert observed(lambda _: StochasticHeun(inflation=1.01), "correlated") < 0.5
+
+
+def test_the_reverse_step_is_the_exact_transition_of_a_point() -> None:
+    """p = a point at m: x_b given x_a is N(r² x_a + (1 - r²) m, b² (1 - r²)), whatever the ratio; Euler-Maruyama leaves too much."""
+    point = Gaussian([2.0], 0.0)
+    a, b, x = 4.0, 1.0, torch.tensor([7.0], dtype=torch.float64)
+    kept = (b / a) ** 2
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    for kernel in (Ancestral(), DPMSolver2MSDE(), ConsistentAnnealed((1 - kept) * b**2)):
+        mean, covariance = law(kernel, point, [a, b], x, zero)
+        torch.testing.assert_close(mean, kept * x + (1 - kept) * 2.0, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(covariance, zero + b**2 * (1 - kept), rtol=1e-12, atol=1e-12)
+    assert float(law(ReverseSDE(), point, [a, b], x, zero)[1]) == pytest.approx(a**2 - b**2)
+
+
+@pytest.mark.parametrize("eta", [0.35, 0.7, 1.0, 1.2])
+def test_consistent_annealing_keeps_to_the_ladders_noise(eta: float) -> None:
+    """On a point every level's law is N(m, sigma²) exactly, for any eta in reach; annealed Langevin with the same eta is not there."""
+    point, ladder = Gaussian([2.0], 0.0), geometric(5.0, 0.5, 7)
+    last = float(ladder[-1])
+    mean, covariance = law(ConsistentAnnealed(eta * last**2), point, ladder, *smoothed(point, 5.0))
+    assert (float(mean), float(covariance)) == pytest.approx((2.0, last**2), rel=1e-12)
+    assert abs(float(law(AnnealedLangevin(eta * last**2), point, ladder, *smoothed(point, 5.0))[1]) / last**2 - 1) > 0.05 or eta == 1.0
+
+
+def test_consistent_annealing_asks_for_a_step_in_reach() -> None:
+    ladder = [4.0, 2.0, 1.0]
+    with pytest.raises(InputError, match=r"too slowly.*0.5.*finer ladder, or an epsilon from 0.5 to 1.5"):
+        law(ConsistentAnnealed(0.4), GAUSSIANS["correlated"], ladder, *smoothed(GAUSSIANS["correlated"], 4.0))
+    with pytest.raises(InputError, match="above zero"):
+        ConsistentAnnealed(-1.0)
+
+
+def test_churn_stays_below_the_models_largest_sigma() -> None:
+    class Bounded(Gaussian):
+        asked: list[float] = []
+
+        def score(self, x, sigma, condition=None):
+            self.asked.append(float(sigma))
+            return super().score(x, sigma, condition)
+
+    model = Bounded([0.0], 1.0)
+    model.sigma_max = 10.0
+    x, keys = model.sample(5, 10.0), rng.keys(0, 5)
+    run(StochasticHeun(churn=5.0), model, geometric(10.0, 0.1, 11), x, keys=keys)
+    assert max(model.asked) == 10.0
+    raised = [s for s in model.asked if not torch.isclose(geometric(10.0, 0.1, 11), torch.tensor(s, dtype=torch.float64)).any()]
+    assert len(raised) == 9  # every step but the first, at (1 + gamma) sigma
+    calm = run(StochasticHeun(sigma_high=1e-9), model, geometric(10.0, 0.1, 11), x, keys=keys).x
+    assert torch.equal(calm, run(Heun(), model, geometric(10.0, 0.1, 11), x).x)
+    for wrong in ({"churn": -1.0}, {"inflation": math.nan}, {"sigma_low": 2.0, "sigma_high": 1.0}):
+        with pytest.raises(InputError, match="churn >= 0"):
+            StochasticHeun(**wrong)
+
+
+# ---- the population of a fixed-sigma corrector
+
+
+class NoRootTwo(Langevin):
+    """sqrt(eps) for sqrt(2 eps)."""
+
+    def step(self, model, x, sigma, sigma_next, noise, state):
+        return super().step(model, x, sigma, sigma_next, lambda: noise() / math.sqrt(2), state)
+
+
+def corrected(model: Gaussian, sigma: float, epsilon: float, steps: int, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """`steps` of V <- A V A + 2 eps I, A = I - eps (C + sigma² I)^-1, and of the mean with A."""
+    centre, spread = smoothed(model, sigma)
+    eye = torch.eye(len(centre), dtype=torch.float64)
+    pull = eye - epsilon * torch.linalg.inv(spread)
+    for _ in range(steps):
+        mean, covariance = centre + pull @ (mean - centre), pull @ covariance @ pull + 2 * epsilon * eye
+    return mean, covariance
+
+
+def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+    return all(torch.allclose(u, v, rtol=1e-11, atol=1e-11) for u, v in zip(a, b, strict=True))
+
+
+@each_gaussian
+@pytest.mark.parametrize("repeats", [1, 7])
+def test_the_population_of_a_fixed_sigma_corrector_is_the_closed_form(name: str, repeats: int) -> None:
+    model, sigma, epsilon = GAUSSIANS[name], 0.5, 0.1
+    start = torch.tensor([4.0, 0.0], dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    truth = corrected(model, sigma, epsilon, repeats, *start)
+    for kernel in (Langevin(epsilon), AnnealedLangevin(epsilon)):
+        assert same(law(kernel, model, [sigma], *start, repeats), truth)
+    assert not same(law(NoRootTwo(epsilon), model, [sigma], *start, repeats), truth)
+
+
+@each_gaussian
+@pytest.mark.parametrize("when", ["after", "before"])
+@pytest.mark.parametrize("predictor", [Ancestral, ReverseSDE, Euler, Heun])
+def test_predictor_and_corrector_take_their_turns(name: str, when: str, predictor: type[Kernel]) -> None:
+    """One level down with two corrections, before or after the predictor, and one more visit of the first level: corrections alone."""
+    model, (a, b), r = GAUSSIANS[name], (2.0, 1.2), 0.3
+    start = smoothed(model, 2.5)
+    got = law(PredictorCorrector(predictor(), r, 2, when), model, [a, b], *start, repeats=2)
+    eps = {s: 2 * (r * s) ** 2 for s in (a, b)}
+    truth = corrected(model, a, eps[a], 2 if when == "after" else 4, *start)
+    truth = law(predictor(), model, [a, b], *truth)
+    if when == "after":
+        truth = corrected(model, b, eps[b], 2, *truth)
+    assert same(got, truth)
+    swapped = PredictorCorrector(predictor(), r, 2, "before" if when == "after" else "after")
+    assert not same(law(swapped, model, [a, b], *start, repeats=2), truth)
+
+
+def test_correctors_mend_a_predictor() -> None:
+    """Euler-Maruyama in eight long steps leaves a covariance that corrections bring nearer to p_sigma's."""
+    model, ladder = GAUSSIANS["correlated"], geometric(*SPAN, 9)
+    truth = smoothed(model, SPAN[1])[1]
+    alone, helped = (
+        float((law(k, model, ladder, *smoothed(model, SPAN[0]))[1] - truth).norm())
+        for k in (ReverseSDE(), PredictorCorrector(ReverseSDE(), 0.3, 8))
+    )
+    assert helped < 0.8 * alone
+
+
+def test_per_sample_norms_are_each_samples_own_and_capped() -> None:
+    model, sigma, r = GAUSSIANS["two scales"], 0.5, 0.2
+    x, keys = model.sample(40, sigma, seed=3), rng.keys(1, 40)
+    z, score = rng.normal(keys, rng.Stream.KERNEL, 0, (2,), torch.float64), model.score(x, sigma)
+    expected = 2 * (r * sigma) ** 2
+    free = 2 * (r * z.norm(dim=1) / score.norm(dim=1)) ** 2
+    for cap in (4.0, 0.5):
+        epsilon = free.clamp(max=cap * expected)[:, None]
+        moved = run(
+            PredictorCorrector(Euler(), r, norms="sample", cap=cap, when="before"), model, [sigma, 0.4], x, keys=keys, final="none"
+        ).x
+        mine = run(Euler(), model, [sigma, 0.4], x + epsilon * score + (2 * epsilon).sqrt() * z, final="none").x
+        torch.testing.assert_close(moved, mine, rtol=1e-12, atol=1e-12)
+    assert 0 < int((free > 4 * expected).sum()) < 40
+    mode = model.means.expand(3, 2)  # the score vanishes: the cap holds
+    assert torch.isfinite(run(PredictorCorrector(Ancestral(), norms="sample"), model, [sigma, 0.4], mode, keys=keys[:3]).x).all()
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        PredictorCorrector(ReverseSDE(), norms="sample"),
+        PredictorCorrector(Heun(), 0.1, 2, "before"),
+        StochasticHeun(40.0, 0.2, 2.0, 1.003),
+        UniPC(3),
+    ],
+    ids=["sample norms", "before", "churn", "unipc-3"],
+)
+def test_options_keep_batches_independent(kernel: Kernel) -> None:
+    model, ladder = GAUSSIANS["correlated"], geometric(*SPAN, 8)
+    x, keys = model.sample(20, SPAN[0]), rng.keys(4, 20)
+    whole = run(kernel, model, ladder, x, keys=keys).x
+    parts = torch.cat([run(kernel, model, ladder, x[i : i + 3], keys=keys[i : i + 3]).x for i in range(0, 20, 3)])
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: PredictorCorrector(Langevin(0.1)), "Langevin stays"),
+        (lambda: PredictorCorrector(UniPC()), "UniPC keeps.*one-step"),
+        (lambda: PredictorCorrector(Ancestral(), norms="batch"), "depend on batch mates"),
+        (lambda: PredictorCorrector(Ancestral(), when="during"), '"after" or "before"'),
+        (lambda: PredictorCorrector(Ancestral(), r=0.0), "0 < r < 1"),
+        (lambda: PredictorCorrector(Ancestral(), corrections=0), "corrections >= 1"),
+        (lambda: MALA(0.0), "above zero"),
+    ],
+)
+def test_bad_settings_are_worded(make: Callable[[], Kernel], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+# ---- MALA
+
+
+class NoWayBack(MALA):
+    """p(y) / p(x) without the proposals' ratio."""
+
+    def step(self, model, x, sigma, sigma_next, noise, state):
+        epsilon = self.epsilon
+        proposal = x + epsilon * model.score(x, sigma) + math.sqrt(2 * epsilon) * noise()
+        u = torch.special.ndtr(noise().flatten(1)[:, 0])
+        accept = (model.log_density(proposal, sigma) - model.log_density(x, sigma) > u.log())[:, None]
+        return torch.where(accept, proposal, x), state
+
+
+def settles(kernel: Kernel, dimension: int) -> bool:
+    """10,000 chains on N(3, 2 I) seen at sigma = 0.5, from a point: are mean, variance and fourth moment those of p_sigma?"""
+    count, sigma, variance = 10000, 0.5, 2.0
+    model = Gaussian([3.0] * dimension, variance - sigma**2)
+    x = torch.full((count, dimension), 3.5, dtype=torch.float64)
+    x = run(kernel, model, [sigma], x, 25, "none", keys=rng.keys(5, count)).x
+    scaled = (x - 3) / math.sqrt(variance)
+    n = scaled.numel()
+    return (
+        abs(float(scaled.mean())) < SE / math.sqrt(n)
+        and abs(float(scaled.square().mean()) - 1) < SE * math.sqrt(2 / n)
+        and abs(float(scaled.pow(4).mean()) - 3) < SE * math.sqrt(96 / n)
+    )
+
+
+@pytest.mark.parametrize("dimension", [1, 3])
+def test_malas_stationary_law_is_the_density_where_langevin_is_biased(dimension: int) -> None:
+    epsilon = 1.0  # Langevin's variance settles at 2 / (1 - (1/2)²) = 2.67 in place of 2
+    assert settles(MALA(epsilon), dimension)
+    assert not settles(Langevin(epsilon), dimension)
+    assert not settles(NoWayBack(epsilon), dimension)
+
+
+def test_mala_keeps_a_mixture() -> None:
+    """Started in p_sigma it stays there: weights, means and variances of both modes, at a step where Langevin leaves."""
+    model, sigma, count = GaussianMixture([[-2.0, 0.0], [2.0, 1.0]], [[0.3, 0.3], [1.0, 0.2]], [0.3, 0.7]), 0.3, 6000
+    x, keys = model.sample(count, sigma, seed=8), rng.keys(2, count)
+
+    def holds(kernel: Kernel) -> bool:
+        end = run(kernel, model, [sigma], x, 15, "none", keys=keys).x
+        right = end[:, 0] > 0
+        fresh = model.sample(100000, sigma, seed=9)
+        checks = [right.double(), end[:, 0], end[:, 1], end[:, 0].square(), end[:, 1].square(), model.log_prob(end, sigma)]
+        truths = [(fresh[:, 0] > 0).double(), *fresh.T, *fresh.square().T, model.log_prob(fresh, sigma)]
+        return all(
+            abs(float(a.mean() - b.mean())) < SE * float(b.std()) * math.sqrt(1 / count + 1 / 100000)
+            for a, b in zip(checks, truths, strict=True)
+        )
+
+    assert holds(MALA(0.25))
+    assert not holds(Langevin(0.25))
+
+
+def test_mala_asks_for_a_density_and_refuses_projection() -> None:
+    class Scores(ScoreModel):
+        event_shape, sigma_min, sigma_max = (2,), 0.05, 20.0
+
+        def score(self, x, sigma, condition=None):
+            return -x
+
+    x, keys = torch.zeros(3, 2, dtype=torch.float64), rng.keys(0, 3)
+    with pytest.raises(InputError, match=r"needs a model with log_density.*Use langevin"):
+        run(MALA(0.1), Scores(), [1.0], x, keys=keys)
+    with pytest.raises(InputError, match=r"MALA takes no projection.*annealed-langevin"):
+        run(MALA(0.1), GAUSSIANS["correlated"], [1.0], x, keys=keys, project=lambda x, sigma, noise: x)
+
+
+def test_every_kernel_that_draws_noise_says_so() -> None:
+    """draws_noise decides which order test a kernel meets."""
+    model = GAUSSIANS["correlated"]
+    for row in SAMPLERS.values():
+        drawn = []
+
+        def draws(k: int, shape: tuple[int, ...], drawn: list[int] = drawn) -> Tensor:
+            drawn.append(k)
+            return torch.zeros(shape, dtype=torch.float64)
+
+        run_with(draws, row.make(0.5), model, [2.0, 1.0], model.sample(2, 2.0), 1)
+        assert bool(drawn) == row.kernel.draws_noise
