@@ -267,7 +267,6 @@ class RefineNet(nn.Module):
             widths[join.name] = join.width * width
             blocks = 3 if join is plan.joins[-1] else 1
             self.add_module(join.name, Refine([widths[name] for name in join.inputs], join.width * width, levels, blocks))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """x (B, C, H, W); noise_input (B,): the level's index (conditional variants), else not heard; condition: none is taken."""
