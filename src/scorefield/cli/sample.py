@@ -26,11 +26,11 @@ def parse_ladder(text: str) -> list[float]:
 def ready(path: Path, device: str, precision: str, compile: str, threads: int, evaluations: int = 0) -> Any:
     """The model of a run, placed as the execution policy says for so many evaluations of it."""
     from ..checkpoint import load
-    from ..execution import choose
+    from ..execution import choose, count_layers
 
     model: Any = load(path)
     planned = evaluations * math.prod(model.event_shape) / ELEMENTS_A_SECOND
-    execution = choose(device, precision, compile, threads, planned, len(model.event_shape) - 1)
+    execution = choose(device, precision, compile, threads, planned, len(model.event_shape) - 1, layers=count_layers(model.network))
     model.autocast = execution.autocast
     model.to(execution.device)
     execution.place(model.network)

@@ -14,7 +14,7 @@ from .. import checkpoint, networks, rng
 from ..config import Config, ObjectiveConfig
 from ..data import Collection, Moments, Pipeline, measure, split
 from ..errors import InputError, NonFiniteError
-from ..execution import Execution, choose, plain
+from ..execution import Execution, choose, count_layers, plain
 from ..model import FORMS, Preconditioned
 from ..noise import Levels, LogNormal, LogUniform, SigmaLaw, geometric, stratified
 from ..objectives import Objective, make_objective
@@ -136,7 +136,9 @@ class Trainer:
         self.execution = (
             Execution(**stored)
             if stored
-            else choose(e.device, e.precision, e.compile, e.threads, planned, spatial, self.objective.second_order)
+            else choose(
+                e.device, e.precision, e.compile, e.threads, planned, spatial, self.objective.second_order, count_layers(self.network)
+            )
         )
         self.shadow = (
             copy.deepcopy(self.model).eval().requires_grad_(False)
