@@ -570,3 +570,13 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(extra: list[str
 def test_denoising_keeps_its_choice_of_precision(tmp_path) -> None:
     train(settings("denoising", 128, "execution.precision=bfloat16"), tmp_path / "run")
     assert checkpoint.load(tmp_path / "run").card["execution"]["precision"] == "bfloat16"  # type: ignore[index]
+
+
+def test_the_benchmark_runs_and_writes_its_table() -> None:
+    from scorefield.benchmarks.objectives import METHODS, compare, table
+
+    record = compare((0.3,), steps=3, seeds=1)
+    assert [row["method"] for row in record["rows"]] == list(METHODS)
+    assert {METHODS[name][0] for name in METHODS} == set(OBJECTIVES)
+    assert all(0 < row["divergence"]["mean"] < 10 and row["ms"] > 0 for row in record["rows"])
+    assert table(record).count("\n") == len(METHODS) + 1
