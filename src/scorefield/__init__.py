@@ -18,6 +18,7 @@ _NAMES = {
     "Measurement": "inverse",
     "ScoreModel": "model",
     "fit": "training",
+    "import_checkpoint": "interop",
     "load": "checkpoint",
     "log_prob": "likelihood",
     "operators": "inverse",
