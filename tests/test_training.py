@@ -492,3 +492,27 @@ def test_every_optimiser_goes_on_bitwise(name, tmp_path):
     for _ in range(17):
         second.step()
     assert all(torch.equal(a, b) for a, b in zip(straight.network.parameters(), second.network.parameters(), strict=True))
+
+
+def test_losses_per_level_are_pooled_right(tmp_path):
+    """First against last tenth from metrics.jsonl, on losses whose law is known: 1 at first and 0.9 at last, spread 0.5."""
+    from scorefield.benchmarks.levels import levels
+
+    g = torch.Generator().manual_seed(0)
+    run = Run(tmp_path)
+    tmp_path.mkdir(exist_ok=True)
+    for k in range(100):
+        losses = 1.0 - 0.1 * (k >= 50) + 0.5 * torch.randn(2, 64, generator=g).double()
+        se = (losses.var(1, unbiased=False) / 64).sqrt()
+        run.log(
+            {
+                "images": 100 * (k + 1),
+                "by_sigma": {"sigma": [0.1, 1.0], "count": [64, 64], "loss": losses.mean(1).tolist(), "se": se.tolist()},
+            }
+        )
+    for row in levels(tmp_path):
+        expected = 0.5 / 640**0.5
+        assert row["first_se"] == pytest.approx(expected, rel=0.15)
+        assert abs(row["first"] - 1.0) < 4.5 * expected
+        assert abs(row["last"] - 0.9) < 4.5 * expected
+        assert row["z"] == pytest.approx((row["first"] - row["last"]) / (row["first_se"] ** 2 + row["last_se"] ** 2) ** 0.5)

@@ -95,3 +95,20 @@ def quality(
     say(f"the same distance for as many training images: {record['floor']:.2f}")
     if out is not None:
         write_json(out, record)
+
+
+@benchmark.command()
+def levels(
+    run: Path = typer.Argument(..., help="A run's folder."),
+    out: Path | None = typer.Option(None, help="A .json for the record."),
+) -> None:
+    """Training loss at every noise level, first against last tenth of a run, with the difference in standard errors."""
+    from ..benchmarks.levels import levels as read
+    from ..runs import write_json
+
+    rows = read(run)
+    for row in rows:
+        first, last = f"{row['first']:.5f} ± {row['first_se']:.5f}", f"{row['last']:.5f} ± {row['last_se']:.5f}"
+        say(f"sigma {row['sigma']:<8.4g} first {first}   last {last}   {row['z']:+.1f} standard errors")
+    if out is not None:
+        write_json(out, rows)
