@@ -513,7 +513,7 @@ def settings(name: str, images: int, *extra: str):
     return override(config, ["data.source=ring", f"objective.name={name.split(',')[0]}", *SMALL, *RUNS[name], *extra])
 
 
-@pytest.mark.parametrize("name", list(RUNS))
+@pytest.mark.parametrize("name", [*OBJECTIVES, pytest.param("energy, scalar", marks=pytest.mark.slow)])
 def test_every_objective_trains_saves_loads_and_samples(name: str, tmp_path) -> None:
     """After 200 steps the denoising loss, one measure for all, lies below that of a new network, which answers with the moments' Gaussian."""
     train(settings(name, 128 * 200), tmp_path / "run")
