@@ -17,16 +17,14 @@ def figures(
     threads: int = typer.Option(0, help="CPU threads; 0 = all."),
 ) -> None:
     """Compute the article's eight experiments afresh: pictures and numbers, each with a fixed seed."""
-    import torch
-
     from ..execution import choose
     from ..figures import EXPERIMENTS, Experiment, Made, Settings, make_figures
+    from ..figures.common import threads as threads_for
 
     try:
         numbers = [int(n) for n in (only or "").split(",") if n.strip()]
     except ValueError as problem:
         raise InputError(f"--only takes numbers of experiments with commas, for example 3,5; got {only!r}") from problem
-    torch.set_num_threads(choose("cpu", "float32", "off", threads).threads)
     began = time.perf_counter()
     latest = began
 
@@ -37,5 +35,6 @@ def figures(
         say("    " + ", ".join(str(file) for file in made.files))
         latest = now
 
-    make_figures(out, numbers, Settings(quick, run), tell)
+    with threads_for(choose("cpu", "float32", "off", threads).threads):
+        make_figures(out, numbers, Settings(quick, run), tell)
     say(f"done in {duration(time.perf_counter() - began)}: {out}/figures.md")

@@ -6,6 +6,8 @@ interval of a share k/n (95 %)   (k + z²/2 ± z sqrt(k (n - k)/n + z²/4)) / (n
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,17 @@ class Made:
     files: list[Path]
     found: str
     numbers: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """torch's threads for the block; 0 leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def mixture() -> GaussianMixture:
@@ -101,7 +114,7 @@ class PlainScore(ScoreModel):
 
 @dataclass(frozen=True)
 class Trained:
-    """model; losses: of every step; seconds: the median step's, data not counted."""
+    """model; losses: of every step; seconds: of the fastest step, data not counted (other work on the machine can only add)."""
 
     model: PlainScore
     losses: list[float]
@@ -152,4 +165,4 @@ def train_at(
         optimiser.step()
         seconds.append(time.perf_counter() - began)
         losses.append(loss.item())
-    return Trained(model.eval(), losses, sorted(seconds)[len(seconds) // 2])
+    return Trained(model.eval(), losses, min(seconds))

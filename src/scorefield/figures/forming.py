@@ -29,11 +29,12 @@ def trained_run(folder: Path, settings: Settings) -> Path:
     """The folder of the run to show."""
     if settings.run is not None:
         return settings.run
+    threads = {"execution.threads": torch.get_num_threads()}
     if settings.quick:
         # bfloat16 or not is measured, and compiling costs more than it gives here: a test wants neither.
         options = {"execution.precision": "float32", "execution.compile": "off", "network.name": "mlp", "optim.batch": 256}
-        return fit("digits", folder, images=QUICK_IMAGES, seed=SEED, settings=options).folder
-    return fit("digits", folder, budget=SECONDS, seed=SEED).folder
+        return fit("digits", folder, images=QUICK_IMAGES, seed=SEED, settings=options | threads).folder
+    return fit("digits", folder, budget=SECONDS, seed=SEED, settings=threads).folder
 
 
 def held_out(run: Path, model: Any) -> tuple[Collection, Tensor]:

@@ -17,7 +17,7 @@ SEED, STEPS, BATCH = 3, 1500, 256
 
 def make(stem: Path, settings: Settings) -> Made:
     """True score, learned score, and |difference| on the grid; numbers: mean errors inside and outside, and their ratio."""
-    p, steps = mixture(), settings.pick(STEPS, 250)
+    p, steps = mixture(), settings.pick(STEPS, 150)
     data = serve("mixture", SEED, count=steps * BATCH)  # every point is met once
     held = p.sample(8192, seed=SEED + 100).float()
     numbers: dict[str, Any] = {"grid": GRID, "inside": f"within {RADIUS:g} standard deviations of a mode", "steps": steps, "batch": BATCH}

@@ -31,7 +31,7 @@ def total_variation(sigma: float, size: int = 512) -> float:
 
 def make(stem: Path, settings: Settings) -> Made:
     """Learned scores over p_sigma and their errors for three sigma; numbers: coverage of the frame, errors, bias."""
-    p, steps = mixture(), settings.pick(STEPS, 250)
+    p, steps = mixture(), settings.pick(STEPS, 100)
     data = serve("mixture", SEED, count=steps * BATCH)
     above, below, rows = [], [], []
     for sigma in SIGMAS:

@@ -56,6 +56,7 @@ def _draw(axes: Any, panel: Panel, frame: Extent, arrows: int, sizes: tuple[floa
     for x0, y0, radius in panel.circles:
         axes.add_patch(Circle((x0, y0), radius, fill=False, ls="--", lw=1.3, ec="white" if shown is not None else VERMILLION, zorder=4))
     axes.set(xlim=frame[:2], ylim=frame[2:], aspect="equal", xlabel=NAMES[0], ylabel=NAMES[1])
+    axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
     axes.set_title(panel.title, fontsize=10)
     return quiver, shown
 
@@ -88,10 +89,14 @@ def save_planes(
     high = float(every.max()) or 1.0
     low = max(float(np.quantile(every, 0.02)), high * 1e-4)
     norm = LogNorm(low, max(high, 1.01 * low))
-    figure = new_figure(3.5 * across + 0.9 * bool(fields) + 0.9 * bool(maps), 3.6 * down + 1.0)
+    figure = new_figure(3.5 * across + 0.9 * bool(fields) + 0.9 * bool(maps), 4.0 * down + 0.8)
+    figure.get_layout_engine().set(h_pad=0.09, hspace=0.04)
+    # One grid for all: with a grid a panel the layout would not know that colour bars and titles are in each other's way.
+    places = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in places[len(panels) :]:
+        axes.remove()
     drawn = []
-    for n, panel in enumerate(panels):
-        axes = figure.add_subplot(down, across, n + 1)
+    for axes, panel in zip(places, panels, strict=False):
         drawn.append((axes, *_draw(axes, panel, frame, arrows, sizes, norm)))
     for label, which in ((score_label, 1), (value_label, 2)):
         users = [entry for entry in drawn if entry[which] is not None]

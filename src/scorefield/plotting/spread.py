@@ -29,6 +29,20 @@ class Chart:
     top: float | None = None
 
 
+def _scale(axes: Any, chart: Chart) -> None:
+    """Logarithmic axes with plain numbers; marked points of a logarithmic x name themselves."""
+    from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
+
+    for letter, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if letter in chart.log:
+            axes.set(**{f"{letter}scale": "log"})
+            named = letter == "x" and chart.marks
+            places = sorted({float(v) for x, _ in chart.series.values() for v in as_array(x, "x").ravel()})
+            axis.set_major_locator(FixedLocator(places) if named else LogLocator(subs=(1, 2, 3, 5)))
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
 def save_spread(path: str | os.PathLike[str], charts: Sequence[Chart], title: str, caption: str) -> Path:
     """The charts in a row. Colours, dashes and markers belong to a series' name, whatever chart it is in. Returns the path. Errors: shapes,
     NaNs, ending."""
@@ -49,10 +63,7 @@ def save_spread(path: str | os.PathLike[str], charts: Sequence[Chart], title: st
             axes.plot(at, rows.mean(0), dash, color=colour, lw=1.8, marker=marker if chart.marks else "", ms=5, label=name)
         axes.set(xlabel=chart.xlabel, ylabel=chart.ylabel)
         axes.set_title(chart.title, fontsize=10)
-        if "x" in chart.log:
-            axes.set_xscale("log")
-        if "y" in chart.log:
-            axes.set_yscale("log")
+        _scale(axes, chart)
         if chart.bottom is not None or chart.top is not None:
             axes.set_ylim(chart.bottom, chart.top)
         axes.grid(alpha=0.3)
