@@ -49,20 +49,21 @@ def need(module: str) -> Any:
         ) from error
 
 
-def ours(scratch: Path, data: str = "mnist5k", settings: tuple[str, ...] = (), batch: int = 256) -> Contestant:
-    """The default network through the training loop's own step: data, noise, loss, optimiser, averages."""
-    config = override(replace(preset("fast"), seconds=3600.0), [f"data.source={data}", *settings])
+def ours(scratch: Path, settings: tuple[str, ...] = (), batch: int = 256, name: str = "fast") -> Contestant:
+    """A preset through the training loop's own step and execution policy: data, noise, loss, optimiser, averages."""
+    data = "mnist5k"
+    config = override(replace(preset(name), images=0, seconds=7200.0), [f"data.source={data}", *settings])
     collection = load(data)
     trainer = Trainer(settle(config, collection.event_shape), collection, Run(scratch), lambda _: None)
     trainer.place(None)
     x = torch.randn(batch, *collection.event_shape)
-    sigma = torch.full((batch,), 0.5)
+    sigma = torch.full((batch,), 0.5 if trainer.ladder is None else float(trainer.ladder[0]))
 
     @torch.no_grad()
     def evaluate() -> Tensor:
         return trainer.model.denoise(x, sigma)
 
-    return Contestant("scorefield", trainer.network, trainer.config.optim.batch, trainer.step, batch, evaluate)
+    return Contestant(f"scorefield, {name}", trainer.network, trainer.config.optim.batch, trainer.step, batch, evaluate)
 
 
 def _plain(
@@ -140,3 +141,10 @@ def all_contestants(scratch: Path) -> list[Contestant]:
     digits = load("mnist5k")
     images = digits.floats(slice(None)).mul(2).sub(1)
     return [ours(scratch), denoising_diffusion(images), diffusers(images), published_ncsn(images)]
+
+
+def ncsn_contestants(scratch: Path) -> list[Contestant]:
+    """The published NCSN network at full width, batch 128: through our loop and policy, and in plain float32, eager."""
+    torch.set_num_threads(cores())
+    digits = load("mnist5k")
+    return [ours(scratch, batch=128, name="ncsn"), published_ncsn(digits.floats(slice(None)))]

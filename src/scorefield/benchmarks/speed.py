@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import InputError
 from ..execution import cores, eager
-from .peers import Contestant, all_contestants
+from .peers import Contestant, all_contestants, ncsn_contestants
 
 
 def gemm_peak(dtype: torch.dtype, size: int = 2048) -> float:
@@ -60,12 +60,17 @@ def step_flops(contestant: Contestant) -> float:
     return float(counter.get_total_flops())
 
 
-def speed(rounds: int = 5, seconds: float = 6.0, tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """All contestants in turn, `rounds` times, `seconds` each for training and as much for evaluation."""
+FIELDS: dict[str, Callable[[Path], list[Contestant]]] = {"peers": all_contestants, "ncsn": ncsn_contestants}
+
+
+def speed(rounds: int = 5, seconds: float = 6.0, field: str = "peers", tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """All contestants in turn, `rounds` times, `seconds` each for training and as much for evaluation. field: a name of FIELDS."""
     if rounds < 1 or not seconds > 0:
         raise InputError(f"rounds must be at least 1 and seconds above zero; got {rounds} and {seconds:g}")
+    if field not in FIELDS:
+        raise InputError(f"field must be one of {', '.join(FIELDS)}; got {field!r}")
     with tempfile.TemporaryDirectory() as folder:
-        contestants = all_contestants(Path(folder))
+        contestants = FIELDS[field](Path(folder))
         flops = {c.name: step_flops(c) / c.images for c in contestants}
         for contestant in contestants:  # compile and warm up, not timed
             tell(f"warming up {contestant.name}")

@@ -32,16 +32,19 @@ def kills(
 def speed(
     rounds: int = typer.Option(5, help="How often each is measured, in turn, 1 or more."),
     seconds: float = typer.Option(6.0, help="Seconds of training a measurement, above 0."),
+    field: str = typer.Option(
+        "peers", help="peers: the other libraries (needs `make bench-env`); ncsn: the published network, ours and plain."
+    ),
     out: Path | None = typer.Option(None, help="A .json for the record."),
 ) -> None:
-    """Training and sampling rates: ours, denoising-diffusion-pytorch, diffusers and the published NCSN network. Needs `make bench-env`."""
+    """Training and sampling rates: ours, denoising-diffusion-pytorch, diffusers and the published NCSN network, alternating in one run."""
     from rich.table import Table
 
     from ..benchmarks.speed import speed as run
     from ..runs import write_json
     from .show import console
 
-    record = run(rounds, seconds, say)
+    record = run(rounds, seconds, field, say)
     table = Table(
         "", "parameters", "trains, images/s", "ours is x faster (range)", "evaluates, images/s", "ours is x faster (range)", "TFLOP/s"
     )
