@@ -225,3 +225,7 @@ def test_exact_models_keep_the_contract() -> None:
         assert torch.equal(model(x, 1.0), model.denoise(x, 1.0))
         assert torch.equal(x, before)
         assert model.score(x[:0], 1.0).shape == (0, 2)
+
+
+def test_python_numbers_are_not_rounded_to_float32():
+    assert Gaussian([0.1, 0.0], 0.1).moments()[0][0].item() == 0.1

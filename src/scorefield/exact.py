@@ -28,7 +28,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def _float64(value: Any, what: str) -> Tensor:
-    tensor = torch.as_tensor(value).detach().to(torch.float64)
+    tensor = (value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)).detach().to(torch.float64)
     if not bool(torch.isfinite(tensor).all()):
         raise InputError(f"{what} must be finite; got {int((~torch.isfinite(tensor)).sum())} values that are not")
     return tensor

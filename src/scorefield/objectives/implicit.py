@@ -122,7 +122,7 @@ class Exact(Implicit):
         if torch.Size(shape).numel() > self.limit:
             raise InputError(
                 f"the exact trace takes one backward pass an element: {torch.Size(shape).numel()} for events of shape {tuple(shape)}, and the limit is "
-                f"{self.limit}. Use the sliced-vr objective, or raise objective.limit"
+                f"{self.limit}. Use the sliced-vr objective, or make_objective('exact', limit=...) from Python"
             )
 
     def terms(self, score: Tensor, x: Tensor, keys: Tensor, graph: bool) -> tuple[Tensor, Tensor]:

@@ -43,7 +43,8 @@ def look(trainer: "Trainer", elapsed: float, final: bool = False) -> dict[str, l
             trainer.notice(f"no preview: {error}")
     trainer.run.log(record)
     if final:
-        save_loss_per_sigma(trainer.run.folder / "loss_per_sigma.png", table["sigma"], table["loss"], table["se"])
+        title = f"Held-out loss ({trainer.config.objective.name}) at each noise level"
+        save_loss_per_sigma(trainer.run.folder / "loss_per_sigma.png", table["sigma"], table["loss"], table["se"], title=title)
     return table
 
 
