@@ -122,7 +122,9 @@ class TestCommandLine:
     def test_a_run_that_is_not_of_images_is_refused(self, tmp_path: Path) -> None:
         from scorefield.training import fit
 
-        run = fit("ring", tmp_path / "ring", images=2048, settings={"optim.batch": 1024, "execution.threads": torch.get_num_threads()}).folder
+        run = fit(
+            "ring", tmp_path / "ring", images=2048, settings={"optim.batch": 1024, "execution.threads": torch.get_num_threads()}
+        ).folder
         with pytest.raises(InputError, match="images"):
             make_figures(tmp_path / "out", [8], Settings(quick=True, run=run))
 

@@ -39,8 +39,10 @@ class NoiseConfig:
 
     preconditioner: str = "edm"
     law: str = "lognormal"  # lognormal(mean, std), loguniform, levels
-    mean: float = -1.2  # of ln sigma, at sigma_data 0.5
-    std: float = 1.2  # of ln sigma
+    mean: float = 0.0  # of ln sigma, at sigma_data 0.5; goes with std
+    std: float = (
+        0.0  # of ln sigma; 0 = by kind: -0.2 and 1.0 for signals, images and volumes, -1.2 and 1.2 (Karras et al. 2022) for vectors
+    )
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     levels: int = 0  # geometric levels the model is trained on; 0 = continuous
@@ -258,14 +260,19 @@ def seconds(text: str) -> float:
 
 
 def settle(config: Config, event_shape: tuple[int, ...]) -> Config:
-    """`config` with what it leaves to the data's shape filled in: the network and the batch."""
+    """`config` with what it leaves to the data's shape filled in: network, optimiser, batch, law of sigma."""
     vectors = len(event_shape) == 1
     network = replace(config.network, name=("mlp" if vectors else "unet") if config.network.name == "auto" else config.network.name)
+    noise = config.noise
+    if noise.std == 0 and noise.mean != 0:
+        raise InputError(f"noise.mean goes with noise.std: give both; got noise.mean={noise.mean:g} alone")
+    if noise.std == 0:
+        noise = replace(noise, mean=-1.2, std=1.2) if vectors else replace(noise, mean=-0.2, std=1.0)
     if network.name == "refinenet" and config.noise.law == "levels" and "levels" not in network.options:
         network = replace(network, options={**network.options, "levels": config.noise.levels})
     name = ("adamw" if vectors else "muon") if config.optim.name == "auto" else config.optim.name
     optim = replace(config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 128))
-    return replace(config, network=network, optim=optim)
+    return replace(config, network=network, noise=noise, optim=optim)
 
 
 def validate(config: Config) -> Config:

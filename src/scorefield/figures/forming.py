@@ -79,7 +79,7 @@ def make(stem: Path, settings: Settings) -> Made:
     forming = save_animation(
         stem.with_name(stem.name + ".gif"),
         [path[i][1].clamp(0, 1) for i in keep],
-        captions=["denoised" if path[i][0] == 0 else f"forming: σ = {path[i][0]:.3g}" for i in keep],
+        captions=["denoised" if path[i][0] == 0 else f"annealed Langevin, σ = {path[i][0]:.3g}" for i in keep],
         fps=6,
     )
     chosen = choose(data, held)
