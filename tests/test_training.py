@@ -307,7 +307,8 @@ def test_time_becomes_images_once():
     budget.observe(images + 100, elapsed + 500)
     assert budget.images == first
     assert budget.over(first, 50.0) == "image budget reached"
-    assert "machine slowed down" in budget.over(first - 1, 100.0)
+    assert "machine slowed down" in budget.over(first // 2, 100.0)
+    assert budget.over(first - 1, 100.0) == "time budget reached"
     assert budget.over(first - 1, 99.0) == ""
 
 

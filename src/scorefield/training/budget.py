@@ -23,8 +23,9 @@ class Clock:
 class Budget:
     """images: the budget, 0 while it is not known; seconds: the hard stop, 0 for none."""
 
-    def __init__(self, images: int, seconds: float) -> None:
+    def __init__(self, images: int, seconds: float, schedule: bool = True) -> None:
         self.images = images
+        self.schedule = schedule  # whether a learning rate falls towards the budget's end
         self.seconds = 0.0 if images else seconds
         self._first: tuple[int, float] | None = None
         self._steps = 0
@@ -51,7 +52,8 @@ class Budget:
         if self.images and images >= self.images:
             return "image budget reached"
         if self.seconds and elapsed >= self.seconds:
-            return "time budget reached before the image budget: the machine slowed down, the learning rate had not reached its end"
+            unfinished = self.schedule and self.images and images < 0.98 * self.images
+            return "time budget reached" + ("; the machine slowed down: the learning rate had not reached its end" if unfinished else "")
         return ""
 
 

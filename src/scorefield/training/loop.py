@@ -22,6 +22,7 @@ from .signals import StopRequest, watch
 from .trainer import Trainer
 
 PREVIEWS_AT = (0.1, 0.25, 0.5)  # shares of the budget; the last picture is made when training ends
+DEAR = 0.01  # share of a time budget one look may take, or there is no other before the end
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,11 @@ def _loop(trainer: Trainer, hooks: Hooks, stop: StopRequest, clock: Clock, check
             logged, logged_images = now, trainer.images
         if previews and budget.progress(trainer.images) >= previews[0]:
             previews.pop(0)
+            before = time.perf_counter()
             look(trainer, clock.seconds)
             shown = logged = time.perf_counter()
+            if budget.seconds and shown - before > DEAR * budget.seconds:
+                previews.clear()  # the time was not set aside for pictures as dear as this
         if now - saved > checkpoint_seconds and not reason:
             trainer.save(clock.seconds)
             saved = shown = logged = time.perf_counter()

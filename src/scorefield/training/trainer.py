@@ -100,7 +100,7 @@ class Trainer:
         self.optimiser = make_optimiser(config.optim, self.network)
         self.images = 0
         self.skipped = 0  # steps that were not finite and not applied
-        self.budget = Budget(config.images, config.seconds)
+        self.budget = Budget(config.images, config.seconds, config.optim.decay != "constant")
         self.ended = ""
 
     # -- state
