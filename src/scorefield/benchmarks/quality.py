@@ -91,6 +91,8 @@ def quality(
                 config = replace(preset("fast"), seconds=60.0 * budget, seed=seed)
                 source = ["data.source=" + (data or str(mnist)), *([] if data else ["data.key=train_images"])]
                 summary = train(override(config, [*source, *settings]), folder)
+                if summary.signal:
+                    raise KeyboardInterrupt
                 images, evaluations, seconds = draw(folder, count, seed, nfe)
                 if keep is not None:
                     np.savez(folder / "judged.npz", samples=images)
