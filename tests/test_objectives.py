@@ -580,3 +580,11 @@ def test_the_benchmark_runs_and_writes_its_table() -> None:
     assert {METHODS[name][0] for name in METHODS} == set(OBJECTIVES)
     assert all(0 < row["divergence"]["mean"] < 10 and row["ms"] > 0 for row in record["rows"])
     assert table(record).count("\n") == len(METHODS) + 1
+
+
+def test_fisher_divergence_of_a_float32_network_to_a_closed_form():
+    """An untrained network under edm's table is the score of N(0, (sigma² + sd²) I): its divergence to the same Gaussian is zero to rounding."""
+    model = Preconditioned(networks.build("mlp", (2,), width=16), (2,), 0.01, 80.0)
+    truth = Gaussian(torch.zeros(2, dtype=torch.float64), 0.25 * torch.eye(2, dtype=torch.float64))
+    found = fisher_divergence(model, truth, 0.7, count=256)
+    assert 0 <= found.value < 1e-10

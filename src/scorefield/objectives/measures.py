@@ -55,6 +55,7 @@ def fisher_divergence(
         draw = getattr(truth, "sample", None)
         if draw is None:
             raise InputError(f"{type(truth).__name__} cannot be sampled; give x, draws of p_sigma in model units (B, {truth.event_shape})")
-        x = draw(count, sigma, seed)
+        own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
+        x = draw(count, sigma, seed) if own is None else draw(count, sigma, seed).to(own)
     gap = truth.score(x, sigma) - model.score(x, sigma)
     return _estimate(gap.square().flatten(1).sum(1) / 2)
