@@ -122,7 +122,7 @@ def published_ncsn(images: Tensor, batch: int = 128, width: int = 64) -> Contest
     from .. import networks
     from ..noise import geometric
 
-    network = networks.build("refinenet", tuple(images.shape[1:]), ngf=width)
+    network = networks.build("refinenet", tuple(images.shape[1:]), width=width)
     ladder = geometric(1.0, 0.01, 10).float()
 
     def loss(x: Tensor) -> Tensor:
