@@ -369,6 +369,21 @@ def test_a_loss_knows_nothing_of_its_batch_mates(name: str) -> None:
     assert len(whole.unique()) == 6
 
 
+@pytest.mark.parametrize("weight", ["ncsn", "edm"])
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_loss_does_not_depend_on_the_unit_of_x(name: str, weight: str) -> None:
+    """x0, sigma, sigma_data and the density c times as large: the same loss, sample by sample, for both papers' weights."""
+    found = []
+    for c in (1.0, 7.0):
+        truth = Gaussian(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) * c, COVARIANCE * c**2)
+        keys = rng.keys(3, 8)
+        x0 = c * rng.normal(keys, rng.Stream.TOY, 0, (3,), torch.float64)
+        sigma = c * torch.linspace(0.1, 2.0, 8, dtype=torch.float64)
+        objective = make_objective(name.split(",")[0], weight, c * SD, **CASES[name])
+        found.append(objective.losses(Scaled(truth, 0.7, 8), x0, sigma, keys).detach())
+    assert torch.allclose(found[0], found[1], rtol=1e-9)
+
+
 @pytest.mark.parametrize("shape", list(SHAPES))
 @pytest.mark.parametrize("name", list(OBJECTIVES))
 def test_any_network_and_event_in_float32(name: str, shape: str) -> None:
