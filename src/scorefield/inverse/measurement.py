@@ -45,8 +45,6 @@ class Measurement:
             value = value[None]
         if value.ndim == len(event_shape):
             value = value[None]
-        elif value.ndim == len(event_shape) and event_shape[0] == 1:
-            value = value[:, None]
         if value.ndim == len(event_shape) + 1 and tuple(value.shape[1:]) == tuple(event_shape):
             return value
         raise InputError(

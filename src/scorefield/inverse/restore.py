@@ -7,7 +7,6 @@ the end is denoised, brought to data units, and the observed values are pasted i
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,7 +74,8 @@ def restore(
     mask = operator.on(model.event_shape)
     plan = SAMPLERS["annealed-langevin"]
     ladder = plan.ladder(model, None) if ladder is None else ladder
-    epsilon = (plan.epsilon or 0.2) * float(ladder[-1]) ** 2 if epsilon is None else epsilon
+    epsilon = plan.default_epsilon(ladder) if epsilon is None else epsilon
+    assert epsilon is not None
     repeats = plan.repeats(ladder) if steps_per_level is None else steps_per_level
     parameter = next(model.parameters(), None)
     like = parameter if parameter is not None else observed
@@ -122,8 +122,3 @@ def left_half(event_shape: tuple[int, ...]) -> Tensor:
     mask = torch.zeros(event_shape, dtype=torch.bool)
     mask[..., : event_shape[-1] // 2] = True
     return mask
-
-
-def as_record(restoration: Restoration) -> dict[str, Any]:
-    """The arrays of a restoration for a .npz file."""
-    return {"draws": restoration.draws.numpy(), "mean": restoration.mean.numpy(), "std": restoration.std.numpy()}
