@@ -115,3 +115,40 @@ def levels(
         say(f"sigma {row['sigma']:<8.4g} first {first}   last {last}   {row['z']:+.1f} standard errors")
     if out is not None:
         write_json(out, rows)
+
+
+@benchmark.command()
+def shapes(
+    seconds: float = typer.Option(120.0, help="Seconds of training a kind, above 0."),
+    settings: list[str] = typer.Option([], "--set", help="Settings of training, as in `train`."),
+    out: Path | None = typer.Option(None, help="A .json for the record."),
+) -> None:
+    """Colour images, a folder of pictures, long signals and volumes: rate, memory and falling loss of the default network."""
+    from ..benchmarks.shapes import shapes as run
+    from ..runs import write_json
+
+    record = run(seconds, tuple(settings), say)
+    if out is not None:
+        write_json(out, record)
+
+
+@benchmark.command()
+def precision(
+    run: Path = typer.Argument(..., help="A run's folder."),
+    picture: Path = typer.Option(Path("precision.png"), help="Where the samples of both precisions go, seed by seed."),
+    images: int = typer.Option(256, help="Held-out events the errors are measured on, 2 or more."),
+    seed: int = typer.Option(0, help="Of the noise and the samples, 0 or more."),
+    out: Path | None = typer.Option(None, help="A .json for the record."),
+) -> None:
+    """Denoising error per sigma in float32 and bfloat16 on held-out data, and samples of both at the same seeds."""
+    from ..benchmarks.precision import precision as measure
+    from ..runs import write_json
+
+    record = measure(run, picture, images, seed)
+    for row in record["rows"]:
+        gap = f"{row['difference']:+.2e} ± {row['difference_se']:.1e}"
+        say(f"sigma {row['sigma']:<8.4g} float32 {row['float32']:.6f}   bfloat16 {row['bfloat16']:.6f}   difference {gap}")
+    apart, between = record["samples_rms_difference"], record["samples_rms_between_seeds"]
+    say(f"samples at the same seeds differ by {apart:.4f} (root mean square), at neighbouring seeds by {between:.4f}: {picture}")
+    if out is not None:
+        write_json(out, record)

@@ -50,7 +50,7 @@ def demo(
     timed("training, held-out loss and previews", lambda: run_training(config, run))
     model, execution = ready(run, "auto", "auto", "auto", 0)
     say("2/3 sampling")
-    timed("64 samples", lambda: draw_to(model, run / "samples", SAMPLES, seed, {"sampler": "heun"}, True, execution.to_dict()))
+    timed("64 samples", lambda: draw_to(model, run / "samples", SAMPLES, seed, {}, True, execution.to_dict()))
     say("3/3 inpainting held-out digits, the right half hidden")
     timed("inpainting", lambda: inpaint_held_out(model, data, run / "restore", seed, config.data.held_out))
     write_report(run, stages, time.perf_counter() - began)

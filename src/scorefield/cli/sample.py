@@ -12,6 +12,7 @@ from ..errors import InputError
 from .show import duration, progress, say
 
 SHOWN_IMAGES, SHOWN_POINTS = 256, 20_000  # how many samples a picture shows
+USUAL_NFE = 35
 ELEMENTS_A_SECOND = 1.5e6  # of eager evaluation on two cores, roughly: what decides whether compiling is earned back
 
 
@@ -23,13 +24,14 @@ def parse_ladder(text: str) -> list[float]:
         raise InputError(f"--ladder takes numbers with commas, for example 10,3,1,0.3; got {text!r}") from problem
 
 
-def ready(path: Path, device: str, precision: str, compile: str, threads: int, evaluations: int = 0) -> Any:
-    """The model of a run, placed as the execution policy says for so many evaluations of it."""
+def ready(path: Path, device: str, precision: str, compile: str, threads: int, count: int = 0, nfe: int | None = None) -> Any:
+    """The model of a run, placed as the execution policy says for `count` samples of nfe evaluations; None: as many as its card says."""
     from ..checkpoint import load
     from ..execution import choose, count_layers
+    from ..sampling import recipe
 
     model: Any = load(path)
-    planned = evaluations * math.prod(model.event_shape) / ELEMENTS_A_SECOND
+    planned = count * (nfe or recipe(model).get("nfe", USUAL_NFE)) * math.prod(model.event_shape) / ELEMENTS_A_SECOND
     execution = choose(device, precision, compile, threads, planned, len(model.event_shape) - 1, layers=count_layers(model.network))
     model.autocast = execution.autocast
     model.to(execution.device)
@@ -45,7 +47,7 @@ def sample_command(
     sampler: str | None = typer.Option(
         None,
         help="heun, euler, unipc, dpmpp-2m, dpmpp-3m, dpmpp-2m-sde, heun-churn, ancestral, reverse-sde, predictor-corrector, "
-        "consistent-annealed, annealed-langevin, langevin, mala. [default: heun; annealed-langevin for models with levels]",
+        "consistent-annealed, annealed-langevin, langevin, mala. [default: what the model's card says, for images dpmpp-2m-sde; else heun]",
     ),
     nfe: int | None = typer.Option(None, help="Network evaluations a sample, 2 or more, the final denoise included."),
     levels: int | None = typer.Option(None, help="Length of the sampler's default ladder, 1 or more."),
@@ -68,11 +70,11 @@ def sample_command(
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
 ) -> None:
     """Draw samples from a trained model."""
-    from ..sampling import find_sampler, named_ladder
+    from ..sampling import default_sampler, find_sampler, named_ladder
 
     if sampler is not None:
         find_sampler(sampler)
-    model, execution = ready(run, device, precision, compile, threads, count * max(interpolate, 1) * (nfe or 35))
+    model, execution = ready(run, device, precision, compile, threads, count * max(interpolate, 1), nfe)
     if ema is not None:
         from ..training import rebuild
 
@@ -84,8 +86,7 @@ def sample_command(
     elif ladder is not None:
         options["ladder"] = parse_ladder(ladder)
     elif levels is not None:
-        name = sampler or ("annealed-langevin" if model.index_conditioned else "heun")
-        options["ladder"] = find_sampler(name).ladder(model, levels)
+        options["ladder"] = find_sampler(sampler or default_sampler(model)).ladder(model, levels)
     say(f"running on {execution.describe()}")
     draw_to(model, out, count, seed, options, forming, execution.to_dict())
 

@@ -1,7 +1,7 @@
 """Drawing samples: the one loop (`driver`), kernels that step (`langevin`, `reverse`, `diffusion`, `multistep`), the registry of all of them, and
 `sample`, which brings them to data units."""
 
-from .api import Record, sample, working_type
+from .api import Record, default_sampler, recipe, sample, working_type
 from .diffusion import Euler, Heun, StochasticHeun
 from .driver import Event, Kernel, Result, run
 from .langevin import MALA, AnnealedLangevin, Langevin
@@ -32,8 +32,10 @@ __all__ = [
     "Sampler",
     "StochasticHeun",
     "UniPC",
+    "default_sampler",
     "find_sampler",
     "named_ladder",
+    "recipe",
     "run",
     "sample",
     "working_type",

@@ -119,8 +119,6 @@ def _plan(
     """Fill in what the user left open."""
     if kernel is not None and sampler is not None:
         raise InputError(f"give sampler={sampler!r} or a kernel, not both")
-    if kernel is None and sampler is None:
-        sampler = "annealed-langevin" if getattr(model, "index_conditioned", False) else "heun"
     name = sampler or type(kernel).__name__
     row = find_sampler(sampler) if sampler else next((r for r in SAMPLERS.values() if r.kernel is type(kernel)), None)
     if isinstance(ladder, str) and row is not None:
@@ -156,6 +154,12 @@ def recipe(model: ScoreModel) -> dict[str, Any]:
     return {name: value for name, value in stored.items() if value}
 
 
+def default_sampler(model: ScoreModel) -> str:
+    """What samples this model unless told otherwise: its card's sampler, else annealed-langevin where it knows only its levels, else heun."""
+    known = "annealed-langevin" if getattr(model, "index_conditioned", False) else "heun"
+    return str(recipe(model).get("sampler", known))
+
+
 def _row_keys(seed: int, rows: int, steps: int) -> rng.Blend:
     """Keys of `rows` rows of `steps` samples each, from sample 2r to sample 2r + 1 of the seed."""
     ends = rng.keys(seed, 2 * rows)
@@ -188,8 +192,8 @@ def sample(
     """`count` (64) samples (count, *event) in data units; with record=True or trace=True the pair (samples, Record).
 
     seed, seeds: sample k has the key hash(seed, k), or (seeds[k], 0).
-    sampler: a name of SAMPLERS; or kernel, an object of one's own. Left open: what the model's card says (with its repeats, epsilon, start and
-    final), else heun, or annealed-langevin for index-conditioned models.
+    sampler: a name of SAMPLERS; or kernel, an object of one's own. Left open: what the model's card says (with its nfe, repeats, epsilon, start
+    and final), else heun, or annealed-langevin for index-conditioned models.
     nfe: evaluations of the model a sample, the final denoise included: sets the length of the default ladder, for Langevin the repeats.
     ladder: sigmas in model units, decreasing; or "geometric", "karras" or "few-step" over the model's range. repeats: visits of a level.
     epsilon: the coefficient of the score at the last level, squared model units, default 0.2 sigma_L² (Langevin-type samplers).
@@ -216,9 +220,10 @@ def sample(
     if condition is not None and len(condition) != count:
         raise InputError(f"condition must have first dimension {count}, one for each sample; got {tuple(condition.shape)}")
     said = recipe(model)
-    if kernel is None and sampler is None and "sampler" in said:
-        sampler = said["sampler"]
+    if kernel is None and sampler is None:
+        sampler = default_sampler(model)
     if kernel is None and sampler == said.get("sampler"):
+        nfe = said.get("nfe") if nfe is None and ladder is None and repeats is None else nfe
         repeats = said.get("steps_per_level") if repeats is None and nfe is None else repeats
         epsilon = said.get("epsilon") if epsilon is None else epsilon
         start, final = start or said.get("start"), final or said.get("final")

@@ -54,5 +54,6 @@ def run_preview(trainer: "Trainer") -> Path:
 
 
 def preview_sampler(model: Preconditioned) -> str:
-    """Which sampler previews use: the probability flow, or annealed Langevin for a model that knows only its levels."""
+    """Which sampler previews use: the probability flow, the same noise giving the same picture better each time, or annealed Langevin for a
+    model that knows only its levels."""
     return "annealed-langevin" if model.index_conditioned else "heun"
