@@ -100,7 +100,7 @@ def quality(
                 row = {"name": "scorefield", "seed": seed, "minutes": budget, "images": summary.images, "train_seconds": summary.seconds}
                 rows.append(row | measure(images) | {"nfe": evaluations, "sample_seconds": seconds, "held_out": record.get("held_out")})
                 tell(
-                    f"seed {seed}, {budget:g} min: Frechet {rows[-1]['frechet']:.2f} after {summary.images:,} images ({seconds:.0f} s to sample)"
+                    f"seed {seed}, {budget:g} min: Fréchet {rows[-1]['frechet']:.2f} after {summary.images:,} images ({seconds:.0f} s to sample)"
                 )
     return {"samples": count, "floor": measure.floor, "rows": rows}
 
@@ -134,5 +134,32 @@ def peer_quality(
             drawn = torch.cat([sampler.sample(batch_size=min(250, count - k)) for k in range(0, count, 250)])
         row = {"name": contestant.name, "seed": seed, "minutes": budget, "images": seen, "train_seconds": spent, "nfe": steps}
         rows.append(row | measure(((drawn + 1) / 2).clamp(0, 1).numpy()) | {"sample_seconds": time.perf_counter() - start})
-        tell(f"{contestant.name}, {budget:g} min: Frechet {rows[-1]['frechet']:.2f} after {seen:,} images")
+        tell(f"{contestant.name}, {budget:g} min: Fréchet {rows[-1]['frechet']:.2f} after {seen:,} images")
     return {"samples": count, "floor": measure.floor, "rows": rows}
+
+
+def draw_plot(path: Path, records: list[dict[str, Any]]) -> None:
+    """Distance over minutes of training for everybody in the records, a thin line a seed; the floor is that of as many training images."""
+    from ..plotting import Chart, save_spread
+
+    series: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for rows in ([row for record in records for row in record["rows"] if row["name"] == name] for name in names(records)):
+        minutes = sorted({row["minutes"] for row in rows})
+        table = {(row["seed"], row["minutes"]): row["frechet"] for row in rows}
+        seeds = [seed for seed in sorted({row["seed"] for row in rows}) if all((seed, m) in table for m in minutes)]
+        if seeds:
+            series[rows[0]["name"]] = np.array(minutes), np.array([[table[seed, m] for m in minutes] for seed in seeds])
+    if not series:
+        raise InputError("no seed of anybody has all its budgets: nothing to draw")
+    chart = Chart(
+        "lower is better", "minutes of training, compilation included", "Fréchet distance to the test images", series, log="xy", marks=True
+    )
+    said = ", ".join(f"{len(v)} seed{'s' if len(v) > 1 else ''} of {name}" for name, (_, v) in series.items())
+    counts = " and ".join(sorted({f"{record['samples']:,}" for record in records}))
+    floor = f"{records[0]['floor']:.2f} for {records[0]['samples']:,} training images"
+    save_spread(path, [chart], "Quality for time", f"{said}; {counts} samples each. Least possible: about {floor}.")
+
+
+def names(records: list[dict[str, Any]]) -> list[str]:
+    """Who is in the records, in order of appearance."""
+    return list(dict.fromkeys(row["name"] for record in records for row in record["rows"]))

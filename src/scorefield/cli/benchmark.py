@@ -1,9 +1,12 @@
 """scorefield benchmark"""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from ..errors import InputError
 from .show import say
 
 benchmark = typer.Typer(help="Measurements that others can repeat; tables and JSON.", no_args_is_help=True)
@@ -68,6 +71,17 @@ def speed(
         write_json(out, record)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """A record that `benchmark quality --out` wrote."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"--beside needs a .json that benchmark quality wrote; {path}: {error}") from error
+    if not isinstance(record, dict) or not {"samples", "floor", "rows"} <= record.keys():
+        raise InputError(f"--beside needs a .json that benchmark quality wrote; {path} holds something else")
+    return record
+
+
 @benchmark.command()
 def quality(
     judge: Path = typer.Option(..., help="Folder with features.py and its weights: the feature space."),
@@ -81,15 +95,18 @@ def quality(
     ),
     keep: Path | None = typer.Option(None, help="Keep the runs here."),
     settings: list[str] = typer.Option([], "--set", help="Settings of training, as in `train`."),
+    beside: list[Path] = typer.Option([], help="Records (.json) of earlier measurements to draw beside this one."),
+    picture: Path | None = typer.Option(None, help="A .png of distance over time."),
     out: Path | None = typer.Option(None, help="A .json for the record."),
 ) -> None:
     """Fréchet distance to the test images after minutes of wall time, compilation included; 5,000 samples, 1,000 of the peer's."""
-    from ..benchmarks.quality import peer_quality
+    from ..benchmarks.quality import draw_plot, peer_quality
     from ..benchmarks.quality import quality as run
     from ..runs import write_json
     from .sample import parse_ladder
 
     budgets = tuple(parse_ladder(minutes))
+    others = [read_record(path) for path in beside]
     record = (
         peer_quality(judge, mnist, budgets, tell=say)
         if peer
@@ -98,6 +115,8 @@ def quality(
     say(f"the same distance for as many training images: {record['floor']:.2f}")
     if out is not None:
         write_json(out, record)
+    if picture is not None:
+        draw_plot(picture, [record, *others])
 
 
 @benchmark.command()

@@ -1,0 +1,110 @@
+"""Benchmarks: what they compute, on small inputs; never how fast the machine is."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from scorefield.benchmarks import quality, shapes
+from scorefield.benchmarks.precision import precision
+from scorefield.config import override, preset
+from scorefield.data import load
+from scorefield.errors import InputError
+from scorefield.training import train
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A short run on the 8 x 8 digits."""
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    small = ["images=2560", "data.source=digits", "optim.batch=128", "execution.compile=off", "execution.threads=1"]
+    sizes = ["network.options.widths=[16,16]", "network.options.depths=[1,1]", "optim.warmup=256"]
+    train(override(preset("fast"), small + sizes), folder, log_seconds=0.0)
+    return folder
+
+
+def test_precision_sees_rounding_and_nothing_else(digits, tmp_path):
+    record = precision(digits, tmp_path / "both.png", images=64)
+    assert record["images"] == 64
+    for row in record["rows"]:
+        assert row["difference"] == pytest.approx(row["bfloat16"] - row["float32"], abs=1e-7)
+        assert abs(row["difference"]) < 0.05 * row["float32"]
+    assert any(row["difference"] != 0 for row in record["rows"])
+    assert 0 < record["samples_rms_difference"] < 0.2 * record["samples_rms_between_seeds"]
+    with Image.open(tmp_path / "both.png") as picture:
+        assert picture.size[0] > 8 * 8
+
+
+def test_precision_needs_a_run_that_says_its_data(tmp_path, digits):
+    with safe_open(digits / "model.safetensors", "pt") as file:
+        card = json.loads(file.metadata()["card"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the archive is no dictionary
+    del card["config"]
+    bare = tmp_path / "model.safetensors"
+    save_file(tensors, bare, {"card": json.dumps(card)})
+    with pytest.raises(InputError, match="record of the data"):
+        precision(bare, tmp_path / "both.png")
+
+
+def test_losses_of_tenths_are_means_over_levels(digits):
+    """`read` against the log's lines by hand: 20 steps, the first tenth is steps 1 and 2."""
+    from scorefield.runs import Run
+
+    found = shapes.read(digits)
+    lines = [r for r in Run(digits).records() if "by_sigma" in r]
+    first = [r for r in lines if r["images"] <= 256]
+    counts = np.array([r["by_sigma"]["count"] for r in first], dtype=float)
+    losses = np.array([r["by_sigma"]["loss"] for r in first])
+    assert found["images"] == 2560
+    assert found["first"] == pytest.approx(float(((counts * losses).sum(0) / counts.sum(0)).mean()), rel=1e-6)
+    assert found["first"] - found["last"] > 4 * np.hypot(found["first_se"], found["last_se"])
+
+
+@pytest.mark.parametrize("kind", list(shapes.KINDS))
+def test_every_kind_is_a_data_set(kind, tmp_path, monkeypatch):
+    for name in ("photographs", "signals", "volumes"):
+        make = getattr(shapes, name)
+        monkeypatch.setattr(shapes, name, lambda side, count, seed, make=make: make(side, 6, seed))
+    collection = load(str(shapes.KINDS[kind](tmp_path)))
+    assert len(collection) == 6
+    expected = {"32 x 32 RGB array": (3, 32, 32), "64 x 64 RGB folder": (3, 64, 64), "signals of length 1024": (1, 1024)}
+    assert collection.event_shape == expected.get(kind, (1, 32, 32, 32))
+    assert float(collection.floats(slice(None)).std()) > 0
+
+
+def test_made_data_are_functions_of_the_seed():
+    for make, size in ((shapes.photographs, 8), (shapes.signals, 64), (shapes.volumes, 8)):
+        assert (make(size, 3, 5) == make(size, 3, 5)).all()
+        assert (make(size, 3, 5) != make(size, 3, 6)).any()
+
+
+def test_peak_memory_of_this_process():
+    found = shapes.peak_memory(os.getpid())
+    assert found == 0 or 50 < found < 64 * 1024
+    assert shapes.peak_memory(2**22 + 1) == 0
+
+
+@pytest.mark.slow
+def test_every_kind_trains():
+    record = shapes.shapes(20.0, ("optim.batch=32", "execution.compile=off"))
+    for row in record["rows"]:
+        assert row["first"] - row["last"] > 4 * np.hypot(row["first_se"], row["last_se"]), row["kind"]
+        assert row["rate"] > 0
+
+
+def rows(name: str, seeds: int, minutes: tuple[float, ...]) -> dict:
+    made = [{"name": name, "seed": s, "minutes": m, "frechet": 10 / m + s} for s in range(seeds) for m in minutes]
+    return {"samples": 5000, "floor": 0.3, "rows": made}
+
+
+def test_quality_is_drawn_for_everybody(tmp_path):
+    quality.draw_plot(tmp_path / "plot.png", [rows("scorefield", 3, (1, 2, 5)), rows("another", 1, (1, 5))])
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert min(picture.size) > 200
+    assert quality.names([rows("b", 2, (1,)), rows("a", 1, (1,))]) == ["b", "a"]
+    with pytest.raises(InputError, match="nothing to draw"):
+        quality.draw_plot(tmp_path / "none.png", [{"samples": 1, "floor": 0.0, "rows": []}])
