@@ -84,7 +84,7 @@ class EMAConfig:
     """Averages of the weights. The first profile is the model that is saved."""
 
     kind: str = "power"  # power: relative widths (Karras et al. 2024); halflife: images until a weight counts half
-    profiles: tuple[float, ...] = (0.05, 0.10)
+    profiles: tuple[float, ...] = (0.02, 0.10)
     warmup: float = 0.05  # halflife kind: the halflife is at most this share of the images seen
     snapshots: int = 8  # power kind: copies of the averages kept over the run, from which other widths can be rebuilt; 0 = none
 
@@ -260,7 +260,7 @@ def seconds(text: str) -> float:
     return value
 
 
-# A trained network is not exact, and fresh noise forgets what it gets wrong: the reverse SDE beats the flow on images (docs/benchmarks.md).
+# A trained network is not exact, and fresh noise forgets what it gets wrong: the reverse SDE beats the flow on images (docs/log.md).
 REVERSE_SDE = SamplingConfig("dpmpp-2m-sde", nfe=50)
 
 
