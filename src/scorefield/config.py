@@ -66,7 +66,7 @@ class OptimConfig:
     """The optimiser and its schedule, which follows images."""
 
     name: str = "auto"  # muon for signals, images and volumes, adamw for vectors; or adam, adamw, muon
-    batch: int = 0  # images a step; 0 = 128 for signals, images and volumes, 1024 for vectors
+    batch: int = 0  # images a step; 0 = 64 for signals, images and volumes, 1024 for vectors
     lr: float = 2e-3
     muon_scale: float = 25.0  # muon: the rate of the body's matrices, in units of lr
     beta1: float = 0.9
@@ -276,7 +276,7 @@ def settle(config: Config, event_shape: tuple[int, ...]) -> Config:
     if network.name == "refinenet" and config.noise.law == "levels" and "levels" not in network.options:
         network = replace(network, options={**network.options, "levels": config.noise.levels})
     name = ("adamw" if vectors else "muon") if config.optim.name == "auto" else config.optim.name
-    optim = replace(config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 128))
+    optim = replace(config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 64))
     sampling = config.sampling
     if sampling == SamplingConfig() and not vectors and not noise.levels:
         sampling = REVERSE_SDE
