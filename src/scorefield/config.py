@@ -261,7 +261,7 @@ def seconds(text: str) -> float:
 
 
 # A trained network is not exact, and fresh noise forgets what it gets wrong: the reverse SDE beats the flow on images (docs/log.md).
-REVERSE_SDE = SamplingConfig("dpmpp-2m-sde", nfe=50)
+REVERSE_SDE = SamplingConfig("dpmpp-2m-sde", nfe=40)
 
 
 def settle(config: Config, event_shape: tuple[int, ...]) -> Config:
