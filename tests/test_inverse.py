@@ -64,6 +64,7 @@ def test_units_1000_and_minus_3():
 def test_a_draw_does_not_depend_on_its_batch():
     whole, parts = inpaint(pair(), 1.0, 12, steps=5), inpaint(pair(), 1.0, 12, steps=5, batch=5)
     assert torch.allclose(whole.draws, parts.draws, rtol=1e-12, atol=1e-12)
+    assert whole.evaluations == parts.evaluations  # a draw, however many batches
     fewer = inpaint(pair(), 1.0, 3, steps=5)
     assert torch.allclose(whole.draws[:, :3], fewer.draws, rtol=1e-12, atol=1e-12)
     assert not (inpaint(pair(), 1.0, 12, steps=5, seed=1).draws[..., 1] == whole.draws[..., 1]).any()

@@ -105,7 +105,7 @@ def test_convolutions_run_channels_last(event: tuple[int, ...]) -> None:
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(lambda _, args, out: seen.append(all(y.is_contiguous(memory_format=layout) for y in (*args, out))))
     network(x, t, None)
-    assert len(seen) > 8 and all(seen)
+    assert len(seen) >= 8 and all(seen)
 
 
 @pytest.mark.parametrize(("space", "factors"), [((6,), (3,)), ((4, 6), (2, 3)), ((2, 4, 6), (1, 2, 2))])

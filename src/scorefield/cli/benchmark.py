@@ -41,6 +41,7 @@ def speed(
     out: Path | None = typer.Option(None, help="A .json for the record."),
 ) -> None:
     """Training and sampling rates: ours, denoising-diffusion-pytorch, diffusers and the published NCSN network, alternating in one run."""
+    from rich.console import Console
     from rich.table import Table
 
     from ..benchmarks.speed import speed as run
@@ -48,9 +49,7 @@ def speed(
     from .show import console
 
     record = run(rounds, seconds, field, say)
-    table = Table(
-        "", "parameters", "trains, images/s", "ours is x faster (range)", "evaluates, images/s", "ours is x faster (range)", "TFLOP/s"
-    )
+    table = Table("", "parameters", "trains, images/s", "ours x faster", "evaluates, images/s", "ours x faster", "TFLOP/s")
     for row in record["rows"]:
         (low, middle, high), (elow, emiddle, ehigh) = row["train_ratio"], row["evaluation_ratio"]
         table.add_row(
@@ -62,7 +61,7 @@ def speed(
             f"{emiddle:.1f} ({elow:.1f} to {ehigh:.1f})",
             f"{row['train_tflop_per_second']:.3f}",
         )
-    console.print(table)
+    Console(width=max(console.width, 132)).print(table)  # names and ratios are not broken over lines, in a log neither
     machine = record["machine"]
     say(
         f"bfloat16 matrix product here {machine['gemm_bfloat16_tflops']:.2f} TFLOP/s; our training step reaches {record['share_of_gemm_peak']:.0%} of it"

@@ -24,7 +24,7 @@ REDRAWS = ("level", "step")
 @dataclass(frozen=True)
 class Restoration:
     """draws: (K, D, *event) in data units, (D, *event) for a single observation; mean, std: over the draws; chi2: per draw, the mean squared
-    residual over noise_std², None for exact observations (their residual is zero)."""
+    residual over noise_std², None for exact observations (their residual is zero); evaluations: of the model, a draw."""
 
     draws: Tensor
     mean: Tensor
@@ -91,7 +91,7 @@ def restore(
         hook = inpainting_projection(part, mask.to(like.device), redraw)
         result = run(AnnealedLangevin(epsilon), model, ladder, x, repeats, keys=key, project=hook, callbacks=callbacks)
         parts.append(result.x)
-        evaluations += result.evaluations
+        evaluations = result.evaluations
     restored = model.units.to_data(torch.cat(parts)).cpu()
     restored = paste(
         restored.reshape(count, draws, *model.event_shape), observed[:, None], mask, measurement.stored_dtype, model.units.image

@@ -1,14 +1,16 @@
 """The default network for signals, images and volumes: a small U-Net shaped for what processors are fast at.
 
     x -> pad -> blocks of `patch` become channels -> 3-wide convolution
-      -> [residual blocks, halve] per level -> blocks -> [double, add the skip, residual blocks] per level
-      -> norm, SiLU, convolution (starts at zero) -> channels become blocks again -> crop
+      -> [residual blocks, fold and mix] per level -> blocks -> [mix and unfold, add the skip, residual blocks] per level
+      -> norm, SiLU, mix -> channels become blocks again -> crop
 
-    block    h + conv(silu(norm(conv(silu(modulate(norm(h), embedding))))))
+    block      h + conv(silu(norm(conv(silu(modulate(norm(h), embedding))))))
+    fold, mix  2-wide blocks become channels (an odd side gets a row of zeros), a 1-wide convolution brings them to the next width
 
-Processors want many channels and few positions: at full resolution a convolution of 32 channels waits for memory, on 2x2 patches with
-64 channels it computes. The norm is a root mean square over channels at each position: it fuses with its neighbours, needs no second
-pass over the image, and no sample sees its batch mates. Layers are channels-last from the first fold on (layers.py).
+Processors want many channels and few positions: the work lies in wide convolutions at the coarse levels. The finest level is narrow (twice
+what a patch holds, at least 32 channels) and has residual blocks on the way up only, where they decide what is drawn. The norm is a root mean
+square over channels at each position: it fuses with its neighbours, needs no second pass over the image, and no sample sees its batch
+mates. Layers are channels-last from the first fold on (layers.py).
 """
 
 import math
@@ -23,15 +25,17 @@ from .layers import Embedding, conv, depth_to_space, lift, linear, modulate, rms
 
 POSITIONS = 1024  # at most so many patches an event, while patches are at most LARGEST_PATCH wide
 LARGEST_PATCH = 8
+WIDTHS = (32, 64, 128, 192)  # of the finest level
 COARSEST = 8  # levels are added until the longest side has at most so many positions
 
 
 def size_from_data(event_shape: Sequence[int]) -> dict[str, Any]:
-    """Patch, widths and depths for events (C, *space): 28x28 gives patch 2, widths (64, 128) at 14x14 and 7x7.
+    """Patch, widths and depths for events (C, *space): 1x28x28 gives patch 2, widths (32, 128) at 14x14 and 7x7.
 
-    Sides under 16 keep patch 1; larger ones get the smallest power of two from 2 up that leaves at most POSITIONS patches.
+    Sides under 16 keep patch 1; larger ones get the smallest power of two from 2 up that leaves at most POSITIONS patches. The finest level
+    has the least of WIDTHS that is twice what a patch holds.
     """
-    space = event_shape[1:]
+    channels, *space = event_shape
     patch = 1 if max(space) < 16 else 2
     while patch > 1 and patch < LARGEST_PATCH and math.prod(-(-n // patch) for n in space) > POSITIONS:
         patch *= 2
@@ -40,8 +44,9 @@ def size_from_data(event_shape: Sequence[int]) -> dict[str, Any]:
     while longest > COARSEST:
         longest, levels = -(-longest // 2), levels + 1
     levels = max(levels, 2) if longest > 2 else levels
-    widths = [64, 128, 192][:levels] + [192] * (levels - 3)
-    return {"patch": patch, "widths": widths, "depths": [1] * (levels - 1) + [4]}
+    finest = next((width for width in WIDTHS if width >= 2 * channels * patch ** len(space)), WIDTHS[-1])
+    coarser = [128, 192][: levels - 1] + [192] * (levels - 3)
+    return {"patch": patch, "widths": [finest, *coarser] if levels > 1 else [max(finest, 64)], "depths": [1] * (levels - 1) + [4]}
 
 
 class Block(nn.Module):
@@ -61,8 +66,9 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """The U-Net of this module for events (C, *space) with 1, 2 or 3 spatial dimensions of any size.
 
-    patch, widths, depths: None reads them off the event (`size_from_data`); depths[i] blocks run on the way down and as many on the
-    way up at level i, depths[-1] in all at the coarsest. embedding: width of the embedding; condition: length of condition vectors, or 0.
+    patch, widths, depths: None reads them off the event (`size_from_data`); depths[i] blocks run on the way up at level i and, but for the
+    finest, as many on the way down; depths[-1] in all at the coarsest. embedding: width of the embedding; condition: length of condition
+    vectors, or 0.
     """
 
     def __init__(
@@ -71,7 +77,7 @@ class UNet(nn.Module):
         patch: int | None = None,
         widths: Sequence[int] | None = None,
         depths: Sequence[int] | None = None,
-        embedding: int = 128,
+        embedding: int = 256,
         condition: int = 0,
     ) -> None:
         super().__init__()
@@ -91,41 +97,44 @@ class UNet(nn.Module):
         self.options = {"patch": patch, "widths": widths, "depths": depths, "embedding": embedding, "condition": condition}
         dims, levels = len(space), len(widths)
         self.space = lift(space)
-        self.factors = [lift((patch,) * dims)] + [tuple(2 if n > 1 else 1 for n in lift((2,) * dims))] * (levels - 1)
-        self.padding, self.window = fit(self.space, lift((patch * 2 ** (levels - 1),) * dims))
-        folded = channels * patch**dims
+        self.patch = lift((patch,) * dims)
+        self.factors = tuple(2 if n > 1 else 1 for n in lift((2,) * dims))  # of every fold; the first of a signal's two dimensions stays 1
+        self.padding, self.window = fit(self.space, self.patch)
+        folded, corners = channels * patch**dims, 2**dims
         self.embed = Embedding(embedding, condition)
         self.stem = conv(dims, folded, widths[0])
-        self.head = conv(dims, widths[0], folded, zero=True)
+        self.head = conv(dims, widths[0], folded, kernel=1, zero=True)
 
-        def blocks(level: int) -> nn.ModuleList:
-            return nn.ModuleList(Block(dims, widths[level], embedding) for _ in range(depths[level]))
+        def blocks(level: int, count: int) -> nn.ModuleList:
+            return nn.ModuleList(Block(dims, widths[level], embedding) for _ in range(count))
 
-        self.down = nn.ModuleList(blocks(i) for i in range(levels - 1))
-        self.coarsen = nn.ModuleList(conv(dims, widths[i], widths[i + 1], kernel=2, stride=2) for i in range(levels - 1))
-        self.middle = blocks(levels - 1)
-        self.refine = nn.ModuleList(conv(dims, widths[i + 1], widths[i] * 2**dims, kernel=1) for i in range(levels - 1))
-        self.up = nn.ModuleList(blocks(i) for i in range(levels - 1))
+        self.down = nn.ModuleList(blocks(i, depths[i] if i else 0) for i in range(levels - 1))
+        self.coarsen = nn.ModuleList(conv(dims, widths[i] * corners, widths[i + 1], kernel=1) for i in range(levels - 1))
+        self.middle = blocks(levels - 1, depths[-1])
+        self.refine = nn.ModuleList(conv(dims, widths[i + 1], widths[i] * corners, kernel=1) for i in range(levels - 1))
+        self.up = nn.ModuleList(blocks(i, depths[i]) for i in range(levels - 1))
 
     def forward(self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         shape = x.shape
         e = self.embed(len(x), noise_input, condition)
         h = x.reshape(*x.shape[:2], *self.space)
         h = F.pad(h, self.padding) if any(self.padding) else h
-        h = self.stem(space_to_depth(h, self.factors[0]))
+        h = self.stem(space_to_depth(h, self.patch))
         skips = []
         for blocks, coarsen in zip(self.down, self.coarsen, strict=True):
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, e)
             skips.append(h)
-            h = coarsen(h)
+            padding, _ = fit(h.shape[2:], self.factors)
+            h = coarsen(space_to_depth(F.pad(h, padding) if any(padding) else h, self.factors))
         for block in self.middle:
             h = block(h, e)
         for i in reversed(range(len(self.up))):
-            h = depth_to_space(self.refine[i](h), self.factors[i + 1]) + skips[i]
+            _, window = fit(skips[i].shape[2:], self.factors)
+            h = depth_to_space(self.refine[i](h), self.factors)[window] + skips[i]
             for block in self.up[i]:  # type: ignore[attr-defined]
                 h = block(h, e)
-        h = depth_to_space(self.head(F.silu(rms_norm(h))), self.factors[0])
+        h = depth_to_space(self.head(F.silu(rms_norm(h))), self.patch)
         return h[self.window].reshape(shape)
 
 

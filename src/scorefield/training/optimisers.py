@@ -18,16 +18,25 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a quintic whose iterates carry sing
 
 
 def orthogonalise(m: Tensor, steps: int = 5) -> Tensor:
-    """(batch, rows, columns) -> about U V^T of each matrix, singular values between 0.7 and 1.2; bfloat16 inside."""
+    """(batch, rows, columns) -> about U V^T of each matrix, singular values between 0.7 and 1.2.
+
+    X <- (a + b G + c G²) X with G = X X^T, `steps` times. Every factor is a polynomial in the first G and commutes with it, so the iteration runs on
+    the small square G and its product P, X = P X_0 at the end: two products with the wide matrix instead of two a step, cheap enough for float32.
+    """
     a, b, c = NEWTON_SCHULZ
-    x = m.bfloat16()
-    tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
+    tall = m.shape[-2] > m.shape[-1]
+    x = m.mT if tall else m
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x.mT if tall else x).to(m.dtype)
+    gram = x @ x.mT
+    product: Tensor | None = None
+    for k in range(steps):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = factor if product is None else factor @ product
+        if k + 1 < steps:
+            gram = factor @ (factor @ gram)
+    x = x if product is None else product @ x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
