@@ -73,7 +73,7 @@ def quality(
     judge: Path,
     mnist: Path,
     minutes: tuple[float, ...] = (1, 2, 5, 10),
-    seeds: int = 3,
+    seeds: tuple[int, ...] = (0, 1, 2),
     count: int = 5000,
     nfe: int | None = None,
     data: str | None = None,
@@ -85,7 +85,7 @@ def quality(
     measure = Judge(judge, mnist)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for seed in range(seeds):
+        for seed in seeds:
             for budget in minutes:
                 folder = (keep or Path(scratch)) / f"{budget:g}min-seed{seed}"
                 config = replace(preset("fast"), seconds=60.0 * budget, seed=seed)
@@ -109,32 +109,34 @@ def peer_quality(
     judge: Path,
     mnist: Path,
     minutes: tuple[float, ...] = (1, 2, 5, 10),
+    seeds: tuple[int, ...] = (0,),
     count: int = 1000,
     steps: int = 20,
-    seed: int = 0,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """denoising-diffusion-pytorch's Unet, one run, DDIM sampling with `steps` evaluations; a row a budget."""
+    """denoising-diffusion-pytorch's Unet, a run a seed, DDIM sampling with `steps` evaluations; a row a seed and budget."""
     measure = Judge(judge, mnist)
-    torch.manual_seed(seed)
     images = torch.from_numpy(np.load(mnist)["train_images"][:, None]).float().div(127.5).sub(1)
-    contestant = denoising_diffusion(images, batch=64)
-    from denoising_diffusion_pytorch import GaussianDiffusion
+    rows = []
+    for seed in seeds:
+        torch.manual_seed(seed)
+        contestant = denoising_diffusion(images, batch=64)
+        from denoising_diffusion_pytorch import GaussianDiffusion
 
-    sampler = GaussianDiffusion(contestant.network, image_size=28, timesteps=1000, sampling_timesteps=steps, auto_normalize=False)
-    rows, spent, seen = [], 0.0, 0
-    for budget in minutes:
-        while spent < 60 * budget:
+        sampler = GaussianDiffusion(contestant.network, image_size=28, timesteps=1000, sampling_timesteps=steps, auto_normalize=False)
+        spent, seen = 0.0, 0
+        for budget in minutes:
+            while spent < 60 * budget:
+                start = time.perf_counter()
+                contestant.train()
+                spent += time.perf_counter() - start
+                seen += contestant.images
             start = time.perf_counter()
-            contestant.train()
-            spent += time.perf_counter() - start
-            seen += contestant.images
-        start = time.perf_counter()
-        with torch.no_grad():
-            drawn = torch.cat([sampler.sample(batch_size=min(250, count - k)) for k in range(0, count, 250)])
-        row = {"name": contestant.name, "seed": seed, "minutes": budget, "images": seen, "train_seconds": spent, "nfe": steps}
-        rows.append(row | measure(((drawn + 1) / 2).clamp(0, 1).numpy()) | {"sample_seconds": time.perf_counter() - start})
-        tell(f"{contestant.name}, {budget:g} min: Fréchet {rows[-1]['frechet']:.2f} after {seen:,} images")
+            with torch.no_grad():
+                drawn = torch.cat([sampler.sample(batch_size=min(250, count - k)) for k in range(0, count, 250)])
+            row = {"name": contestant.name, "seed": seed, "minutes": budget, "images": seen, "train_seconds": spent, "nfe": steps}
+            rows.append(row | measure(((drawn + 1) / 2).clamp(0, 1).numpy()) | {"sample_seconds": time.perf_counter() - start})
+            tell(f"{contestant.name}, seed {seed}, {budget:g} min: Fréchet {rows[-1]['frechet']:.2f} after {seen:,} images")
     return {"samples": count, "floor": measure.floor, "rows": rows}
 
 

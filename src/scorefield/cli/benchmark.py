@@ -86,12 +86,10 @@ def quality(
     judge: Path = typer.Option(..., help="Folder with features.py and its weights: the feature space."),
     mnist: Path = typer.Option(..., help=".npz with train_images and test_images."),
     minutes: str = typer.Option("1,2,5,10", help="Budgets of training, in minutes, with commas."),
-    seeds: int = typer.Option(3, help="How many seeds, 1 or more."),
+    seeds: str = typer.Option("0,1,2", help="Seeds of training, 0 or more each, with commas."),
     data: str | None = typer.Option(None, help="Train on this instead of the .npz, e.g. mnist5k."),
     nfe: int | None = typer.Option(None, help="Evaluations a sample. [default: the sampler's]"),
-    peer: bool = typer.Option(
-        False, "--peer", help="Measure denoising-diffusion-pytorch instead of ours (one seed). Needs `make bench-env`."
-    ),
+    peer: bool = typer.Option(False, "--peer", help="Measure denoising-diffusion-pytorch instead of ours. Needs `make bench-env`."),
     keep: Path | None = typer.Option(None, help="Keep the runs here."),
     settings: list[str] = typer.Option([], "--set", help="Settings of training, as in `train`."),
     beside: list[Path] = typer.Option([], help="Records (.json) of earlier measurements to draw beside this one."),
@@ -102,14 +100,19 @@ def quality(
     from ..benchmarks.quality import draw_plot, peer_quality
     from ..benchmarks.quality import quality as run
     from ..runs import write_json
-    from .sample import parse_ladder
+    from .sample import numbers
 
-    budgets = tuple(parse_ladder(minutes))
+    budgets, chosen = tuple(numbers(minutes, "--minutes")), tuple(numbers(seeds, "--seeds"))
+    if not budgets or min(budgets) <= 0:
+        raise InputError(f"--minutes takes numbers above 0 with commas, for example 1,5; got {minutes!r}")
+    if not chosen or min(chosen) < 0 or any(not seed.is_integer() for seed in chosen):
+        raise InputError(f"--seeds takes whole numbers, 0 or more, with commas, for example 0,1,2; got {seeds!r}")
+    picked = tuple(int(seed) for seed in chosen)
     others = [read_record(path) for path in beside]
     record = (
-        peer_quality(judge, mnist, budgets, tell=say)
+        peer_quality(judge, mnist, budgets, picked, tell=say)
         if peer
-        else run(judge, mnist, budgets, seeds, 5000, nfe, data, tuple(settings), keep, say)
+        else run(judge, mnist, budgets, picked, 5000, nfe, data, tuple(settings), keep, say)
     )
     say(f"the same distance for as many training images: {record['floor']:.2f}")
     if out is not None:

@@ -16,12 +16,12 @@ USUAL_NFE = 35
 ELEMENTS_A_SECOND = 2.2e6  # of eager evaluation on two cores, measured: what decides whether compiling, worth a fifth, is earned back
 
 
-def parse_ladder(text: str) -> list[float]:
-    """ "10,3,1" -> [10, 3, 1]."""
+def numbers(text: str, option: str) -> list[float]:
+    """ "10,3,1" -> [10, 3, 1]; an InputError that names the option."""
     try:
         return [float(v) for v in text.split(",") if v.strip()]
     except ValueError as problem:
-        raise InputError(f"--ladder takes numbers with commas, for example 10,3,1,0.3; got {text!r}") from problem
+        raise InputError(f"{option} takes numbers with commas, for example 10,3,1; got {text!r}") from problem
 
 
 def ready(path: Path, device: str, precision: str, compile: str, threads: int, count: int = 0, nfe: int | None = None) -> Any:
@@ -84,7 +84,7 @@ def sample_command(
     if ladder is not None and ladder[:1].isalpha():
         options["ladder"] = ladder if levels is None else named_ladder(ladder, model, levels)
     elif ladder is not None:
-        options["ladder"] = parse_ladder(ladder)
+        options["ladder"] = numbers(ladder, "--ladder")
     elif levels is not None:
         options["ladder"] = find_sampler(sampler or default_sampler(model)).ladder(model, levels)
     say(f"running on {execution.describe()}")
