@@ -147,6 +147,22 @@ def test_size_follows_the_data(event: tuple[int, ...], patch: int, levels: int) 
     assert (size["patch"], len(size["widths"]), len(size["depths"])) == (patch, levels, levels)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("event", "finest"),
+    [((1, 28, 28), 32), ((3, 32, 32), 32), ((3, 64, 64), 32), ((1, 32, 32, 32), 128), ((3, 256, 256), 192), ((1, 1024), 32)],
+)
+def test_the_finest_level_holds_what_a_patch_holds(event: tuple[int, ...], finest: int) -> None:
+    size = size_from_data(event)
+    folded = event[0] * size["patch"] ** (len(event) - 1)  # type: ignore[operator]
+    assert size["widths"][0] == finest and (finest >= 2 * folded or finest == 192)  # type: ignore[index]
+
+
+def test_the_finest_level_has_blocks_on_the_way_up_only() -> None:
+    network = build("unet", (1, 28, 28), widths=[8, 8, 8], depths=[2, 3, 1])
+    assert [[len(blocks) for blocks in way] for way in (network.down, network.up)] == [[0, 3], [2, 3]]  # type: ignore[union-attr,arg-type]
+    assert len(network.middle) == 1  # type: ignore[arg-type]
+
+
 def test_the_default_image_network_has_a_useful_size() -> None:
     assert 1.5e6 <= sum(p.numel() for p in build("unet", (1, 28, 28)).parameters()) <= 4e6
 

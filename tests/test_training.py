@@ -24,7 +24,7 @@ from scorefield.runs import Run, write_bytes
 from scorefield.training import Hooks, fit, train
 from scorefield.training.budget import Budget, learning_rate
 from scorefield.training.ema import EMA, gamma_of
-from scorefield.training.optimisers import OPTIMISERS, Muon, orthogonalise
+from scorefield.training.optimisers import NEWTON_SCHULZ, OPTIMISERS, Muon, orthogonalise
 from scorefield.training.trainer import Trainer
 
 SMALL = ["network.name=mlp", "network.options.width=32", "optim.batch=64", "execution.threads=1", "optim.warmup=256"]
@@ -445,6 +445,19 @@ def test_muon_s_direction_is_semi_orthogonal():
     u, _, v = torch.linalg.svd(matrices, full_matrices=False)
     alignment = (orthogonalise(matrices) * (u @ v)).sum((-2, -1)) / 24
     assert (alignment > 0.8).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 20), (2, 20, 8), (1, 6, 6)])
+def test_muon_s_iteration_on_the_gram_matrix_is_the_plain_one(shape):
+    """The same five steps on the matrix itself, as Jordan et al. 2024 print them; float64, and nearly so in float32."""
+    m = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a, b, c = NEWTON_SCHULZ
+    x = m / m.norm(dim=(-2, -1), keepdim=True)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    assert torch.allclose(orthogonalise(m), x, rtol=0, atol=1e-6)  # 1e-7 is added to the norm
+    assert torch.allclose(orthogonalise(m.float()).double(), x, rtol=0, atol=1e-3)
 
 
 def test_muon_s_adamw_is_torch_s():
