@@ -5,7 +5,6 @@ given, images a second once warm, the process' peak memory, and the training los
 """
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -99,16 +98,14 @@ def shapes(seconds: float = 120.0, settings: tuple[str, ...] = (), tell: Callabl
             source, run = make(Path(folder)), Path(folder) / "run"
             flags = [flag for setting in settings for flag in ("--set", setting)]
             command = [sys.executable, "-m", "scorefield", "train", "--data", str(source), "--run", str(run), "--budget", f"{seconds:g}s"]
-            peak = 0.0
-            process = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            os.set_blocking(process.stdout.fileno(), False)  # type: ignore[union-attr]
-            said = ""
-            while process.poll() is None:
-                peak = max(peak, peak_memory(process.pid))
-                said += process.stdout.read() or ""  # type: ignore[union-attr]
-                time.sleep(0.2)
+            peak, log = 0.0, Path(folder) / "said.txt"
+            with log.open("wb") as said:
+                process = subprocess.Popen([*command, *flags], stdout=said, stderr=subprocess.STDOUT)
+                while process.poll() is None:
+                    peak = max(peak, peak_memory(process.pid))
+                    time.sleep(0.2)
             if process.returncode:
-                raise InputError(f"training on {kind} ended with code {process.returncode}: {said[-2000:]}")
+                raise InputError(f"training on {kind} ended with code {process.returncode}: {log.read_text(errors='replace')[-2000:]}")
             rows.append({"kind": kind, "peak_mib": round(peak), **read(run)})
             row = rows[-1]
             tell(
