@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scorefield.errors import InputError
 from scorefield.model import Preconditioned
 from scorefield.networks import build, options
-from scorefield.networks.refinenet import VARIANTS, Residual, halve, instance_norm_plus
+from scorefield.networks.refinenet import VARIANTS, MeanPool, Residual, activate, halve, instance_norm_plus
 from scorefield.noise import geometric
 
 SMALL = {"width": 4, "levels": 3}
@@ -50,6 +50,54 @@ def test_norm_is_its_definition() -> None:
     assert float((biased - m).abs().max()) > 0.05  # the control: the other variance would be seen
     low = instance_norm_plus(x.bfloat16(), gamma.float(), alpha.float(), beta.float())
     assert low.dtype == torch.bfloat16 and float((low.double() - expected).abs().max()) < 0.1
+
+
+def test_norm_has_the_derivatives_of_its_definition() -> None:
+    """The variance is taken about a constant: first and second derivatives in x and rows against the definition's, and against none of the
+    correction, which leaves the first as it is and spoils the second (the control)."""
+
+    def definition(x: torch.Tensor, gamma: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((2, 3))
+        m = (mean - mean.mean(1, keepdim=True)) / (mean.var(1, keepdim=True) + 1e-5).sqrt()
+        return gamma[..., None, None] * (F.instance_norm(x, eps=1e-5) + (alpha * m)[..., None, None]) + beta[..., None, None]
+
+    def uncorrected(x: torch.Tensor, gamma: torch.Tensor, alpha: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((2, 3), keepdim=True)
+        scale = torch.rsqrt((x - mean.detach()).square().mean((2, 3), keepdim=True) + 1e-5)
+        m = definition(x, torch.zeros_like(gamma), alpha, beta) * 0
+        return gamma[..., None, None] * (x - mean) * scale + m
+
+    def derivatives(norm) -> tuple[torch.Tensor, ...]:  # type: ignore[no-untyped-def]
+        made = torch.Generator().manual_seed(2)
+        x = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=made).requires_grad_()
+        rows = [torch.randn(2, 3, dtype=torch.float64, generator=made).requires_grad_() for _ in range(3)]
+        v, w = torch.randn(2, 2, 3, 4, 5, dtype=torch.float64, generator=made)
+        first = torch.autograd.grad((norm(x, *rows).sin() * v).sum(), [x, *rows], create_graph=True)
+        return (*first, *torch.autograd.grad((first[0] * w).sum(), [x, *rows]))
+
+    torch.testing.assert_close(derivatives(instance_norm_plus), derivatives(definition), rtol=1e-9, atol=1e-11)
+    plain = lambda x, g, a, b: definition(x, g, a * 0, b * 0)  # noqa: E731
+    got, expected = derivatives(uncorrected), derivatives(plain)
+    torch.testing.assert_close(got[:2], expected[:2], rtol=1e-9, atol=1e-11)
+    assert float((got[4] - expected[4]).abs().max()) > 1e-2
+
+
+def test_mean_pool_is_torchs_and_its_own_derivative() -> None:
+    """5 x 5 means over 25 everywhere, on sides shorter than the window too; gradients to second order by finite differences."""
+    for shape in ((2, 3, 9, 6), (1, 2, 1, 3)):
+        x = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        torch.testing.assert_close(MeanPool.apply(x), F.avg_pool2d(x, 5, 1, 2), rtol=1e-12, atol=1e-14)
+        assert torch.autograd.gradcheck(MeanPool.apply, x)
+        assert torch.autograd.gradgradcheck(lambda x: MeanPool.apply(x).square(), x)
+    inner = F.avg_pool2d(torch.ones(1, 1, 9, 9), 5, 1, 2, count_include_pad=False)
+    assert float((MeanPool.apply(torch.ones(1, 1, 9, 9)) - inner).abs().max()) > 0.5  # the control: the border counts its zeros
+
+
+def test_activation_is_elu_with_its_derivatives() -> None:
+    x = torch.linspace(-3, 3, 20, dtype=torch.float64).requires_grad_()
+    torch.testing.assert_close(activate(x * 1), F.elu(x))
+    assert torch.autograd.gradcheck(lambda x: activate(x * 2), x)
+    assert torch.autograd.gradgradcheck(lambda x: activate(x * 2), x)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

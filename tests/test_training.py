@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -531,3 +532,36 @@ def test_losses_per_level_are_pooled_right(tmp_path):
         assert abs(row["first"] - 1.0) < 4.5 * expected
         assert abs(row["last"] - 0.9) < 4.5 * expected
         assert row["z"] == pytest.approx((row["first"] - row["last"]) / (row["first_se"] ** 2 + row["last_se"] ** 2) ** 0.5)
+
+
+FAULTS = """
+import resource, sys
+import torch
+from scorefield.execution import keep_memory
+
+if sys.argv[1] == "keep":
+    keep_memory()
+
+def churn():
+    held = [torch.ones(5_000_000) for _ in range(8)]  # 160 MB in blocks of 20: more at the heap's end than glibc keeps by itself
+
+for _ in range(3):
+    churn()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    churn()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept through glibc's mallopt")
+def test_freed_memory_is_kept_unless_the_user_set_the_allocator() -> None:
+    """Page faults of a loop that frees and takes 160 MB: none once kept; with the user's own setting, and without the call, as many as ever."""
+
+    def faults(what: str, **extra: str) -> int:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))}
+        done = subprocess.run([sys.executable, "-c", FAULTS, what], env=clean | extra, capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    kept, plain, own = faults("keep"), faults("plain"), faults("keep", MALLOC_TRIM_THRESHOLD_="131072")
+    assert kept < 100 < 1000 < min(plain, own)

@@ -135,16 +135,28 @@ def published_ncsn(images: Tensor, batch: int = 128, width: int = 64) -> Contest
     return _plain("NCSN as published", network, loss, images, batch, lambda x: network(x, level, None))
 
 
-def all_contestants(scratch: Path) -> list[Contestant]:
-    """Ours first; every library on all cores, everybody's batch 128."""
-    torch.set_num_threads(cores())
-    digits = load("mnist5k")
-    images = digits.floats(slice(None)).mul(2).sub(1)
-    return [ours(scratch, ("optim.batch=128",)), denoising_diffusion(images), diffusers(images), published_ncsn(images)]
+def _peer(make: Callable[[Tensor], Contestant], scale: bool) -> Callable[[Path], Contestant]:
+    """`make` on mnist5k, in [-1, 1] where the library wants that."""
+
+    def build(scratch: Path) -> Contestant:
+        images = load("mnist5k").floats(slice(None))
+        return make(images.mul(2).sub(1) if scale else images)
+
+    return build
 
 
-def ncsn_contestants(scratch: Path) -> list[Contestant]:
-    """The published NCSN network at full width, batch 128: through our loop and policy, and in plain float32, eager."""
+FIELDS: dict[str, tuple[Callable[[Path], Contestant], ...]] = {  # ours first; everybody's batch is 128
+    "peers": (
+        lambda scratch: ours(scratch, ("optim.batch=128",)),
+        _peer(denoising_diffusion, True),
+        _peer(diffusers, True),
+        _peer(published_ncsn, True),
+    ),
+    "ncsn": (lambda scratch: ours(scratch, batch=128, name="ncsn"), _peer(published_ncsn, False)),
+}
+
+
+def entrant(field: str, number: int, scratch: Path) -> Contestant:
+    """The contestant of a place in a field, on all cores of this process."""
     torch.set_num_threads(cores())
-    digits = load("mnist5k")
-    return [ours(scratch, batch=128, name="ncsn"), published_ncsn(digits.floats(slice(None)))]
+    return FIELDS[field][number](scratch)

@@ -1,14 +1,17 @@
 """Images a second: ours against the peers, alternating in one run, so that a drifting machine moves both.
 
-Rates are medians over the rounds, ratios medians of the rounds' own ratios with their range. A training step is everything a step costs:
-data, noise, loss, gradients, optimiser, averages. TFLOP/s counts multiply-adds of convolutions and matrix products twice.
+Everybody has a process of his own, as a user would run it: nobody inherits the memory, threads or caches that another asked for. Rates are
+medians over the rounds, ratios medians of the rounds' own ratios with their range. A training step is everything a step costs: data, noise,
+loss, gradients, optimiser, averages. TFLOP/s counts multiply-adds of convolutions and matrix products twice.
 """
 
+import multiprocessing
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import InputError
 from ..execution import cores, eager
-from .peers import Contestant, all_contestants, ncsn_contestants
+from .peers import FIELDS, Contestant, entrant
 
 
 def gemm_peak(dtype: torch.dtype, size: int = 2048) -> float:
@@ -53,6 +56,12 @@ def rate(step: Callable[[], Any], images: int, seconds: float) -> float:
     return steps * images / (time.perf_counter() - start)
 
 
+def spread(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Least, median and greatest ratio of the rounds."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return [min(ratios), statistics.median(ratios), max(ratios)]
+
+
 def step_flops(contestant: Contestant) -> float:
     """Floating-point operations of one training step, counted eagerly."""
     with eager(), FlopCounterMode(display=False) as counter:
@@ -60,7 +69,58 @@ def step_flops(contestant: Contestant) -> float:
     return float(counter.get_total_flops())
 
 
-FIELDS: dict[str, Callable[[Path], list[Contestant]]] = {"peers": all_contestants, "ncsn": ncsn_contestants}
+def serve(field: str, number: int, scratch: Path, connection: Connection) -> None:
+    """A contestant's process: introduce it, then answer (what, seconds) with a rate until None; errors are sent, not raised."""
+    try:
+        contestant = entrant(field, number, scratch)
+        facts = {"name": contestant.name, "parameters": contestant.parameters, "batch": contestant.images}
+        flops = step_flops(contestant) / contestant.images
+        contestant.train()  # compile and warm up, not timed
+        contestant.train()
+        contestant.evaluate()
+        connection.send({**facts, "flops": flops})
+        while (order := connection.recv()) is not None:
+            what, seconds = order
+            done = (contestant.train, contestant.images) if what == "train" else (contestant.evaluate, contestant.evaluated)
+            connection.send(rate(*done, seconds))
+    except Exception as error:
+        connection.send(error)
+
+
+class Entrant:
+    """A contestant in its process; `facts` are its name, parameters, batch and operations an image."""
+
+    def __init__(self, field: str, number: int, scratch: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(field, number, scratch, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.facts: dict[str, Any] = self.answer()
+
+    def answer(self) -> Any:
+        """What the process sends next; its error is raised here."""
+        try:
+            found = self.connection.recv()
+        except EOFError:
+            raise InputError(
+                "a contestant's process ended without a word: killed, perhaps for want of memory; close what else runs"
+            ) from None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def rate(self, what: str, seconds: float) -> float:
+        """Images a second of `what`, train or evaluate."""
+        self.connection.send((what, seconds))
+        return float(self.answer())
+
+    def end(self) -> None:
+        """Let the process go; end it where it does not."""
+        if self.process.is_alive():
+            self.connection.send(None)
+        self.process.join(10)
+        self.process.terminate()
 
 
 def speed(rounds: int = 5, seconds: float = 6.0, field: str = "peers", tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
@@ -69,42 +129,38 @@ def speed(rounds: int = 5, seconds: float = 6.0, field: str = "peers", tell: Cal
         raise InputError(f"rounds must be at least 1 and seconds above zero; got {rounds} and {seconds:g}")
     if field not in FIELDS:
         raise InputError(f"field must be one of {', '.join(FIELDS)}; got {field!r}")
+    entrants: list[Entrant] = []
+    peaks: list[float] = []
+    training: list[list[float]] = [[] for _ in FIELDS[field]]
+    sampling: list[list[float]] = [[] for _ in FIELDS[field]]
     with tempfile.TemporaryDirectory() as folder:
-        contestants = FIELDS[field](Path(folder))
-        flops = {c.name: step_flops(c) / c.images for c in contestants}
-        for contestant in contestants:  # compile and warm up, not timed
-            tell(f"warming up {contestant.name}")
-            contestant.train()
-            contestant.train()
-            contestant.evaluate()
-        training: dict[str, list[float]] = {c.name: [] for c in contestants}
-        sampling: dict[str, list[float]] = {c.name: [] for c in contestants}
-        peaks: list[float] = []
-        for number in range(rounds):
-            peaks.append(gemm_peak(torch.bfloat16))
-            for c in contestants:
-                training[c.name].append(rate(c.train, c.images, seconds))
-                sampling[c.name].append(rate(c.evaluate, c.evaluated, seconds / 2))
-                tell(f"round {number + 1}: {c.name} trains {training[c.name][-1]:,.0f}, evaluates {sampling[c.name][-1]:,.0f} images/s")
-    first = contestants[0].name
-    rows = []
-    for c in contestants:
-        mine, other = training[first], training[c.name]
-        ratios = [a / b for a, b in zip(mine, other, strict=True)]
-        evaluations = [a / b for a, b in zip(sampling[first], sampling[c.name], strict=True)]
-        rows.append(
-            {
-                "name": c.name,
-                "parameters": c.parameters,
-                "batch": c.images,
-                "train_images_per_second": statistics.median(other),
-                "train_ratio": [min(ratios), statistics.median(ratios), max(ratios)],
-                "evaluations_per_second": statistics.median(sampling[c.name]),
-                "evaluation_ratio": [min(evaluations), statistics.median(evaluations), max(evaluations)],
-                "train_gflop_per_image": flops[c.name] / 1e9,
-                "train_tflop_per_second": flops[c.name] * statistics.median(other) / 1e12,
-            }
-        )
+        try:
+            for number in range(len(FIELDS[field])):
+                entrants.append(Entrant(field, number, Path(folder) / str(number)))
+                tell(f"{entrants[-1].facts['name']} is warm")
+            for number in range(rounds):
+                peaks.append(gemm_peak(torch.bfloat16))
+                for one, trained, sampled in zip(entrants, training, sampling, strict=True):
+                    trained.append(one.rate("train", seconds))
+                    sampled.append(one.rate("evaluate", seconds / 2))
+                    tell(f"round {number + 1}: {one.facts['name']} trains {trained[-1]:,.0f}, evaluates {sampled[-1]:,.0f} images/s")
+        finally:
+            for one in entrants:
+                one.end()
+    rows = [
+        {
+            "name": one.facts["name"],
+            "parameters": one.facts["parameters"],
+            "batch": one.facts["batch"],
+            "train_images_per_second": statistics.median(trained),
+            "train_ratio": spread(training[0], trained),
+            "evaluations_per_second": statistics.median(sampled),
+            "evaluation_ratio": spread(sampling[0], sampled),
+            "train_gflop_per_image": one.facts["flops"] / 1e9,
+            "train_tflop_per_second": one.facts["flops"] * statistics.median(trained) / 1e12,
+        }
+        for one, trained, sampled in zip(entrants, training, sampling, strict=True)
+    ]
     machine = {
         "processor": platform.processor() or platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),

@@ -16,6 +16,7 @@ arithmetic that a compiler fuses with the ELU behind it; its statistics are floa
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,15 +80,41 @@ VARIANTS: dict[str, Variant] = {
 
 
 def instance_norm_plus(x: Tensor, gamma: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """InstanceNorm++ of the module docstring: x (B, C, H, W); gamma, alpha, beta (C,) or (B, C); x's shape and dtype."""
+    """InstanceNorm++ of the module docstring: x (B, C, H, W); gamma, alpha, beta (C,) or (B, C); x's shape and dtype.
+
+    The variance is taken about a constant, with the correction that this asks for: its value is zero, its derivatives are what
+    differentiating through the mean would give, without another pass over the image on the way back.
+    """
     h = x.to(torch.promote_types(x.dtype, torch.float32))
     mean = h.mean((2, 3), keepdim=True)
-    centred = h - mean
-    scale = torch.rsqrt(centred.square().mean((2, 3), keepdim=True) + EPS)
+    constant = mean.detach()
+    variance = (h - constant).square().mean((2, 3), keepdim=True) - (mean - constant).square()
     across = mean - mean.mean(1, keepdim=True)
     across = across * torch.rsqrt(across.square().sum(1, keepdim=True) / (x.shape[1] - 1) + EPS)
     g, a, b = (row[..., None, None] for row in (gamma, alpha, beta))
-    return (centred * (g * scale) + (g * a * across + b)).to(x.dtype)
+    return ((h - mean) * (g * torch.rsqrt(variance + EPS)) + (g * a * across + b)).to(x.dtype)
+
+
+def activate(x: Tensor) -> Tensor:
+    """ELU of a tensor nobody else needs, in place: its derivative is then read off the result, with no second exponential."""
+    return F.elu(x, inplace=True)
+
+
+class MeanPool(torch.autograd.Function):
+    """5 x 5 means of stride 1, over 25 at the border too, as two of 5: a symmetric linear map, so its derivative is itself."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return F.avg_pool2d(F.avg_pool2d(x, (5, 1), 1, (2, 0)), (1, 5), 1, (0, 2))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None: ...
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return MeanPool.apply(gradient)  # type: ignore[no-any-return]
 
 
 def halve(x: Tensor) -> Tensor:
@@ -150,8 +177,8 @@ class Residual(nn.Module):
             self.conv2, self.shortcut = Halved(conv2), Halved(nn.Conv2d(inputs, outputs, 1))
 
     def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
-        h = self.conv1(F.elu(self.normalize1(x, level)))
-        return self.shortcut(x) + self.conv2(F.elu(self.normalize2(h, level)))
+        h = self.conv1(activate(self.normalize1(x, level)))
+        return self.shortcut(x) + self.conv2(activate(self.normalize2(h, level)))
 
 
 class ResidualConvUnits(nn.Module):
@@ -170,8 +197,8 @@ class ResidualConvUnits(nn.Module):
         for b in range(1, self.blocks + 1):
             h = x
             for t in (1, 2):
-                h = getattr(self, f"{b}_{t}_norm")(h, level) if self.levels else h
-                h = getattr(self, f"{b}_{t}_conv")(F.elu(h))
+                h = activate(getattr(self, f"{b}_{t}_norm")(h, level)) if self.levels else F.elu(h)
+                h = getattr(self, f"{b}_{t}_conv")(h)
             x = x + h
         return x
 
@@ -204,8 +231,8 @@ class ChainedPooling(nn.Module):
     def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
         x = path = F.elu(x)
         for i, conv in enumerate(self.convs):
-            conditional = len(self.norms) > 0  # its mean counts the zeros beyond the border: always over 25
-            path = conv(F.avg_pool2d(self.norms[i](path, level), 5, 1, 2) if conditional else F.max_pool2d(path, 5, 1, 2))
+            pooled = MeanPool.apply(self.norms[i](path, level)) if len(self.norms) else F.max_pool2d(path, 5, 1, 2)
+            path = conv(pooled)
             x = x + path
         return x
 
@@ -284,4 +311,4 @@ class RefineNet(nn.Module):
             features[stage.name] = h
         for join in self.plan.joins:
             h = features[join.name] = getattr(self, join.name)([features[name] for name in join.inputs], level)
-        return self.end_conv(F.elu(self.normalizer(h, level)))
+        return self.end_conv(activate(self.normalizer(h, level)))

@@ -97,11 +97,11 @@ def _last(w: Tensor) -> Tensor:
 
 
 def _adam(o: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(network.parameters(), lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps, foreach=True)
+    return torch.optim.Adam(network.parameters(), lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps, fused=True)
 
 
 def _adamw(o: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(network.parameters(), lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps, weight_decay=o.weight_decay, foreach=True)
+    return torch.optim.AdamW(network.parameters(), lr=o.lr, betas=(o.beta1, o.beta2), eps=o.eps, weight_decay=o.weight_decay, fused=True)
 
 
 def _muon(o: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
