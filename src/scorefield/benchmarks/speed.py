@@ -170,5 +170,5 @@ def speed(rounds: int = 5, seconds: float = 6.0, field: str = "peers", tell: Cal
         "gemm_float32_tflops": gemm_peak(torch.float32),
         "conv_bfloat16_tflops": conv_peak(torch.bfloat16),
     }
-    share = rows[0]["train_tflop_per_second"] / machine["gemm_bfloat16_tflops"]  # type: ignore[operator]
+    share = rows[0]["train_tflop_per_second"] / machine["gemm_bfloat16_tflops"]
     return {"rounds": rounds, "seconds": seconds, "machine": machine, "share_of_gemm_peak": share, "rows": rows}

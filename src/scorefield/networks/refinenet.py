@@ -113,8 +113,8 @@ class MeanPool(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None: ...
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return MeanPool.apply(gradient)  # type: ignore[no-any-return]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return MeanPool.apply(gradient)
 
 
 def halve(x: Tensor) -> Tensor:
