@@ -22,7 +22,7 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
 WORD = 0xFFFFFFFF
 ROUNDS = 10
-CHUNK = 1 << 16  # counters a pass: bounds the working set; larger passes were not faster
+CHUNK = 1 << 17  # counters a pass: bounds the working set; larger passes were not faster
 
 
 class Stream(IntEnum):
@@ -44,16 +44,16 @@ class Stream(IntEnum):
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
     """Philox4x32-10. counter: four, key: two int64 tensors holding 32-bit words, mutually broadcastable -> four words of the broadcast shape."""
-    c0, c1, c2, c3 = counter
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter, *key)[:4]
     k0, k1 = key
     for _ in range(ROUNDS):
-        # 32 x 32 -> 64 bits in int64: the product wraps, its bits do not.
+        # 32 x 32 -> 64 bits in int64: the product wraps, its bits do not. c1 and c3 carry waste above their 32 bits until the next mask.
         low, high = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
-        c0 = (high >> 32).bitwise_and_(WORD) ^ c1 ^ k0
-        c2 = (low >> 32).bitwise_and_(WORD) ^ c3 ^ k1
-        c1, c3 = high & WORD, low & WORD
+        c0 = (high >> 32).bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(WORD)
+        c2 = (low >> 32).bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(WORD)
+        c1, c3 = high, low
         k0, k1 = (k0 + WEYL[0]) & WORD, (k1 + WEYL[1]) & WORD
-    return [c0, c1, c2, c3]
+    return [c0, c1 & WORD, c2, c3 & WORD]
 
 
 def _words(value: int, what: str) -> tuple[int, int]:

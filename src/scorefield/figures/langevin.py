@@ -50,7 +50,7 @@ def make(stem: Path, settings: Settings) -> Made:
         p.log_prob,
         FRAME,
         [
-            f"step {step} of {STEPS}; lower left mode: {small_mode(frames[step])['value']:.2f} of the points, truly {SMALL:g}"
+            f"step {step} of {STEPS}: {small_mode(frames[step])['value']:.2f} of the points lower left, truly {SMALL:g}"
             for step in FRAMES[:shown]
         ],
         f"Langevin dynamics from uniform noise (exact score, ε = {EPSILON:g})",

@@ -4,6 +4,7 @@ Panels of one picture share the frame, the scale of the arrows' colours, and tha
 """
 
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from .files import BLUE, VERMILLION, as_array, as_points, check_suffix, new_figu
 
 Plane = Callable[[Any], Any]
 NAMES = ("x₁", "x₂")
+TITLE_CHARACTERS = 66  # of 9-point type in the width of a picture of moving points
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,8 @@ def save_moving_points(
     axes = figure.add_subplot()
     for points, words in zip(frames, captions, strict=True):
         axes.clear()
-        _draw(axes, Panel(f"{title}\n{words}", log_density, points=points), frame, 0, None, None)
+        _draw(axes, Panel("", log_density, points=points), frame, 0, None, None)
+        figure.suptitle("\n".join(textwrap.fill(line, TITLE_CHARACTERS) for line in (title, words)), fontsize=9)
         figure.canvas.draw()
         pictures.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
         figure.set_layout_engine("none")  # laid out once: a frame that moved would distract
