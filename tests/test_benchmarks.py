@@ -1,15 +1,20 @@
 """Benchmarks: what they compute, on small inputs; never how fast the machine is."""
 
 import json
+import multiprocessing
 import os
+import threading
+import time
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from scorefield.benchmarks import quality, shapes
+from scorefield.benchmarks import peers, quality, shapes, speed
+from scorefield.benchmarks.peers import Contestant
 from scorefield.benchmarks.precision import precision
 from scorefield.config import override, preset
 from scorefield.data import load
@@ -108,3 +113,35 @@ def test_quality_is_drawn_for_everybody(tmp_path):
     assert quality.names([rows("b", 2, (1,)), rows("a", 1, (1,))]) == ["b", "a"]
     with pytest.raises(InputError, match="nothing to draw"):
         quality.draw_plot(tmp_path / "none.png", [{"samples": 1, "floor": 0.0, "rows": []}])
+
+
+def contestant(scratch) -> Contestant:
+    """A network of one layer whose step is a sleep of 2 ms."""
+    network = torch.nn.Linear(3, 5)
+    return Contestant("sleeper", network, 8, lambda: (network(torch.ones(8, 3)), time.sleep(0.002)), 4, lambda: time.sleep(0.001))
+
+
+def broken(scratch) -> Contestant:
+    raise InputError("no such library")
+
+
+def test_a_contestant_answers_with_rates_and_its_errors_are_told(tmp_path, monkeypatch):
+    """`serve` over a pipe: facts with the step's operations (2 x 8 x 3 x 5 over 8 images), rates a sleep bounds, an end, and errors as they are."""
+    monkeypatch.setattr(peers, "FIELDS", {"fake": (contestant, broken)})
+    here, there = multiprocessing.Pipe()
+    thread = threading.Thread(target=speed.serve, args=("fake", 0, tmp_path, there))
+    thread.start()
+    assert here.recv() == {"name": "sleeper", "parameters": 20, "batch": 8, "flops": 30.0}
+    here.send(("train", 0.05))
+    assert 0 < here.recv() <= 8 / 0.002
+    here.send(("evaluate", 0.05))
+    assert 0 < here.recv() <= 4 / 0.001
+    here.send(None)
+    thread.join(5)
+    assert not thread.is_alive()
+    speed.serve("fake", 1, tmp_path, there)
+    assert isinstance(here.recv(), InputError)
+
+
+def test_ratios_are_of_the_rounds():
+    assert speed.spread([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == [2.0, 3.0, 4.0]
