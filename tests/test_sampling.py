@@ -15,7 +15,7 @@ from scorefield.exact import Empirical, Gaussian, GaussianMixture
 from scorefield.model import Preconditioned, ScoreModel
 from scorefield.noise import LADDERS, geometric, karras
 from scorefield.rng import Stream
-from scorefield.sampling import SAMPLERS, AnnealedLangevin, Euler, Heun, Kernel, Langevin, PredictorCorrector, run, sample
+from scorefield.sampling import SAMPLERS, Ancestral, AnnealedLangevin, Euler, Heun, Kernel, Langevin, PredictorCorrector, run, sample
 from scorefield.units import Units
 
 SE = 4.5
@@ -451,6 +451,9 @@ def test_samples_are_drawn_in_eval_mode_and_training_mode_is_put_back() -> None:
         ({"nfe": 30, "ladder": LADDER}, "give one of them"),
         ({"nfe": 30, "repeats": 2, "sampler": "annealed-langevin"}, "give one of them"),
         ({"epsilon": 0.1}, "heun takes no epsilon"),
+        ({"eta": 1.0}, "heun takes no eta here.*dpmpp-2m-sde"),
+        ({"eta": 1.0, "kernel": Ancestral()}, "takes no eta here"),
+        ({"eta": -1.0, "sampler": "dpmpp-2m-sde"}, "eta must not be negative"),
         ({"epsilon": 1e-4, "sampler": "consistent-annealed"}, "too slowly.*finer ladder"),
         ({"ladder": "kerras"}, "one of geometric, karras, few-step; got 'kerras'"),
         ({"epsilon": -0.1, "sampler": "langevin"}, "above zero"),

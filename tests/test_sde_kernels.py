@@ -20,6 +20,7 @@ from scorefield.sampling import (
     Ancestral,
     AnnealedLangevin,
     ConsistentAnnealed,
+    DPMSolver2M,
     DPMSolver2MSDE,
     Euler,
     Heun,
@@ -122,6 +123,29 @@ def test_kernels_that_draw_noise_have_the_weak_order_they_claim(sampler: str, na
     assert observed(maker(sampler), name) == pytest.approx(SAMPLERS[sampler].kernel.order, abs=0.2)
 
 
+@each_gaussian
+@pytest.mark.parametrize("eta", [0.5, 2.0, 4.0])
+def test_the_reverse_sde_of_any_eta_has_its_weak_order(eta: float, name: str) -> None:
+    """Any eta keeps the marginals; noise of one eta with the drift of another does not (the control)."""
+
+    class Torn(DPMSolver2MSDE):
+        def move(self, x, sigma, sigma_next, history, noise):
+            there = 1 - (sigma_next / sigma) ** (2 * self.eta)
+            return super().move(x, sigma, sigma_next, history, lambda: noise() * math.sqrt((1 - (sigma_next / sigma) ** 2) / there))
+
+    assert observed(lambda _: DPMSolver2MSDE(eta), name) == pytest.approx(2, abs=0.2)
+    assert abs(observed(lambda _: Torn(eta), name)) < 0.4
+
+
+def test_eta_zero_is_the_flow() -> None:
+    model, ladder = GAUSSIANS["correlated"], geometric(*SPAN, 9)
+    x, keys = model.sample(4, SPAN[0], seed=1), rng.keys(2, 4)
+    assert torch.equal(run(DPMSolver2MSDE(0.0), model, ladder, x, keys=keys).x, run(DPMSolver2M(), model, ladder, x).x)
+    for wrong in (-0.1, math.inf, math.nan):
+        with pytest.raises(InputError, match="eta must not be negative"):
+            DPMSolver2MSDE(wrong)
+
+
 class QuietReverse(ReverseSDE):
     """A dropped root of two."""
 
@@ -191,6 +215,9 @@ def test_the_reverse_step_is_the_exact_transition_of_a_point() -> None:
         mean, covariance = law(kernel, point, [a, b], x, zero)
         torch.testing.assert_close(mean, kept * x + (1 - kept) * 2.0, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(covariance, zero + b**2 * (1 - kept), rtol=1e-12, atol=1e-12)
+    for eta in (0.5, 3.0):  # from N(m, a²) every eta arrives at N(m, b²)
+        mean, covariance = law(DPMSolver2MSDE(eta), point, [a, b], torch.full((1,), 2.0, dtype=torch.float64), zero + a**2)
+        assert (float(mean), float(covariance)) == pytest.approx((2.0, b**2), rel=1e-12)
     assert float(law(ReverseSDE(), point, [a, b], x, zero)[1]) == pytest.approx(a**2 - b**2)
 
 

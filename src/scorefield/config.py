@@ -74,7 +74,7 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     warmup: int = 5_000  # images until the learning rate is whole
-    decay: str = "cosine"  # constant, cosine or linear: to zero at the end of the image budget
+    decay: str = "auto"  # constant, or cosine or linear: to zero at the end of the image budget; auto: cosine for vectors, else linear
     clip: float = 1.0  # largest gradient norm; 0 = no clipping
     accumulate: int = 1  # parts a batch is worked off in, one after the other: less memory
 
@@ -117,6 +117,7 @@ class SamplingConfig:
     start: str = ""  # terminal or uniform
     final: str = ""  # denoise or none
     nfe: int = 0  # evaluations a sample, the final denoise included
+    eta: float = 0.0  # noise of dpmpp-2m-sde in units of the time reversal's
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def seconds(text: str) -> float:
 
 
 # A trained network is not exact, and fresh noise forgets what it gets wrong: the reverse SDE beats the flow on images (docs/log.md).
-REVERSE_SDE = SamplingConfig("dpmpp-2m-sde", nfe=40)
+REVERSE_SDE = SamplingConfig("dpmpp-2m-sde", nfe=40, eta=2.0)
 
 
 def settle(config: Config, event_shape: tuple[int, ...]) -> Config:
@@ -276,7 +277,8 @@ def settle(config: Config, event_shape: tuple[int, ...]) -> Config:
     if network.name == "refinenet" and config.noise.law == "levels" and "levels" not in network.options:
         network = replace(network, options={**network.options, "levels": config.noise.levels})
     name = ("adamw" if vectors else "muon") if config.optim.name == "auto" else config.optim.name
-    optim = replace(config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 64))
+    decay = ("cosine" if vectors else "linear") if config.optim.decay == "auto" else config.optim.decay
+    optim = replace(config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 64), decay=decay)
     sampling = config.sampling
     if sampling == SamplingConfig() and not vectors and not noise.levels:
         sampling = REVERSE_SDE
@@ -292,6 +294,7 @@ def validate(config: Config) -> Config:
             f"need a budget above zero, in images or seconds; got {config.images} images and {config.seconds:g} s",
         ),
         (config.objective.slices >= 1, f"objective.slices must be at least 1; got {config.objective.slices}"),
+        (config.sampling.eta >= 0, f"sampling.eta must not be negative; got {config.sampling.eta:g}"),
         (config.seed >= 0, f"seed must not be negative; got {config.seed}"),
         (0 < config.data.held_out < 0.5, f"data.held_out must lie in (0, 0.5); got {config.data.held_out:g}"),
         (config.optim.batch >= 0, f"optim.batch must not be negative; got {config.optim.batch}"),
@@ -300,8 +303,8 @@ def validate(config: Config) -> Config:
         (config.guard.action in ("stop", "skip"), f"guard.action must be stop or skip; got {config.guard.action!r}"),
         (config.optim.lr > 0, f"optim.lr must be above zero; got {config.optim.lr:g}"),
         (
-            config.optim.decay in ("constant", "cosine", "linear"),
-            f"optim.decay must be constant, cosine or linear; got {config.optim.decay!r}",
+            config.optim.decay in ("auto", "constant", "cosine", "linear"),
+            f"optim.decay must be auto, constant, cosine or linear; got {config.optim.decay!r}",
         ),
         (
             0 < config.noise.sigma_min < config.noise.sigma_max,

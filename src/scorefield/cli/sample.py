@@ -59,6 +59,9 @@ def sample_command(
         None,
         help="Coefficient of the score at the last level, in squared model units: x + eps s + sqrt(2 eps) z. The article prints 2 eps.",
     ),
+    eta: float | None = typer.Option(
+        None, help="dpmpp-2m-sde: its noise in units of the time reversal's, 0 or more; 0 is the flow. [default: the card's, else 1]"
+    ),
     final: str | None = typer.Option(None, help="denoise or none: whether the last noise is removed. [default: denoise]"),
     start: str | None = typer.Option(None, help="terminal, or for images uniform: where the first level starts. [default: terminal]"),
     interpolate: int = typer.Option(0, help="K above 0: each of COUNT rows goes from one sample to another in K steps."),
@@ -79,7 +82,7 @@ def sample_command(
         from ..training import rebuild
 
         model.network.load_state_dict(rebuild(run, ema))
-    options: dict[str, Any] = {"sampler": sampler, "nfe": nfe, "repeats": steps_per_level, "epsilon": epsilon}
+    options: dict[str, Any] = {"sampler": sampler, "nfe": nfe, "repeats": steps_per_level, "epsilon": epsilon, "eta": eta}
     options |= {"final": final, "start": start, "interpolate": interpolate}
     if ladder is not None and ladder[:1].isalpha():
         options["ladder"] = ladder if levels is None else named_ladder(ladder, model, levels)

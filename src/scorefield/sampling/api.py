@@ -41,6 +41,7 @@ class Record:
     final: str
     start: Start
     epsilon: float | None = None
+    eta: float | None = None
     trace: list[tuple[float, Tensor]] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,6 +104,7 @@ class _Plan:
     ladder: Tensor
     repeats: int
     epsilon: float | None
+    eta: float | None
     final: str
 
 
@@ -114,6 +116,7 @@ def _plan(
     ladder: Tensor | Sequence[float] | str | None,
     repeats: int | None,
     epsilon: float | None,
+    eta: float | None,
     final: str,
 ) -> _Plan:
     """Fill in what the user left open."""
@@ -139,12 +142,15 @@ def _plan(
     if epsilon is not None and (kernel is not None or default is None):
         those = ", ".join(n for n, r in SAMPLERS.items() if r.epsilon)
         raise InputError(f"{name} takes no epsilon here; got epsilon={epsilon:g}. It is for the samplers {those}")
+    if eta is not None and (kernel is not None or row is None or not row.takes_eta):
+        those = ", ".join(n for n, r in SAMPLERS.items() if r.takes_eta)
+        raise InputError(f"{name} takes no eta here; got eta={eta:g}. It is for the sampler {those}")
     if kernel is None:
         assert row is not None
         if epsilon is None and default is not None:
             epsilon = default
-        kernel = row.make(0.0 if epsilon is None else epsilon)
-    return _Plan(name, kernel, levels, repeats, epsilon, final)
+        kernel = row.make(0.0 if epsilon is None else epsilon) if eta is None else row.kernel(eta)  # type: ignore[call-arg]
+    return _Plan(name, kernel, levels, repeats, epsilon, getattr(kernel, "eta", None) if row and row.takes_eta else None, final)
 
 
 def recipe(model: ScoreModel) -> dict[str, Any]:
@@ -179,6 +185,7 @@ def sample(
     kernel: Kernel | None = None,
     repeats: int | None = None,
     epsilon: float | None = None,
+    eta: float | None = None,
     start: Start | None = None,
     batch: int | None = None,
     final: str | None = None,
@@ -192,11 +199,12 @@ def sample(
     """`count` (64) samples (count, *event) in data units; with record=True or trace=True the pair (samples, Record).
 
     seed, seeds: sample k has the key hash(seed, k), or (seeds[k], 0).
-    sampler: a name of SAMPLERS; or kernel, an object of one's own. Left open: what the model's card says (with its nfe, repeats, epsilon, start
-    and final), else heun, or annealed-langevin for index-conditioned models.
+    sampler: a name of SAMPLERS; or kernel, an object of one's own. Left open: what the model's card says (with its nfe, repeats, epsilon, eta,
+    start and final), else heun, or annealed-langevin for index-conditioned models.
     nfe: evaluations of the model a sample, the final denoise included: sets the length of the default ladder, for Langevin the repeats.
     ladder: sigmas in model units, decreasing; or "geometric", "karras" or "few-step" over the model's range. repeats: visits of a level.
     epsilon: the coefficient of the score at the last level, squared model units, default 0.2 sigma_L² (Langevin-type samplers).
+    eta: the noise of dpmpp-2m-sde in units of the time reversal's, default 1; 0 is the flow.
     start: "terminal" (default), N(mean, sigma_1² I + covariance); "uniform", images in [0, 1]; ("uniform", low, high) in data units.
     final: "denoise" (default) or "none". condition: (count, ...).
     interpolate: K > 0 gives count rows of K samples, (count K, *event): row r goes from sample 2r to sample 2r + 1, all their noise mixed as
@@ -226,9 +234,10 @@ def sample(
         nfe = said.get("nfe") if nfe is None and ladder is None and repeats is None else nfe
         repeats = said.get("steps_per_level") if repeats is None and nfe is None else repeats
         epsilon = said.get("epsilon") if epsilon is None else epsilon
+        eta = said.get("eta") if eta is None else eta
         start, final = start or said.get("start"), final or said.get("final")
     start = start or "terminal"
-    plan = _plan(model, sampler, kernel, nfe, ladder, repeats, epsilon, final or "denoise")
+    plan = _plan(model, sampler, kernel, nfe, ladder, repeats, epsilon, eta, final or "denoise")
 
     device, dtype = working_type(model)
     everybody: rng.Keys = (
@@ -263,5 +272,5 @@ def sample(
     described: dict[str, int] | list[int] = list(seeds) if seeds is not None else {"seed": seed, "count": count}
     seconds = time.perf_counter() - began
     levels, epsilon = plan.ladder.tolist(), plan.epsilon
-    done = Record(plan.name, levels, plan.repeats, spent, described, seconds, count, plan.final, start, epsilon, path)
+    done = Record(plan.name, levels, plan.repeats, spent, described, seconds, count, plan.final, start, epsilon, plan.eta, path)
     return (samples, done) if record or trace else samples

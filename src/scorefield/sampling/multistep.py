@@ -112,18 +112,28 @@ class DPMSolver2M(Multistep):
 
 
 class DPMSolver2MSDE(Multistep):
-    """SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095): r² x + (1 - r²) D at the step's middle + b sqrt(1 - r²) z, r = b/a.
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095): k x + (1 - k) D at the step's middle + b sqrt(1 - r^(2 eta)) z, r = b/a,
+    k = r^(1 + eta).
 
-    With the newest D alone it is `Ancestral`, whose covariance lacks (1 - r²)² Cov(x0|x) a step; the older D is correlated with x by just as
-    much, and the weak order on Gaussians is 2.
+    eta: the squared noise of the SDE in units of the time reversal's. Every eta >= 0 has the marginals p_sigma (Karras et al. 2022, Eq. 6): 0 is
+    DPM-Solver++(2M), 1 the reverse SDE as published, more adds Langevin dynamics on the way, which forgets what a model got wrong before.
+    With the newest D alone and eta = 1 it is `Ancestral`, whose covariance lacks (1 - r²)² Cov(x0|x) a step; the older D is correlated with x
+    by just as much, and the weak order on Gaussians is 2.
     """
 
     order = 2
     draws_noise = True
 
+    def __init__(self, eta: float = 1.0) -> None:
+        if not (math.isfinite(eta) and eta >= 0):
+            raise InputError(f"eta must not be negative: 0 is the flow, 1 the time reversal's noise; got {eta:g}")
+        self.eta = float(eta)
+
     def move(self, x: Tensor, sigma: float, sigma_next: float, history: History, noise: Noise) -> Tensor:
-        kept = (sigma_next / sigma) ** 2
-        return kept * x + (1 - kept) * _midpoint(history, sigma, sigma_next) + sigma_next * math.sqrt(1 - kept) * noise()
+        ratio = sigma_next / sigma
+        kept = ratio ** (1 + self.eta)
+        moved = kept * x + (1 - kept) * _midpoint(history, sigma, sigma_next)
+        return moved + sigma_next * math.sqrt(1 - ratio ** (2 * self.eta)) * noise() if self.eta else moved
 
 
 class DPMSolver3M(Multistep):

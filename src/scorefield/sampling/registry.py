@@ -122,7 +122,7 @@ class Sampler:
 
     make(epsilon) -> kernel. ladder(model, levels or None) -> the default ladder, None for its usual length. repeats(ladder) -> visits of a level.
     evaluations: of the model in one step. epsilon: the default step in units of sigma_L², None for kernels that take none; least(ladder): what
-    it must not fall below.
+    it must not fall below. takes_eta: the kernel is told the strength of its noise.
     """
 
     kernel: type[Kernel]
@@ -133,6 +133,7 @@ class Sampler:
     help: str
     epsilon: float | None = None
     least: Callable[[Tensor], float] | None = None
+    takes_eta: bool = False
 
     def default_epsilon(self, ladder: Tensor) -> float | None:
         """The default step on this ladder, in squared model units."""
@@ -161,7 +162,13 @@ SAMPLERS: dict[str, Sampler] = {
         DPMSolver3M, lambda _: DPMSolver3M(), _few_step_ladder, _once, 1, "probability flow, multistep, order 3 inside, 2 with its start"
     ),
     "dpmpp-2m-sde": Sampler(
-        DPMSolver2MSDE, lambda _: DPMSolver2MSDE(), _few_step_ladder, _once, 1, "reverse SDE, multistep, weak order 2: SDE-DPM-Solver++"
+        DPMSolver2MSDE,
+        lambda _: DPMSolver2MSDE(),
+        _few_step_ladder,
+        _once,
+        1,
+        "reverse SDE of any eta, multistep, weak order 2: SDE-DPM-Solver++ (Lu et al. 2022)",
+        takes_eta=True,
     ),
     "heun-churn": Sampler(
         StochasticHeun,

@@ -5,7 +5,7 @@ import time
 
 WARMUP_SHARE = 0.06  # of the time budget, spent timing before the budget is converted
 WARMUP_STEPS = 4  # timed steps at least; the first step compiles and is left out
-RESERVE_SHARE, RESERVE_SECONDS = 0.03, 1.0  # kept back for the last save and picture, and for a machine that slows down
+RESERVE_SHARE, RESERVE_SECONDS = 0.015, 2.0  # kept back for the last save and picture, and for a machine that slows down
 
 
 class Clock:

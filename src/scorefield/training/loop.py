@@ -144,11 +144,13 @@ def _loop(trainer: Trainer, hooks: Hooks, stop: StopRequest, clock: Clock, check
             before = time.perf_counter()
             look(trainer, clock.seconds)
             shown = logged = time.perf_counter()
+            shown_images = logged_images = trainer.images
             if budget.seconds and shown - before > DEAR * budget.seconds:
                 previews.clear()  # the time was not set aside for pictures as dear as this
         if now - saved > checkpoint_seconds and not reason:
             trainer.save(clock.seconds)
             saved = shown = logged = time.perf_counter()
+            shown_images = logged_images = trainer.images
     trainer.ended = reason
     if reason and trainer.config.ema.snapshots and trainer.config.ema.kind == "power":
         save_snapshot(run.folder, trainer.images, trainer.emas)  # the end itself, wherever it fell
