@@ -131,7 +131,7 @@ def test_a_contestant_answers_with_rates_and_its_errors_are_told(tmp_path, monke
     here, there = multiprocessing.Pipe()
     thread = threading.Thread(target=speed.serve, args=("fake", 0, tmp_path, there))
     thread.start()
-    assert here.recv() == {"name": "sleeper", "parameters": 20, "batch": 8, "flops": 30.0}
+    assert here.recv() == {"name": "sleeper", "parameters": 20, "batch": 8, "precision": "float32", "flops": 30.0}
     here.send(("train", 0.05))
     assert 0 < here.recv() <= 8 / 0.002
     here.send(("evaluate", 0.05))
@@ -141,6 +141,14 @@ def test_a_contestant_answers_with_rates_and_its_errors_are_told(tmp_path, monke
     assert not thread.is_alive()
     speed.serve("fake", 1, tmp_path, there)
     assert isinstance(here.recv(), InputError)
+
+
+@pytest.mark.parametrize(("patience", "sizes"), [(1e9, [8, 64]), (0.0, [8])])
+def test_the_peak_of_an_emulated_precision_is_measured_on_a_small_product(monkeypatch, patience, sizes):
+    asked = []
+    monkeypatch.setattr(speed, "_product_rate", lambda dtype, size: asked.append(size) or float(size))
+    assert speed.gemm_peak(torch.bfloat16, 64, patience) == sizes[-1]
+    assert asked == sizes
 
 
 def test_ratios_are_of_the_rounds():

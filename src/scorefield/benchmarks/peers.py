@@ -1,7 +1,7 @@
 """The other libraries' models as contestants, trained the way their own examples train them: plain float32, eager.
 
 Needs the peers' environment (`make bench-env`). Each contestant has `images` a training step, `train()` for one step, `evaluate()` for one
-network evaluation of a batch, and `name`, `parameters`.
+network evaluation of a batch, and `name`, `parameters`, `precision`.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,7 @@ class Contestant:
     train: Callable[[], Any]
     evaluated: int
     evaluate: Callable[[], Any]
+    precision: str = "float32"
 
     @property
     def parameters(self) -> int:
@@ -63,7 +64,9 @@ def ours(scratch: Path, settings: tuple[str, ...] = (), batch: int = 256, name: 
     def evaluate() -> Tensor:
         return trainer.model.denoise(x, sigma)
 
-    return Contestant(f"scorefield, {name}", trainer.network, trainer.config.optim.batch, trainer.step, batch, evaluate)
+    return Contestant(
+        f"scorefield, {name}", trainer.network, trainer.config.optim.batch, trainer.step, batch, evaluate, trainer.execution.precision
+    )
 
 
 def _plain(

@@ -64,7 +64,8 @@ def speed(
     Console(width=max(console.width, 132)).print(table)  # names and ratios are not broken over lines, in a log neither
     machine = record["machine"]
     say(
-        f"bfloat16 matrix product here {machine['gemm_bfloat16_tflops']:.2f} TFLOP/s; our training step reaches {record['share_of_gemm_peak']:.0%} of it"
+        f"matrix products here, TFLOP/s: {machine['gemm_bfloat16_tflops']:.2g} in bfloat16, {machine['gemm_float32_tflops']:.2g} in float32; our training "
+        f"step, in {record['rows'][0]['precision']}, reaches {record['share_of_gemm_peak']:.0%} of it"
     )
     if out is not None:
         write_json(out, record)
