@@ -451,7 +451,7 @@ def test_samples_are_drawn_in_eval_mode_and_training_mode_is_put_back() -> None:
         ({"nfe": 30, "ladder": LADDER}, "give one of them"),
         ({"nfe": 30, "repeats": 2, "sampler": "annealed-langevin"}, "give one of them"),
         ({"epsilon": 0.1}, "heun takes no epsilon"),
-        ({"eta": 1.0}, "heun takes no eta here.*dpmpp-2m-sde"),
+        ({"eta": 1.0}, "heun takes no eta here.*dpmpp-2m-sde, matched-sde"),
         ({"eta": 1.0, "kernel": Ancestral()}, "takes no eta here"),
         ({"eta": -1.0, "sampler": "dpmpp-2m-sde"}, "eta must not be negative"),
         ({"epsilon": 1e-4, "sampler": "consistent-annealed"}, "too slowly.*finer ladder"),

@@ -46,8 +46,8 @@ def sample_command(
     seed: int = typer.Option(0, help="0 or more; sample k is a function of (seed, k) alone."),
     sampler: str | None = typer.Option(
         None,
-        help="heun, euler, unipc, dpmpp-2m, dpmpp-3m, dpmpp-2m-sde, heun-churn, ancestral, reverse-sde, predictor-corrector, "
-        "consistent-annealed, annealed-langevin, langevin, mala. [default: what the model's card says, for images dpmpp-2m-sde; else heun]",
+        help="heun, euler, unipc, dpmpp-2m, dpmpp-3m, dpmpp-2m-sde, matched-sde, heun-churn, ancestral, reverse-sde, "
+        "predictor-corrector, consistent-annealed, annealed-langevin, langevin, mala. [default: what the model's card says, for images matched-sde; else heun]",
     ),
     nfe: int | None = typer.Option(None, help="Network evaluations a sample, 2 or more, the final denoise included."),
     levels: int | None = typer.Option(None, help="Length of the sampler's default ladder, 1 or more."),
@@ -60,7 +60,8 @@ def sample_command(
         help="Coefficient of the score at the last level, in squared model units: x + eps s + sqrt(2 eps) z. The article prints 2 eps.",
     ),
     eta: float | None = typer.Option(
-        None, help="dpmpp-2m-sde: its noise in units of the time reversal's, 0 or more; 0 is the flow. [default: the card's, else 1]"
+        None,
+        help="dpmpp-2m-sde, matched-sde: their noise in units of the time reversal's, 0 or more; 0 is the flow. [default: the card's, else 1]",
     ),
     final: str | None = typer.Option(None, help="denoise or none: whether the last noise is removed. [default: denoise]"),
     start: str | None = typer.Option(None, help="terminal, or for images uniform: where the first level starts. [default: terminal]"),

@@ -5,7 +5,7 @@ from .api import Record, default_sampler, recipe, sample, working_type
 from .diffusion import Euler, Heun, StochasticHeun
 from .driver import Event, Kernel, Result, run
 from .langevin import MALA, AnnealedLangevin, Langevin
-from .multistep import DPMSolver2M, DPMSolver2MSDE, DPMSolver3M, History, Multistep, UniPC
+from .multistep import DPMSolver2M, DPMSolver2MSDE, DPMSolver3M, History, MatchedSDE, Multistep, UniPC
 from .registry import SAMPLERS, Sampler, find_sampler, named_ladder
 from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseSDE
 
@@ -24,6 +24,7 @@ __all__ = [
     "History",
     "Kernel",
     "Langevin",
+    "MatchedSDE",
     "Multistep",
     "PredictorCorrector",
     "Record",

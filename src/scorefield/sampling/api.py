@@ -144,7 +144,7 @@ def _plan(
         raise InputError(f"{name} takes no epsilon here; got epsilon={epsilon:g}. It is for the samplers {those}")
     if eta is not None and (kernel is not None or row is None or not row.takes_eta):
         those = ", ".join(n for n, r in SAMPLERS.items() if r.takes_eta)
-        raise InputError(f"{name} takes no eta here; got eta={eta:g}. It is for the sampler {those}")
+        raise InputError(f"{name} takes no eta here; got eta={eta:g}. It is for the samplers {those}")
     if kernel is None:
         assert row is not None
         if epsilon is None and default is not None:
@@ -204,7 +204,7 @@ def sample(
     nfe: evaluations of the model a sample, the final denoise included: sets the length of the default ladder, for Langevin the repeats.
     ladder: sigmas in model units, decreasing; or "geometric", "karras" or "few-step" over the model's range. repeats: visits of a level.
     epsilon: the coefficient of the score at the last level, squared model units, default 0.2 sigma_L² (Langevin-type samplers).
-    eta: the noise of dpmpp-2m-sde in units of the time reversal's, default 1; 0 is the flow.
+    eta: the noise of dpmpp-2m-sde and matched-sde in units of the time reversal's, default 1; 0 is the flow.
     start: "terminal" (default), N(mean, sigma_1² I + covariance); "uniform", images in [0, 1]; ("uniform", low, high) in data units.
     final: "denoise" (default) or "none". condition: (count, ...).
     interpolate: K > 0 gives count rows of K samples, (count K, *event): row r goes from sample 2r to sample 2r + 1, all their noise mixed as

@@ -9,7 +9,7 @@ A method puts a polynomial through known D's into the integral. h = lambda_b - l
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,14 +90,18 @@ class Multistep(Kernel):
         raise NotImplementedError
 
 
-def _midpoint(history: History, sigma: float, sigma_next: float) -> Tensor:
-    """D at the middle of the step, on the line through the last two: (1 + 1/(2r)) D_i - 1/(2r) D_(i-1), r the last step over this one."""
-    newest, denoised = history.past[0]
+def _middle(before: float, sigma: float, sigma_next: float) -> float:
+    """How far the middle of the step lies ahead of its start, in units of the last step, which came from `before`: 1/(2r), r the last over this."""
+    return math.log(sigma / sigma_next) / math.log(before / sigma) / 2
+
+
+def _ahead(history: History, sigma_next: float, share: Callable[[float, float, float], float]) -> Tensor:
+    """D a share(before, sigma, sigma_next) of the last step ahead, on the line through the last two; the newest where there is but one."""
+    sigma, denoised = history.past[0]
     if len(history.past) < 2 or sigma_next == sigma:
         return denoised
     older, before = history.past[1]
-    half = math.log(sigma / sigma_next) / math.log(older / newest) / 2
-    return denoised + half * (denoised - before)
+    return denoised + share(older, sigma, sigma_next) * (denoised - before)
 
 
 class DPMSolver2M(Multistep):
@@ -108,7 +112,7 @@ class DPMSolver2M(Multistep):
 
     def move(self, x: Tensor, sigma: float, sigma_next: float, history: History, noise: Noise) -> Tensor:
         ratio = sigma_next / sigma
-        return ratio * x + (1 - ratio) * _midpoint(history, sigma, sigma_next)
+        return ratio * x + (1 - ratio) * _ahead(history, sigma_next, _middle)
 
 
 class DPMSolver2MSDE(Multistep):
@@ -132,8 +136,33 @@ class DPMSolver2MSDE(Multistep):
     def move(self, x: Tensor, sigma: float, sigma_next: float, history: History, noise: Noise) -> Tensor:
         ratio = sigma_next / sigma
         kept = ratio ** (1 + self.eta)
-        moved = kept * x + (1 - kept) * _midpoint(history, sigma, sigma_next)
+        moved = kept * x + (1 - kept) * _ahead(history, sigma_next, self.share)
         return moved + sigma_next * math.sqrt(1 - ratio ** (2 * self.eta)) * noise() if self.eta else moved
+
+    def share(self, before: float, sigma: float, sigma_next: float) -> float:
+        """Where D is taken, in last steps ahead: the step's middle."""
+        return _middle(before, sigma, sigma_next)
+
+
+class MatchedSDE(DPMSolver2MSDE):
+    """The SDE of `DPMSolver2MSDE` with D taken from where a Gaussian of variance a², which the step from a to b decides about, keeps its variance.
+
+    What D will do during a step is unknown when the step begins; what it did in the last stands for it. The middle of the step gives back too
+    much of that: samples come out too wide, by 7 % of a Gaussian's variance at 40 evaluations and eta 2, by 14 % at 24 (docs/benchmarks.md).
+    Let x at a be N(0, v + a²) with v = a², correlated with x at the level p before as the SDE makes them, by ((v + a²) / (v + p²))^(eta / 2).
+    The step k x + (1 - k) D_a + c (D_a - D_p) + b sqrt(1 - r^(2 eta)) z has variance v + b² where
+
+        A c² + (1 + k) B c = (1 - k)² / 2,   B = 1 - u,   A = (1 + w - 2 u) / 2,   w = 2 / (1 + (p/a)²),   u = w^((1 + eta) / 2)
+
+    and c is the positive root. It tends to the published (1 - k) h / (2 h_p) as steps get short: the weak order is 2 as well.
+    """
+
+    def share(self, before: float, sigma: float, sigma_next: float) -> float:
+        lost = 1 - (sigma_next / sigma) ** (1 + self.eta)
+        w = 2 / (1 + (before / sigma) ** 2)
+        u = w ** ((1 + self.eta) / 2)
+        linear = (2 - lost) * (1 - u)
+        return lost / (linear + math.sqrt(linear**2 + (1 + w - 2 * u) * lost**2))
 
 
 class DPMSolver3M(Multistep):

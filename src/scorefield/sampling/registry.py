@@ -14,7 +14,7 @@ from ..noise import LADDERS, check_ladder, few_step, geometric, karras
 from .diffusion import Euler, Heun, StochasticHeun
 from .driver import Kernel
 from .langevin import MALA, AnnealedLangevin, Langevin
-from .multistep import DPMSolver2M, DPMSolver2MSDE, DPMSolver3M, UniPC
+from .multistep import DPMSolver2M, DPMSolver2MSDE, DPMSolver3M, MatchedSDE, UniPC
 from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseSDE
 
 DEFAULT_LEVELS = 18  # Karras et al. 2022: 35 evaluations of Heun suffice for small images
@@ -50,10 +50,16 @@ def _flow_ladder(model: ScoreModel, levels: int | None) -> Tensor:
     return karras(*_range(model, "a flow"), levels or (DEFAULT_LEVELS if len(model.event_shape) > 1 else VECTOR_LEVELS))
 
 
-def _few_step_ladder(model: ScoreModel, levels: int | None) -> Tensor:
-    """few_step over the model's range where the data's spread is known, geometric where it is not: both beat karras for multistep methods."""
+def _few_step_ladder(model: ScoreModel, levels: int | None, widened: float = 1.0) -> Tensor:
+    """few_step over the model's range for `widened` times the data's spread where that is known, geometric where it is not: both beat karras
+    for multistep methods."""
     spread, ends = _spread(model), _range(model, "a flow")
-    return geometric(*ends, levels or DEFAULT_LEVELS) if spread is None else few_step(*ends, levels or DEFAULT_LEVELS, spread)
+    return geometric(*ends, levels or DEFAULT_LEVELS) if spread is None else few_step(*ends, levels or DEFAULT_LEVELS, widened * spread)
+
+
+def _matched_ladder(model: ScoreModel, levels: int | None) -> Tensor:
+    """few_step for data half as wide again: directions wider than the elements' mean lose variance else, -4.4 % at five times that (docs/log.md)."""
+    return _few_step_ladder(model, levels, 1.5)
 
 
 def _reverse_ladder(model: ScoreModel, levels: int | None) -> Tensor:
@@ -168,6 +174,15 @@ SAMPLERS: dict[str, Sampler] = {
         _once,
         1,
         "reverse SDE of any eta, multistep, weak order 2: SDE-DPM-Solver++ (Lu et al. 2022)",
+        takes_eta=True,
+    ),
+    "matched-sde": Sampler(
+        MatchedSDE,
+        lambda _: MatchedSDE(),
+        _matched_ladder,
+        _once,
+        1,
+        "as dpmpp-2m-sde, and a Gaussian keeps its variance in long steps: for few evaluations",
         takes_eta=True,
     ),
     "heun-churn": Sampler(
