@@ -148,7 +148,7 @@ def draw_picture(model: Any, samples: Any, out: Path, columns: int | None = None
     name = "grid.png" if image else "scatter.png" if event == (2,) else "samples.png"
     source = str(((model.card or {}).get("data") or {}).get("source", ""))
     density = toy_density(source) if event == (2,) else None
-    title = f"{len(samples):,} samples" + (f", {source}" if source else "")
+    title = f"{len(samples):,} samples" + (f", {Path(source).name}" if source else "")
     return save_samples(out / name, samples, image, columns, density=density, title=title)
 
 
