@@ -1,6 +1,7 @@
 """The command line: the whole chain, and every bad input worded, with its exit code and nothing written."""
 
 import errno
+import inspect
 import json
 import os
 import subprocess
@@ -14,7 +15,9 @@ from PIL import Image
 
 from digit_classifier import blurred_noise, classifier, confident
 from scorefield import cli
+from scorefield.cli.sample import sample_command
 from scorefield.plotting import read_layout
+from scorefield.sampling import SAMPLERS
 
 SMALL = ["--images", "640", "--threads", "1", "--set", "optim.batch=64", "--compile", "off"]
 TINY_UNET = ["--set", "network.options.widths=[16,16]", "--set", "network.options.depths=[1,1]"]
@@ -138,6 +141,13 @@ def test_help_reads_well(name, command):
     assert code == 0
     assert "Usage" in out
     assert len(out.splitlines()) > 8
+
+
+def test_the_help_of_sample_names_every_sampler():
+    """It is written by hand, so that --help need not import them."""
+    options = inspect.signature(sample_command).parameters
+    assert set(options["sampler"].default.help.split(". ")[0].split(", ")) == set(SAMPLERS)
+    assert set(options["eta"].default.help.split(":")[0].split(", ")) == {name for name, row in SAMPLERS.items() if row.takes_eta}
 
 
 # -- bad input
