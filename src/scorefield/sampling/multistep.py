@@ -148,7 +148,7 @@ class MatchedSDE(DPMSolver2MSDE):
     """The SDE of `DPMSolver2MSDE` with D taken from where a Gaussian of variance a², which the step from a to b decides about, keeps its variance.
 
     What D will do during a step is unknown when the step begins; what it did in the last stands for it. The middle of the step gives back too
-    much of that: samples come out too wide, by 7 % of a Gaussian's variance at 40 evaluations and eta 2, by 14 % at 24 (docs/benchmarks.md).
+    much of that: samples come out too wide, by 7 % of a Gaussian's variance at 40 evaluations and eta 2, by 16 % at 24 (docs/benchmarks.md).
     Let x at a be N(0, v + a²) with v = a², correlated with x at the level p before as the SDE makes them, by ((v + a²) / (v + p²))^(eta / 2).
     The step k x + (1 - k) D_a + c (D_a - D_p) + b sqrt(1 - r^(2 eta)) z has variance v + b² where
 
