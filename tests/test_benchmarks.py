@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from scorefield.benchmarks import peers, quality, shapes, speed
+from scorefield.benchmarks import entrants, peers, quality, shapes, speed
 from scorefield.benchmarks.peers import Contestant
 from scorefield.benchmarks.precision import precision
 from scorefield.config import override, preset
@@ -129,7 +129,7 @@ def test_a_contestant_answers_with_rates_and_its_errors_are_told(tmp_path, monke
     """`serve` over a pipe: facts with the step's operations (2 x 8 x 3 x 5 over 8 images), rates a sleep bounds, an end, and errors as they are."""
     monkeypatch.setattr(peers, "FIELDS", {"fake": (contestant, broken)})
     here, there = multiprocessing.Pipe()
-    thread = threading.Thread(target=speed.serve, args=("fake", 0, tmp_path, there))
+    thread = threading.Thread(target=entrants.serve, args=("fake", 0, tmp_path, there))
     thread.start()
     assert here.recv() == {"name": "sleeper", "parameters": 20, "batch": 8, "precision": "float32", "flops": 30.0}
     here.send(("train", 0.05))
@@ -139,7 +139,7 @@ def test_a_contestant_answers_with_rates_and_its_errors_are_told(tmp_path, monke
     here.send(None)
     thread.join(5)
     assert not thread.is_alive()
-    speed.serve("fake", 1, tmp_path, there)
+    entrants.serve("fake", 1, tmp_path, there)
     assert isinstance(here.recv(), InputError)
 
 
