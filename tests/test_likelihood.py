@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 import scorefield as sf
-from scorefield import cli, likelihood, rng
+from scorefield import cli, rng
 from scorefield.data import Pipeline, load, split
 from scorefield.errors import InputError, NonFiniteError
 from scorefield.exact import Empirical, Gaussian, GaussianMixture
-from scorefield.likelihood import LogProb, bits_per_dim, log_prob
+from scorefield.likelihood import LogProb, bits_per_dim, flow, log_prob
 from scorefield.model import Preconditioned, ScoreModel, terminal
 from scorefield.networks import build
 from scorefield.noise import geometric
@@ -113,8 +113,8 @@ def test_a_wrong_terminal_law_is_noticed():
 def test_the_wrong_sign_of_the_divergence_is_noticed(monkeypatch):
     model = mixture(2)
     x = model.sample(32, LOW, seed=1)
-    right = likelihood._exact
-    monkeypatch.setattr(likelihood, "_exact", lambda g, y: -right(g, y))
+    right = flow._exact
+    monkeypatch.setattr(flow, "_exact", lambda g, y: -right(g, y))
     assert (tight(model, x).value - model.log_prob(x, LOW)).abs().median() > 0.5
 
 
@@ -140,8 +140,8 @@ def test_a_biased_estimator_is_noticed(monkeypatch):
     """The same check with the probes' products halved."""
     model = mixture(64, 2)
     x = model.sample(16, 0.1, seed=1)
-    right = likelihood._hutchinson
-    monkeypatch.setattr(likelihood, "_hutchinson", lambda g, y, probes: right(g, y, probes) / 2)
+    right = flow._hutchinson
+    monkeypatch.setattr(flow, "_hutchinson", lambda g, y, probes: right(g, y, probes) / 2)
     result = tight(model, x, sigma_min=0.1, divergence="hutchinson", rtol=1e-4, atol=1e-4)
     off = result.value - model.log_prob(x, 0.1)
     assert off.mean().abs() > 2 * SE * result.se.square().sum().sqrt() / len(x)
@@ -312,7 +312,7 @@ class Jumps(ScoreModel):
 
 
 def test_a_solver_that_is_stuck_says_so(monkeypatch):
-    monkeypatch.setattr(likelihood, "MOST_STEPS", 200)
+    monkeypatch.setattr(flow, "MOST_STEPS", 200)
     with pytest.raises(InputError, match="larger tolerances"):
         log_prob(Jumps(), torch.ones(2, 1), dtype=torch.float64, rtol=1e-9, atol=1e-9)
 
