@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import torch
 
 from scorefield import checkpoint, rng
 from scorefield.config import PRESETS, count, override, preset, seconds, settle, validate
+from scorefield.data import load
 from scorefield.errors import InputError, NonFiniteError
 from scorefield.exact import Gaussian
 from scorefield.noise import Levels, LogNormal, LogUniform, geometric, stratified
@@ -25,6 +27,7 @@ from scorefield.runs import Run, write_bytes
 from scorefield.training import Hooks, fit, train
 from scorefield.training.budget import Budget, learning_rate
 from scorefield.training.ema import EMA, gamma_of
+from scorefield.training.look import evaluation_seconds, look
 from scorefield.training.optimisers import NEWTON_SCHULZ, OPTIMISERS, Muon, orthogonalise
 from scorefield.training.trainer import Trainer
 
@@ -311,6 +314,58 @@ def test_time_becomes_images_once():
     assert "machine slowed down" in budget.over(first // 2, 100.0)
     assert budget.over(first - 1, 100.0) == "time budget reached"
     assert budget.over(first - 1, 99.0) == ""
+
+
+def test_long_steps_end_about_the_clock():
+    """Steps of 14 s and a budget of 100: at 86 s another one is begun, at 94 s not, and nobody is told that the machine slowed down."""
+    budget = Budget(0, 100.0)
+    for step in range(6):
+        budget.observe(64 * (step + 1), 10.0 + 14.0 * step)
+    assert budget.images
+    assert budget.over(384, 86.0) == ""
+    assert budget.over(384, 94.0) == "time budget reached"
+
+
+def trained(folder: Path) -> Trainer:
+    """An untrained perceptron on the ring, ready to be looked at."""
+    config = small(6400)
+    collection = load(config.data.source)
+    trainer = Trainer(settle(config, collection.event_shape), collection, Run(folder), lambda _: None)
+    trainer.place(None)
+    return trainer
+
+
+@pytest.mark.parametrize(("final", "looks"), [(False, 1), (True, 13)])
+def test_a_look_at_a_slow_model_takes_no_longer_than_it_may(final, looks, tmp_path, monkeypatch):
+    """At 0.1 s an evaluation: all there is without a limit; within 30 s at most 300 evaluations; within 1 s nothing on the way, and at the end
+    two events at each level and one sample."""
+    monkeypatch.setattr("scorefield.training.look.evaluation_seconds", lambda trainer: 0.1)
+    trainer = trained(tmp_path)
+    evaluated = 0
+
+    def count(module, inputs) -> None:
+        nonlocal evaluated
+        evaluated += len(inputs[0])
+
+    trainer.shadow.network.register_forward_pre_hook(count)
+    events = min(512, len(trainer.held_index))
+    for allowed, least, most in [
+        (math.inf, events * looks + 500 * 23, events * looks + 500 * 24),
+        (30.0, 200, 300),
+        (1.0, 2 * looks + 23 if final else 0, 2 * looks + 24 if final else 0),
+    ]:
+        evaluated = 0
+        look(trainer, 0.0, allowed, final)
+        assert least <= evaluated <= most, allowed
+    records = [r for r in Run(tmp_path).records() if "held_out" in r]
+    assert records[0]["held_out_events"] == events
+    assert len(records) == (3 if final else 2)
+
+
+def test_seconds_of_an_evaluation_are_measured(tmp_path):
+    trainer = trained(tmp_path)
+    trainer.shadow.network.register_forward_pre_hook(lambda module, inputs: time.sleep(0.002 * len(inputs[0])))
+    assert 0.002 <= evaluation_seconds(trainer) < 0.02
 
 
 def test_learning_rate_warms_up_and_decays():

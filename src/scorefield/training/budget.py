@@ -9,10 +9,10 @@ RESERVE_SHARE, RESERVE_SECONDS = 0.015, 2.0  # kept back for the last save and p
 
 
 class Clock:
-    """Wall seconds spent on a run, over all the processes that worked on it."""
+    """Wall seconds spent on a run, over all the processes that worked on it; start: perf_counter when this one began, now unless said."""
 
-    def __init__(self, spent: float = 0.0) -> None:
-        self.start = time.perf_counter() - spent
+    def __init__(self, spent: float = 0.0, start: float | None = None) -> None:
+        self.start = (time.perf_counter() if start is None else start) - spent
 
     @property
     def seconds(self) -> float:
@@ -29,19 +29,24 @@ class Budget:
         self.seconds = 0.0 if images else seconds
         self._first: tuple[int, float] | None = None
         self._steps = 0
+        self._last = (0, 0.0)
+        self._step = (0, 0.0)  # images and seconds of a step, the fastest so far
 
     def observe(self, images: int, elapsed: float) -> None:
         """Called after each step; converts the time budget when enough steps were timed."""
-        if self.images:
-            return
         if self._first is None:  # the first step of a process compiles: not timed
-            self._first = (images, elapsed)
+            self._first = self._last = (images, elapsed)
+            return
+        step = (images - self._last[0], elapsed - self._last[1])
+        self._step = min(self._step, step, key=lambda s: s[1]) if self._step[0] else step
+        self._last = (images, elapsed)
+        if self.images:
             return
         self._steps += 1
         seen, since = images - self._first[0], elapsed - self._first[1]
         if self._steps >= WARMUP_STEPS and since >= WARMUP_SHARE * self.seconds:
             left = self.seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - elapsed
-            self.images = images + max(0, math.floor(seen / since * left))
+            self.images = images + step[0] * max(0, math.floor(seen / since * left / step[0]))  # whole steps
 
     def progress(self, images: int) -> float:
         """Share of the budget used, 0 while it is not known: what the schedule follows."""
@@ -51,8 +56,9 @@ class Budget:
         """Why training ends now, empty while it does not."""
         if self.images and images >= self.images:
             return "image budget reached"
-        if self.seconds and elapsed >= self.seconds:
-            unfinished = self.schedule and self.images and images < 0.98 * self.images
+        size, step = self._step
+        if self.seconds and elapsed + step / 2 >= self.seconds:  # half a step: steps of many seconds end about the clock, not after it
+            unfinished = self.schedule and self.images and images + size < 0.98 * self.images
             return "time budget reached" + ("; the machine slowed down: the learning rate had not reached its end" if unfinished else "")
         return ""
 

@@ -14,7 +14,7 @@ from .. import checkpoint
 from ..config import Config, settle, validate
 from ..data import load
 from ..runs import Run
-from .budget import Clock
+from .budget import Budget, Clock
 from .look import look
 from .meter import Meter
 from .posthoc import save_snapshot
@@ -22,7 +22,8 @@ from .signals import StopRequest, watch
 from .trainer import Trainer
 
 PREVIEWS_AT = (0.1, 0.25, 0.5)  # shares of the budget; the last picture is made when training ends
-DEAR = 0.01  # share of a time budget one look may take, or there is no other before the end
+MIDWAY, FINAL = 0.01, 0.03  # shares of the training's time that a look may take on the way and at the end
+PATIENCE = 5.0  # seconds the last look may take however short the training
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def train(
     """
     validate(config)
     hooks = hooks or Hooks()
+    began = time.perf_counter()
     d = config.data
     collection = load(d.source if data is None else data, size=d.size or None, channels=d.channels or None, key=d.key or None)
     config = settle(config, collection.event_shape)
@@ -86,10 +88,10 @@ def train(
             run.claim(stored_config)  # refuse before the lock makes a file
         with run.lock():
             run.claim(stored_config)
-            return _continue(trainer, hooks, stop, checkpoint_seconds, log_seconds)
+            return _continue(trainer, hooks, stop, began, checkpoint_seconds, log_seconds)
 
 
-def _continue(trainer: Trainer, hooks: Hooks, stop: StopRequest, checkpoint_seconds: float, log_seconds: float) -> Summary:
+def _continue(trainer: Trainer, hooks: Hooks, stop: StopRequest, began: float, checkpoint_seconds: float, log_seconds: float) -> Summary:
     run = trainer.run
     state, notices = checkpoint.load_state(run.state)
     for notice in notices:
@@ -104,7 +106,7 @@ def _continue(trainer: Trainer, hooks: Hooks, stop: StopRequest, checkpoint_seco
     if trainer.moments.constant:
         hooks.on_notice(f"constant in the training data, kept as they are: {', '.join(map(str, trainer.moments.constant[:12]))}")
     hooks.on_notice(f"running on {trainer.execution.describe()}")
-    clock = Clock(state["elapsed"] if state else 0.0)
+    clock = Clock(state["elapsed"] if state else 0.0, began)
     if trainer.ended:
         return Summary(run.folder, trainer.images, clock.seconds, f"already complete ({trainer.ended})", notices=tuple(notices))
     return _loop(trainer, hooks, stop, clock, checkpoint_seconds, log_seconds)
@@ -141,12 +143,9 @@ def _loop(trainer: Trainer, hooks: Hooks, stop: StopRequest, clock: Clock, check
             logged, logged_images = now, trainer.images
         if previews and budget.progress(trainer.images) >= previews[0]:
             previews.pop(0)
-            before = time.perf_counter()
-            look(trainer, clock.seconds)
+            look(trainer, clock.seconds, MIDWAY * _whole(budget, trainer.images, clock.seconds))
             shown = logged = time.perf_counter()
             shown_images = logged_images = trainer.images
-            if budget.seconds and shown - before > DEAR * budget.seconds:
-                previews.clear()  # the time was not set aside for pictures as dear as this
         if now - saved > checkpoint_seconds and not reason:
             trainer.save(clock.seconds)
             saved = shown = logged = time.perf_counter()
@@ -157,5 +156,10 @@ def _loop(trainer: Trainer, hooks: Hooks, stop: StopRequest, clock: Clock, check
     trainer.save(clock.seconds)
     if stop.signal:
         return Summary(run.folder, trainer.images, clock.seconds, f"stopped by signal {stop.signal}; saved", stop.signal)
-    table = look(trainer, clock.seconds, final=True)
+    table = look(trainer, clock.seconds, max(PATIENCE, FINAL * clock.seconds), final=True)
     return Summary(run.folder, trainer.images, clock.seconds, reason, held_out=table)
+
+
+def _whole(budget: Budget, images: int, elapsed: float) -> float:
+    """Seconds the whole training takes: its time budget, or by the images seen so far."""
+    return budget.seconds or elapsed / budget.progress(images)

@@ -26,8 +26,6 @@ from .meter import SIGMA_BINS
 from .optimisers import make_optimiser
 from .posthoc import save_snapshot
 
-HELD_OUT_IMAGES = 512
-
 
 def sigma_law(config: Config) -> tuple[SigmaLaw, Tensor | None]:
     """The training law of sigma and the ladder it lives on, if any."""
@@ -214,11 +212,11 @@ class Trainer:
         return self.shadow
 
     @torch.no_grad()
-    def held_out_loss(self, per_sigma: bool = False) -> dict[str, list[float]]:
-        """Held-out loss of the averaged weights, weight as trained, on fixed noise: at SIGMA_BINS quantiles of the training law
-        with standard errors over images (per_sigma), or over the law as one number."""
+    def held_out_loss(self, events: int, per_sigma: bool = False) -> dict[str, list[float]]:
+        """Held-out loss of the averaged weights on the first `events` held-out ones, weight as trained, on fixed noise: at SIGMA_BINS quantiles
+        of the training law with standard errors over events (per_sigma), or over the law as one number."""
         model = self.averaged()
-        count = min(HELD_OUT_IMAGES, len(self.held_index))
+        count = min(events, len(self.held_index))
         x0 = self.pipeline.held_out(self.held_index[:count])
         keys = rng.keys(self.config.seed, count, first=1 << 40)
         if not per_sigma:
