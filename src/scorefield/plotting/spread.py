@@ -38,7 +38,8 @@ def _scale(axes: Any, chart: Chart) -> None:
             axes.set(**{f"{letter}scale": "log"})
             named = letter == "x" and chart.marks
             places = sorted({float(v) for x, _ in chart.series.values() for v in as_array(x, "x").ravel()})
-            axis.set_major_locator(FixedLocator(places) if named else LogLocator(subs=(1, 2, 3, 5)))
+            low, high = axis.get_view_interval()
+            axis.set_major_locator(FixedLocator(places) if named else LogLocator(subs=(1, 2, 3, 5) if high > 10 * low else range(1, 10)))
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 

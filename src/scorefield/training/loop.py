@@ -22,7 +22,7 @@ from .signals import StopRequest, watch
 from .trainer import Trainer
 
 PREVIEWS_AT = (0.1, 0.25, 0.5)  # shares of the budget; the last picture is made when training ends
-MIDWAY, FINAL = 0.01, 0.03  # shares of the training's time that a look may take on the way and at the end
+MIDWAY, FINAL = 0.003, 0.03  # shares of the training's time that a look may take on the way and at the end
 PATIENCE = 5.0  # seconds the last look may take however short the training
 
 
