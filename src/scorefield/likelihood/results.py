@@ -12,14 +12,30 @@ from ..model import ScoreModel
 
 
 @dataclass(frozen=True)
-class LogProb:
+class Values:
+    """A number a sample: value (B,)."""
+
+    value: Tensor
+
+    @property
+    def mean(self) -> float:
+        """The mean over samples."""
+        return self.value.mean().item()
+
+    @property
+    def mean_se(self) -> float:
+        """The mean's standard error over samples, Hutchinson's noise included; NaN for a single sample."""
+        return self.value.std().item() / len(self.value) ** 0.5 if len(self.value) > 1 else math.nan
+
+
+@dataclass(frozen=True)
+class LogProb(Values):
     """log p_sigma_min(x) in nats, of the density in data units.
 
     value, se: float64 (B,) on the CPU; se is Hutchinson's standard error, 0 for the exact trace. evaluations: of the model, a sample (the
     most over batches); products: vector-Jacobian products, a sample. sigma_min, sigma_max: model units. elements: of an event.
     """
 
-    value: Tensor
     se: Tensor
     evaluations: int
     products: int
@@ -35,16 +51,6 @@ class LogProb:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.value.numpy().astype(dtype or np.float64)
-
-    @property
-    def mean(self) -> float:
-        """The mean over samples, nats."""
-        return self.value.mean().item()
-
-    @property
-    def mean_se(self) -> float:
-        """The mean's standard error over samples, Hutchinson's noise included; NaN for a single sample."""
-        return self.value.std().item() / len(self.value) ** 0.5 if len(self.value) > 1 else math.nan
 
     def __str__(self) -> str:
         return (
@@ -63,23 +69,12 @@ class LogProb:
 
 
 @dataclass(frozen=True)
-class BitsPerDim:
+class BitsPerDim(Values):
     """Bits a dimension of quantised data, an upper bound: value (B,), se (B,) of Hutchinson; levels: into how many values data are quantised."""
 
-    value: Tensor
     se: Tensor
     levels: int
     dequantisation: str = "uniform: data are (v + u) / levels, u ~ U(0, 1), one draw; the bound of Theis et al. 2016"
-
-    @property
-    def mean(self) -> float:
-        """The mean over samples."""
-        return self.value.mean().item()
-
-    @property
-    def mean_se(self) -> float:
-        """The mean's standard error over samples; NaN for a single sample."""
-        return self.value.std().item() / len(self.value) ** 0.5 if len(self.value) > 1 else math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """A form JSON can hold."""
