@@ -24,7 +24,7 @@ from scorefield.exact import Gaussian
 from scorefield.noise import Levels, LogNormal, LogUniform, geometric, stratified
 from scorefield.objectives import WEIGHTS, Denoising
 from scorefield.runs import Run, write_bytes
-from scorefield.training import Hooks, fit, train
+from scorefield.training import Hooks, fit, loop, train
 from scorefield.training.budget import Budget, learning_rate
 from scorefield.training.ema import EMA, gamma_of
 from scorefield.training.look import evaluation_seconds, look
@@ -326,7 +326,7 @@ def test_long_steps_end_about_the_clock():
     assert budget.over(384, 94.0) == "time budget reached"
 
 
-def trained(folder: Path) -> Trainer:
+def untrained(folder: Path) -> Trainer:
     """An untrained perceptron on the ring, ready to be looked at."""
     config = small(6400)
     collection = load(config.data.source)
@@ -340,7 +340,7 @@ def test_a_look_at_a_slow_model_takes_no_longer_than_it_may(final, looks, tmp_pa
     """At 0.1 s an evaluation: all there is without a limit; within 30 s at most 300 evaluations; within 1 s nothing on the way, and at the end
     two events at each level and one sample."""
     monkeypatch.setattr("scorefield.training.look.evaluation_seconds", lambda trainer: 0.1)
-    trainer = trained(tmp_path)
+    trainer = untrained(tmp_path)
     evaluated = 0
 
     def count(module, inputs) -> None:
@@ -362,8 +362,18 @@ def test_a_look_at_a_slow_model_takes_no_longer_than_it_may(final, looks, tmp_pa
     assert len(records) == (3 if final else 2)
 
 
+def test_training_bounds_all_its_looks(tmp_path, monkeypatch):
+    """A run of 3,840 images looks three times on the way, at most 0.3 % of the time it can take each, and once at the end, 5 s or 3 % of it."""
+    allowed: list[tuple[float, bool]] = []
+    monkeypatch.setattr(loop, "look", lambda trainer, elapsed, seconds, final=False: allowed.append((seconds, final)) or {})
+    summary = train(small(64 * 60), tmp_path)
+    assert [final for _, final in allowed] == [False, False, False, True]
+    assert all(0 < share <= 0.003 * 11 * summary.seconds for share, _ in allowed[:3])  # judged at a tenth of the images at the earliest
+    assert allowed[-1][0] == pytest.approx(max(5.0, 0.03 * summary.seconds), rel=0.1)
+
+
 def test_seconds_of_an_evaluation_are_measured(tmp_path):
-    trainer = trained(tmp_path)
+    trainer = untrained(tmp_path)
     trainer.shadow.network.register_forward_pre_hook(lambda module, inputs: time.sleep(0.002 * len(inputs[0])))
     assert 0.002 <= evaluation_seconds(trainer) < 0.02
 
