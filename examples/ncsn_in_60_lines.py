@@ -1,8 +1,10 @@
-"""The article in sixty lines: learn the scores of a density at several noise levels, then sample by annealed Langevin dynamics.
+"""The article in sixty lines: learn the scores of a density at several noise levels, then sample by
+annealed Langevin dynamics.
 
     p = 1/5 N((-5, -5), I) + 4/5 N((5, 5), I)        Song & Ermon 2019 (arXiv 1907.05600), Section 3.2 and Figure 3
 
-Nothing but torch: read it beside the article. `python ncsn_in_60_lines.py [STEPS]` trains for STEPS steps (3000, about 15 s) and prints the share
+Nothing but torch: read it beside the article. `python ncsn_in_60_lines.py [STEPS]` trains for STEPS
+steps (3000, about 15 s) and prints the share
 of samples in the small mode, truly 0.2, which plain Langevin dynamics gets wrong.
 """
 
@@ -28,29 +30,43 @@ class NCSN(nn.Module):
     def __init__(self, width: int = 128):
         super().__init__()
         self.level = nn.Embedding(L, width)  # what the network is told of sigma: the index i
-        self.first, self.body = nn.Linear(2, width), nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2))
+        self.first, self.body = (
+            nn.Linear(2, width),
+            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)),
+        )
 
     def forward(self, x: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
-        # sigma |s| is about one at every level, so the network gives sigma s and sees x on the scale of p_sigma.
+        # sigma |s| is about one at every level, so the network gives sigma s and sees x on the
+        # scale of p_sigma.
         sigma = SIGMAS[i, None]
         return self.body(self.first(x / (25 + sigma**2).sqrt()) + self.level(i)) / sigma
 
 
 def loss(model: NCSN, x: torch.Tensor) -> torch.Tensor:
-    """L(theta) = 1/L sum_i lambda(sigma_i) l(theta; sigma_i), a level drawn for each sample, lambda(sigma) = sigma^2."""
+    """L(theta) = 1/L sum_i lambda(sigma_i) l(theta; sigma_i), a level drawn for each sample,
+    lambda(sigma) = sigma^2.
+    """
     i = torch.randint(L, (len(x),))
     sigma = SIGMAS[i, None]
-    noisy = x + sigma * torch.randn_like(x)  # x~ of q_sigma(x~ | x) = N(x~; x, sigma^2 I), whose score is -(x~ - x) / sigma^2
-    ell = 0.5 * (model(noisy, i) + (noisy - x) / sigma**2).square().sum(1)  # denoising score matching
+    noisy = x + sigma * torch.randn_like(
+        x
+    )  # x~ of q_sigma(x~ | x) = N(x~; x, sigma^2 I), whose score is -(x~ - x) / sigma^2
+    ell = 0.5 * (model(noisy, i) + (noisy - x) / sigma**2).square().sum(
+        1
+    )  # denoising score matching
     return (sigma[:, 0] ** 2 * ell).mean()
 
 
 @torch.no_grad()
 def annealed_langevin(model: NCSN, n: int, start: int = 0) -> torch.Tensor:
-    """Algorithm 1 from level `start` on; the last level alone is plain Langevin dynamics, given as many steps in all."""
+    """Algorithm 1 from level `start` on; the last level alone is plain Langevin dynamics, given as
+    many steps in all.
+    """
     x = torch.rand(n, 2) * 16 - 8  # line 1: initialise, uniform noise
     for i in range(start, L):  # line 2
-        alpha = EPSILON * SIGMAS[i] ** 2 / SIGMAS[-1] ** 2  # line 3: the ratio of drift to noise is the same at every level
+        alpha = (
+            EPSILON * SIGMAS[i] ** 2 / SIGMAS[-1] ** 2
+        )  # line 3: the ratio of drift to noise is the same at every level
         for _ in range(T * (L if start else 1)):  # line 4
             z = torch.randn_like(x)  # line 5
             x = (
@@ -74,7 +90,10 @@ def main(steps: int) -> tuple[float, float]:
             print(f"step {step:5d}  loss {value.item():.3f}")
     annealed, plain = annealed_langevin(model, 4000), annealed_langevin(model, 4000, start=L - 1)
     shares = tuple(float((x.sum(1) < 0).float().mean()) for x in (annealed, plain))
-    print(f"share of the small mode, truly 0.2: annealed Langevin {shares[0]:.3f}, plain Langevin {shares[1]:.3f}")
+    print(
+        f"share of the small mode, truly 0.2: annealed Langevin {shares[0]:.3f}, plain Langevin "
+        f"{shares[1]:.3f}"
+    )
     return shares
 
 

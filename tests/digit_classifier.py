@@ -1,4 +1,6 @@
-"""A small classifier that judges whether an image is a digit: trained on mnist5k within seconds, an eleventh class for what is no digit."""
+"""A small classifier that judges whether an image is a digit: trained on mnist5k within seconds, an
+eleventh class for what is no digit.
+"""
 
 import functools
 
@@ -10,11 +12,15 @@ NONE = 10  # the class of noise
 
 
 def blurred_noise(count: int, seed: int) -> Tensor:
-    """Smooth random blobs in [0, 1], (count, 1, 28, 28), of random scale and share of ink: what an untrained sampler might leave."""
+    """Smooth random blobs in [0, 1], (count, 1, 28, 28), of random scale and share of ink: what an
+    untrained sampler might leave.
+    """
     g = torch.Generator().manual_seed(seed)
     out = []
     for _ in range(count):
-        width = 0.05 + 3.2 * torch.rand((), generator=g)  # pixels; the smallest leave the noise as it is
+        width = 0.05 + 3.2 * torch.rand(
+            (), generator=g
+        )  # pixels; the smallest leave the noise as it is
         t = torch.arange(-8, 9)
         kernel = torch.exp(-(t.float() ** 2) / (2 * width**2))
         kernel = kernel / kernel.sum()
@@ -28,7 +34,9 @@ def blurred_noise(count: int, seed: int) -> Tensor:
 
 @functools.cache
 def classifier() -> tuple[nn.Module, Tensor]:
-    """The trained network in evaluation mode, images (N, 1, 28, 28) in [0, 1] -> logits (N, 11), and the held-out digits it never saw."""
+    """The trained network in evaluation mode, images (N, 1, 28, 28) in [0, 1] -> logits (N, 11),
+    and the held-out digits it never saw.
+    """
     from scorefield.data import load, split
 
     digits = load("mnist5k")
@@ -39,7 +47,11 @@ def classifier() -> tuple[nn.Module, Tensor]:
         torch.manual_seed(0)
         g = torch.Generator().manual_seed(0)
         parts = [(1, 32, 5, 2), (32, 32, 3, 1), (32, 64, 3, 2), (64, 64, 3, 2)]
-        layers = [m for i, o, k, s in parts for m in (nn.Conv2d(i, o, k, s, k // 2), nn.BatchNorm2d(o), nn.ReLU())]
+        layers = [
+            m
+            for i, o, k, s in parts
+            for m in (nn.Conv2d(i, o, k, s, k // 2), nn.BatchNorm2d(o), nn.ReLU())
+        ]
         net = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.2), nn.Linear(64 * 16, NONE + 1))
         optimiser = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=0.01)
         epochs, size = 14, 64
@@ -51,7 +63,12 @@ def classifier() -> tuple[nn.Module, Tensor]:
                 order = train[torch.randperm(len(train), generator=g)]
             rows = order[step * size % (len(order) - size) :][:size]
             shift = torch.randint(-2, 3, (2,), generator=g).tolist()
-            images = torch.cat([torch.roll(x[rows], shift, (2, 3)), junk[torch.randint(len(junk), (8,), generator=g)]])
+            images = torch.cat(
+                [
+                    torch.roll(x[rows], shift, (2, 3)),
+                    junk[torch.randint(len(junk), (8,), generator=g)],
+                ]
+            )
             labels = torch.cat([y[rows], torch.full((8,), NONE)])
             loss = F.cross_entropy(net(images), labels)
             optimiser.zero_grad()

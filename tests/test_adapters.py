@@ -1,7 +1,10 @@
-"""Other conventions: a closed form wrapped in each gives back its own score; the real classes agree with their own arithmetic where installed.
+"""Other conventions: a closed form wrapped in each gives back its own score; the real classes agree
+with their own arithmetic where installed.
 
-Truth: N(m, s²) has E[z | y] = beta (y - alpha m) / v and E[x0 | y] = m + alpha s² (y - alpha m) / v with v = alpha² s² + beta², which is
-written here in the convention's own coordinates, and Gaussian(m, s²) of exact.py, which knows only sigma.
+Truth: N(m, s²) has E[z | y] = beta (y - alpha m) / v and E[x0 | y] = m + alpha s² (y - alpha m) / v
+with v = alpha² s² + beta², which is
+written here in the convention's own coordinates, and Gaussian(m, s²) of exact.py, which knows only
+sigma.
 """
 
 import math
@@ -30,7 +33,13 @@ def exact(y: Tensor, alpha: Tensor, beta: Tensor, prediction: str) -> Tensor:
     mean, variance = MEAN.to(y.dtype), VARIANCE.to(y.dtype)
     v = a * a * variance + b * b
     x0, z = mean + a * variance * (y - a * mean) / v, b * (y - a * mean) / v
-    return {"epsilon": z, "sample": x0, "v": a * z - b * x0, "velocity": z - x0, "score": -(y - a * mean) / v}[prediction]
+    return {
+        "epsilon": z,
+        "sample": x0,
+        "v": a * z - b * x0,
+        "velocity": z - x0,
+        "score": -(y - a * mean) / v,
+    }[prediction]
 
 
 def linear_bar(t: Tensor) -> Tensor:
@@ -40,10 +49,15 @@ def linear_bar(t: Tensor) -> Tensor:
 
 def agree(model, truth=TRUTH, x: Tensor = X, rtol: float = 1e-6) -> None:
     """Scores and denoisers at sigmas over the whole range, one a sample and one for all."""
-    inner = torch.linspace(math.log(model.sigma_min), math.log(model.sigma_max), 7, dtype=torch.float64).exp()
+    inner = torch.linspace(
+        math.log(model.sigma_min), math.log(model.sigma_max), 7, dtype=torch.float64
+    ).exp()
     for sigma in (*inner, inner[1:6], torch.tensor(model.sigma_min), torch.tensor(model.sigma_max)):
         at = x * (1 + torch.as_tensor(sigma)).reshape(-1, *(1,) * (x.ndim - 1)).to(x.dtype)
-        for got, want in ((model.score(at, sigma), truth.score(at, sigma)), (model.denoise(at, sigma), truth.denoise(at, sigma))):
+        for got, want in (
+            (model.score(at, sigma), truth.score(at, sigma)),
+            (model.denoise(at, sigma), truth.denoise(at, sigma)),
+        ):
             assert float((got - want).abs().max()) <= rtol * float(want.abs().max())
 
 
@@ -69,18 +83,24 @@ def test_flow_matching(data_at, scale):
         return exact(y, 1 - beta, beta, "velocity") * (1 if data_at == 0 else -1)
 
     model = from_flow(network, EVENT, data_at, time_scale=scale)
-    assert math.isclose(model.sigma_min, 1e-3 / (1 - 1e-3), rel_tol=1e-9) and math.isclose(model.sigma_max, 999, rel_tol=1e-9)
+    assert math.isclose(model.sigma_min, 1e-3 / (1 - 1e-3), rel_tol=1e-9) and math.isclose(
+        model.sigma_max, 999, rel_tol=1e-9
+    )
     agree(model)
     with pytest.raises(AssertionError):
         agree(from_flow(network, EVENT, 1 - data_at, time_scale=scale))  # the control
 
 
-TABLE = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)  # Ho et al. 2020
+TABLE = torch.cumprod(
+    1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0
+)  # Ho et al. 2020
 
 
 @pytest.mark.parametrize("rounding", ["interpolate", "nearest"])
 def test_tables(rounding):
-    """Exact at the table's own sigmas; between two, "nearest" hands over whole numbers and is wrong by at most half a gap."""
+    """Exact at the table's own sigmas; between two, "nearest" hands over whole numbers and is wrong
+    by at most half a gap.
+    """
     told = []
 
     def network(y: Tensor, t: Tensor) -> Tensor:
@@ -94,24 +114,42 @@ def test_tables(rounding):
     for k in (0, 1, 499, 998, 999):
         got, want = model.score(X, sigmas[k]), TRUTH.score(X, sigmas[k])
         assert float((got - want).abs().max()) <= 1e-6 * float(want.abs().max())
-        torch.testing.assert_close(told[-1].double(), torch.full((5,), float(k), dtype=torch.float64), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            told[-1].double(), torch.full((5,), float(k), dtype=torch.float64), rtol=0, atol=1e-9
+        )
     middle = (sigmas[300] * sigmas[301]).sqrt()
     got, want = model.score(X, middle), TRUTH.score(X, middle)
-    assert 1e-9 < float((got - want).abs().max() / want.abs().max()) < float((sigmas[301] / sigmas[300]).log())
+    assert (
+        1e-9
+        < float((got - want).abs().max() / want.abs().max())
+        < float((sigmas[301] / sigmas[300]).log())
+    )
     if rounding == "nearest":
         assert told[-1].dtype == torch.int64
     else:
-        torch.testing.assert_close(told[-1], torch.full((5,), 300.5, dtype=torch.float64), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            told[-1], torch.full((5,), 300.5, dtype=torch.float64), rtol=0, atol=1e-9
+        )
 
 
 def test_sampling_an_adapted_model_in_data_units():
-    """Heun on a wrapped VP model draws the Gaussian, moved by the units: mean and variance within 4.5 standard errors."""
+    """Heun on a wrapped VP model draws the Gaussian, moved by the units: mean and variance within
+    4.5 standard errors.
+    """
     units = Units.affine(3.0, 2.0)
-    model = from_vp(lambda y, t: exact(y, linear_bar(t).sqrt(), (1 - linear_bar(t)).sqrt(), "v"), linear_bar, EVENT, "v", units=units)
+    model = from_vp(
+        lambda y, t: exact(y, linear_bar(t).sqrt(), (1 - linear_bar(t)).sqrt(), "v"),
+        linear_bar,
+        EVENT,
+        "v",
+        units=units,
+    )
     x = sf.sample(model, count=4000, seed=0, nfe=81)
     mean, variance = 2 * MEAN + 3, 4 * VARIANCE
     assert bool(((x.mean(0) - mean).abs() < 4.5 * (variance / 4000).sqrt()).all())
-    assert bool(((x.var(0) / variance - 1).abs() < 4.5 * math.sqrt(2 / 4000) + 0.01).all())  # 0.01: Heun's own error at 41 levels
+    assert bool(
+        ((x.var(0) / variance - 1).abs() < 4.5 * math.sqrt(2 / 4000) + 0.01).all()
+    )  # 0.01: Heun's own error at 41 levels
 
 
 def test_weights_decide_the_type_inside_and_gradients_pass():
@@ -122,14 +160,22 @@ def test_weights_decide_the_type_inside_and_gradients_pass():
 
         def forward(self, y: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
             assert y.dtype == torch.bfloat16 and t.dtype == torch.float32
-            return self.one * y if condition is None else self.one * y * condition[:, None, None].to(y.dtype)
+            return (
+                self.one * y
+                if condition is None
+                else self.one * y * condition[:, None, None].to(y.dtype)
+            )
 
     net = Net()
     model = from_vp(net, linear_bar, EVENT, takes_condition=True)
     assert [*model.parameters()] == [net.one]
     x = X.float().requires_grad_()
     model.score(x, 0.5, torch.arange(5.0)).sum().backward()
-    assert x.dtype == x.grad.dtype == torch.float32 and float(x.grad[0].abs().max()) == 0 and float(x.grad[1].abs().max()) > 0
+    assert (
+        x.dtype == x.grad.dtype == torch.float32
+        and float(x.grad[0].abs().max()) == 0
+        and float(x.grad[1].abs().max()) > 0
+    )
     with pytest.raises(InputError, match="takes no condition"):
         from_vp(net, linear_bar, EVENT).score(X, 0.5, torch.arange(5.0))
     with pytest.raises(InputError, match="sigma must lie in"):
@@ -152,7 +198,9 @@ def test_wrong_schedules_are_worded():
         from_flow(net, EVENT, data_at=2)
     with pytest.raises(InputError, match="margin"):
         from_flow(net, EVENT, margin=0.5)
-    ends_in_noise = TimeTable(torch.cat([TABLE, torch.zeros(1, dtype=torch.float64)]), "nearest")  # zero terminal signal
+    ends_in_noise = TimeTable(
+        torch.cat([TABLE, torch.zeros(1, dtype=torch.float64)]), "nearest"
+    )  # zero terminal signal
     assert math.isclose(ends_in_noise.sigma_max, float(((1 - TABLE[-1]) / TABLE[-1]).sqrt()))
     with pytest.raises(InputError, match="must return its input's shape"):
         from_vp(lambda y, t: y[:, :1], linear_bar, EVENT).score(X, 1.0)
@@ -171,21 +219,32 @@ def unet(diffusers, **more: object):
         "block_out_channels": (8, 8),
         "norm_num_groups": 4,
     }
-    blocks = {"down_block_types": ("DownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "UpBlock2D")}
+    blocks = {
+        "down_block_types": ("DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D"),
+    }
     return diffusers.UNet2DModel(**shape, **blocks, **more).eval()
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("kind", ["DDPMScheduler", "DDIMScheduler", "EulerDiscreteScheduler"])
 def test_diffusers(prediction, kind):
-    """A real UNet2DModel: D at a schedule's sigma is the x0 its own DDIM or DDPM step finds, and -sigma score the noise."""
-    diffusers = pytest.importorskip("diffusers", reason="diffusers is installed in the peers' environment (make bench-env)")
+    """A real UNet2DModel: D at a schedule's sigma is the x0 its own DDIM or DDPM step finds, and
+    -sigma score the noise.
+    """
+    diffusers = pytest.importorskip(
+        "diffusers", reason="diffusers is installed in the peers' environment (make bench-env)"
+    )
     net = unet(diffusers)
     scheduler = getattr(diffusers, kind)(prediction_type=prediction)
     model = from_diffusers(net, scheduler)
-    judge = diffusers.DDIMScheduler(prediction_type=prediction, clip_sample=False, timestep_spacing="trailing")
+    judge = diffusers.DDIMScheduler(
+        prediction_type=prediction, clip_sample=False, timestep_spacing="trailing"
+    )
     judge.set_timesteps(1000)
-    assert model.event_shape == (1, 8, 8) and torch.allclose(model.units.to_model(torch.tensor([0.0, 1.0])), torch.tensor([-1.0, 1.0]))
+    assert model.event_shape == (1, 8, 8) and torch.allclose(
+        model.units.to_model(torch.tensor([0.0, 1.0])), torch.tensor([-1.0, 1.0])
+    )
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for t in (0, 10, 500, 999):
@@ -196,17 +255,23 @@ def test_diffusers(prediction, kind):
             theirs = judge.step(net(y, t).sample, t, y).pred_original_sample
             ours, score = model.denoise(at, sigma), model.score(at, sigma)
             assert float((ours - theirs).abs().max()) <= 2e-5 * float(theirs.abs().max())
-            torch.testing.assert_close(at + sigma.float() ** 2 * score, ours, rtol=1e-3, atol=2e-3 * float(at.abs().max()))
+            torch.testing.assert_close(
+                at + sigma.float() ** 2 * score, ours, rtol=1e-3, atol=2e-3 * float(at.abs().max())
+            )
     assert sf.sample(model, count=2, nfe=9).shape == (2, 1, 8, 8)
 
 
 def test_diffusers_conditions_and_refusals():
-    diffusers = pytest.importorskip("diffusers", reason="diffusers is installed in the peers' environment (make bench-env)")
+    diffusers = pytest.importorskip(
+        "diffusers", reason="diffusers is installed in the peers' environment (make bench-env)"
+    )
     net = unet(diffusers, num_class_embeds=3)
     model = from_diffusers(net, diffusers.DDPMScheduler())
     x = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
-        assert not torch.equal(model.score(x, 1.0, torch.tensor([0, 1])), model.score(x, 1.0, torch.tensor([2, 1])))
+        assert not torch.equal(
+            model.score(x, 1.0, torch.tensor([0, 1])), model.score(x, 1.0, torch.tensor([2, 1]))
+        )
     with pytest.raises(InputError, match="use from_flow"):
         from_diffusers(net, diffusers.FlowMatchEulerDiscreteScheduler())
     zero_end = from_diffusers(net, diffusers.DDIMScheduler(rescale_betas_zero_snr=True))
@@ -215,7 +280,9 @@ def test_diffusers_conditions_and_refusals():
 
 def test_azula_schedules():
     """Its analytical Gaussian under each of its schedules is our Gaussian."""
-    denoise = pytest.importorskip("azula.denoise", reason="azula is installed in the peers' environment (make bench-env)")
+    denoise = pytest.importorskip(
+        "azula.denoise", reason="azula is installed in the peers' environment (make bench-env)"
+    )
     from azula.noise import CosineSchedule, RectifiedSchedule, VESchedule, VPSchedule
 
     class Exact(denoise.Denoiser):
@@ -231,7 +298,8 @@ def test_azula_schedules():
         agree(from_azula(Exact(schedule), EVENT))
     shifted = from_azula(Exact(VESchedule()), EVENT, condition_name="shift")
     torch.testing.assert_close(
-        shifted.denoise(X, 1.0, torch.arange(5.0)), TRUTH.denoise(X, 1.0) + torch.arange(5.0)[:, None, None].double()
+        shifted.denoise(X, 1.0, torch.arange(5.0)),
+        TRUTH.denoise(X, 1.0) + torch.arange(5.0)[:, None, None].double(),
     )
     with pytest.raises(InputError, match="no schedule"):
         from_azula(torch.nn.Identity(), EVENT)
@@ -239,7 +307,9 @@ def test_azula_schedules():
 
 def test_azula_networks():
     """A real preconditioned denoiser: its own posterior mean at y = alpha x, time found from sigma."""
-    denoise = pytest.importorskip("azula.denoise", reason="azula is installed in the peers' environment (make bench-env)")
+    denoise = pytest.importorskip(
+        "azula.denoise", reason="azula is installed in the peers' environment (make bench-env)"
+    )
     from azula.noise import VPSchedule
 
     class Backbone(torch.nn.Module):
@@ -258,4 +328,9 @@ def test_azula_networks():
         alpha, beta = theirs.schedule(t)
         y = (alpha[:, None, None] * X).float()
         with torch.no_grad():
-            torch.testing.assert_close(ours.denoise(X.float(), beta / alpha), theirs(y, t.float()).mean, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                ours.denoise(X.float(), beta / alpha),
+                theirs(y, t.float()).mean,
+                rtol=1e-4,
+                atol=1e-5,
+            )

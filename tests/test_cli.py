@@ -1,4 +1,6 @@
-"""The command line: the whole chain, and every bad input worded, with its exit code and nothing written."""
+"""The command line: the whole chain, and every bad input worded, with its exit code and nothing
+written.
+"""
 
 import errno
 import inspect
@@ -43,7 +45,17 @@ def command(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ring") / "run"
-    run = [sys.executable, "-m", "scorefield", "train", "--data", "ring", "--run", str(folder), *SMALL]
+    run = [
+        sys.executable,
+        "-m",
+        "scorefield",
+        "train",
+        "--data",
+        "ring",
+        "--run",
+        str(folder),
+        *SMALL,
+    ]
     subprocess.run(run, check=True, timeout=300, capture_output=True)
     return folder
 
@@ -51,7 +63,18 @@ def ring(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("digits") / "run"
-    run = [sys.executable, "-m", "scorefield", "train", "--data", "digits", "--run", str(folder), *SMALL, *TINY_UNET]
+    run = [
+        sys.executable,
+        "-m",
+        "scorefield",
+        "train",
+        "--data",
+        "digits",
+        "--run",
+        str(folder),
+        *SMALL,
+        *TINY_UNET,
+    ]
     subprocess.run(run, check=True, timeout=300, capture_output=True)
     return folder
 
@@ -78,7 +101,10 @@ def test_sample_writes_arrays_facts_and_a_scatter(ring, tmp_path, command):
 def test_the_same_seed_gives_the_same_samples(ring, tmp_path, command):
     drawn = {}
     for name, seed, count in (("a", 0, 40), ("b", 0, 40), ("c", 1, 40), ("d", 0, 8)):
-        assert command("sample", ring, "--count", count, "--seed", seed, "--out", tmp_path / name)[0] == 0
+        assert (
+            command("sample", ring, "--count", count, "--seed", seed, "--out", tmp_path / name)[0]
+            == 0
+        )
         drawn[name] = np.load(tmp_path / name / "samples.npz")["samples"]
     assert (drawn["a"] == drawn["b"]).all()
     assert not (drawn["a"] == drawn["c"]).any()
@@ -108,8 +134,27 @@ def test_inpainting_keeps_known_pixels_in_the_stored_bytes(digits, tmp_path, com
     np.save(tmp_path / "in.npy", image)
     Image.fromarray(mask).save(tmp_path / "mask.png")
     out = tmp_path / "out"
-    arguments = ("--mask", tmp_path / "mask.png", "--draws", 3, "--levels", 10, "--steps-per-level", 2)
-    code, _, err = command("restore", digits, "--task", "inpaint", "--input", tmp_path / f"in.{dtype}", *arguments, "--out", out)
+    arguments = (
+        "--mask",
+        tmp_path / "mask.png",
+        "--draws",
+        3,
+        "--levels",
+        10,
+        "--steps-per-level",
+        2,
+    )
+    code, _, err = command(
+        "restore",
+        digits,
+        "--task",
+        "inpaint",
+        "--input",
+        tmp_path / f"in.{dtype}",
+        *arguments,
+        "--out",
+        out,
+    )
     assert code == 0, err
     known = mask == 255
     stored = [np.asarray(Image.open(out / "draws" / f"{k:03d}.png").convert("L")) for k in range(3)]
@@ -129,7 +174,9 @@ def test_info_reads_the_card(ring, command):
 
 
 def test_dry_run_prints_what_would_run_and_writes_nothing(tmp_path, command):
-    code, out, _ = command("train", "--data", "ring", "--run", tmp_path / "run", "--set", "optim.lr=0.5", "--dry-run")
+    code, out, _ = command(
+        "train", "--data", "ring", "--run", tmp_path / "run", "--set", "optim.lr=0.5", "--dry-run"
+    )
     assert code == 0
     assert json.loads(out)["optim"]["lr"] == 0.5
     assert not (tmp_path / "run").exists()
@@ -147,7 +194,9 @@ def test_the_help_of_sample_names_every_sampler():
     """It is written by hand, so that --help need not import them."""
     options = inspect.signature(sample_command).parameters
     assert set(options["sampler"].default.help.split(". ")[0].split(", ")) == set(SAMPLERS)
-    assert set(options["eta"].default.help.split(":")[0].split(", ")) == {name for name, row in SAMPLERS.items() if row.takes_eta}
+    assert set(options["eta"].default.help.split(":")[0].split(", ")) == {
+        name for name, row in SAMPLERS.items() if row.takes_eta
+    }
 
 
 # -- bad input
@@ -158,7 +207,9 @@ def bad(tmp_path) -> Path:
     (tmp_path / "empty").mkdir()
     (tmp_path / "pictures").mkdir()
     for k in range(3):
-        Image.fromarray(np.full((8, 8), 40 * k, dtype=np.uint8)).save(tmp_path / "pictures" / f"{k}.png")
+        Image.fromarray(np.full((8, 8), 40 * k, dtype=np.uint8)).save(
+            tmp_path / "pictures" / f"{k}.png"
+        )
     (tmp_path / "pictures" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
     x = np.ones((50, 3))
     x[17, 1] = np.nan
@@ -224,7 +275,16 @@ def test_sampling_what_is_no_run(tmp_path, command):
 def test_a_mask_of_the_wrong_shape(digits, tmp_path, command):
     np.save(tmp_path / "in.npy", np.zeros((8, 8), dtype=np.uint8))
     np.save(tmp_path / "mask.npy", np.ones((5, 8), dtype=bool))
-    code, _, err = command("restore", digits, "--input", tmp_path / "in.npy", "--mask", tmp_path / "mask.npy", "--out", tmp_path / "out")
+    code, _, err = command(
+        "restore",
+        digits,
+        "--input",
+        tmp_path / "in.npy",
+        "--mask",
+        tmp_path / "mask.npy",
+        "--out",
+        tmp_path / "out",
+    )
     assert code == 2
     assert "(1, 5, 8)" in err
     assert "(1, 8, 8)" in err
@@ -283,7 +343,9 @@ def test_the_readmes_python_runs(tmp_path):
 
 
 def test_the_classifier_can_judge():
-    """Real digits pass, smooth noise does not: the demo's digits are judged by something that can fail."""
+    """Real digits pass, smooth noise does not: the demo's digits are judged by something that can
+    fail.
+    """
     _, held_out = classifier()
     assert confident(held_out[:64]) >= 60
     assert confident(blurred_noise(64, 7)) < 10
@@ -294,8 +356,17 @@ def test_the_classifier_can_judge():
 def test_the_demo_draws_digits(tmp_path):
     """The main job at full length: 64 samples, most of them digits to the classifier."""
     run = tmp_path / "demo"
-    subprocess.run([sys.executable, "-m", "scorefield", "demo", "--run", str(run)], check=True, timeout=900)
-    for name in ("model.safetensors", "metrics.jsonl", "samples/grid.png", "samples/forming.gif", "restore/inpaint.png", "report.md"):
+    subprocess.run(
+        [sys.executable, "-m", "scorefield", "demo", "--run", str(run)], check=True, timeout=900
+    )
+    for name in (
+        "model.safetensors",
+        "metrics.jsonl",
+        "samples/grid.png",
+        "samples/forming.gif",
+        "restore/inpaint.png",
+        "report.md",
+    ):
         assert (run / name).stat().st_size > 0
     samples = torch.from_numpy(np.load(run / "samples" / "samples.npz")["samples"])
     assert confident(samples) >= 42
@@ -319,7 +390,21 @@ def test_many_samples_stream_and_batches_change_nothing(ring, tmp_path, command,
 
 def test_interpolation_goes_from_sample_to_sample(digits, tmp_path, command):
     assert command("sample", digits, "--count", 4, "--nfe", 9, "--out", tmp_path / "ends")[0] == 0
-    assert command("sample", digits, "--count", 2, "--nfe", 9, "--interpolate", 5, "--out", tmp_path / "rows")[0] == 0
+    assert (
+        command(
+            "sample",
+            digits,
+            "--count",
+            2,
+            "--nfe",
+            9,
+            "--interpolate",
+            5,
+            "--out",
+            tmp_path / "rows",
+        )[0]
+        == 0
+    )
     ends, rows = (np.load(tmp_path / name / "samples.npz")["samples"] for name in ("ends", "rows"))
     rows = rows.reshape(2, 5, 1, 8, 8)
     for r in range(2):
@@ -329,24 +414,49 @@ def test_interpolation_goes_from_sample_to_sample(digits, tmp_path, command):
 
 
 def test_another_width_of_the_average(ring, tmp_path, command):
-    code, _, err = command("sample", ring, "--count", 20, "--nfe", 9, "--ema", 0.08, "--out", tmp_path / "out")
+    code, _, err = command(
+        "sample", ring, "--count", 20, "--nfe", 9, "--ema", 0.08, "--out", tmp_path / "out"
+    )
     assert code == 0, err
     assert command("sample", ring, "--ema", 0.5, "--out", tmp_path / "bad")[0] == 2
 
 
 def test_the_ncsn_preset_trains_and_samples_as_the_paper_does(tmp_path, command):
-    """A tiny NCSN on digits: its levels, its sampler and its constants come from the preset through the card."""
+    """A tiny NCSN on digits: its levels, its sampler and its constants come from the preset through
+    the card.
+    """
     run = tmp_path / "run"
-    small = ["--width", 8, "--images", 256, "--threads", 1, "--compile", "off", "--set", "optim.batch=32"]
+    small = [
+        "--width",
+        8,
+        "--images",
+        256,
+        "--threads",
+        1,
+        "--compile",
+        "off",
+        "--set",
+        "optim.batch=32",
+    ]
     code, _, err = command("train", "--data", "digits", "--preset", "ncsn", "--run", run, *small)
     assert code == 0, err
-    assert command("sample", run, "--count", 2, "--steps-per-level", 2, "--out", tmp_path / "out")[0] == 0
+    assert (
+        command("sample", run, "--count", 2, "--steps-per-level", 2, "--out", tmp_path / "out")[0]
+        == 0
+    )
     facts = json.loads((tmp_path / "out" / "samples.json").read_text())
     assert facts["kernel"] == "annealed-langevin"
     assert len(facts["ladder"]) == 10
     assert facts["ladder"][0] == 1.0
     assert facts["ladder"][-1] == 0.01
-    assert (facts["epsilon"], facts["start"], facts["final"], facts["nfe"]) == (2e-5, "uniform", "none", 20)
-    code, _, err = command("sample", run, "--count", 2, "--sampler", "heun", "--out", tmp_path / "flow")
+    assert (facts["epsilon"], facts["start"], facts["final"], facts["nfe"]) == (
+        2e-5,
+        "uniform",
+        "none",
+        20,
+    )
+    code, _, err = command(
+        "sample", run, "--count", 2, "--sampler", "heun", "--out", tmp_path / "flow"
+    )
     assert code == 2
     assert "index" in err

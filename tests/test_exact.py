@@ -1,4 +1,6 @@
-"""Closed forms against autograd of their own log density, against each other, and far out in the tails."""
+"""Closed forms against autograd of their own log density, against each other, and far out in the
+tails.
+"""
 
 import math
 
@@ -25,23 +27,38 @@ def mixture(d: int, kind: str = "full") -> GaussianMixture:
     covariances = random_covariances(4, d, g)
     if kind != "full":
         covariances = covariances.diagonal(dim1=1, dim2=2)
-    return GaussianMixture(3 * torch.randn(4, d, dtype=torch.float64, generator=g), covariances, torch.rand(4, generator=g))
+    return GaussianMixture(
+        3 * torch.randn(4, d, dtype=torch.float64, generator=g),
+        covariances,
+        torch.rand(4, generator=g),
+    )
 
 
 def gaussian(d: int) -> Gaussian:
     g = torch.Generator().manual_seed(d)
-    return Gaussian(torch.randn(d, dtype=torch.float64, generator=g), random_covariances(1, d, g)[0])
+    return Gaussian(
+        torch.randn(d, dtype=torch.float64, generator=g), random_covariances(1, d, g)[0]
+    )
 
 
 def empirical(d: int) -> Empirical:
-    return Empirical(torch.randn(50, d, dtype=torch.float64, generator=torch.Generator().manual_seed(d)), block=7)
+    return Empirical(
+        torch.randn(50, d, dtype=torch.float64, generator=torch.Generator().manual_seed(d)), block=7
+    )
 
 
-MODELS = {"gaussian": gaussian, "full": mixture, "diagonal": lambda d: mixture(d, "diagonal"), "empirical": empirical}
+MODELS = {
+    "gaussian": gaussian,
+    "full": mixture,
+    "diagonal": lambda d: mixture(d, "diagonal"),
+    "empirical": empirical,
+}
 
 
 def states(d: int, count: int = 20) -> Tensor:
-    return 4 * torch.randn(count, d, dtype=torch.float64, generator=torch.Generator().manual_seed(100 + d))
+    return 4 * torch.randn(
+        count, d, dtype=torch.float64, generator=torch.Generator().manual_seed(100 + d)
+    )
 
 
 def gradient(model, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -57,7 +74,12 @@ def worst(got: Tensor, truth: Tensor) -> float:
 @pytest.mark.parametrize("d", [1, 2, 5])
 def test_score_and_denoise_agree_with_autograd(name: str, d: int) -> None:
     model, x = MODELS[name](d), states(d)
-    sigmas: list[Tensor | float] = [0.3, 1.0, 20.0, torch.logspace(-0.5, 2, len(x), dtype=torch.float64)]
+    sigmas: list[Tensor | float] = [
+        0.3,
+        1.0,
+        20.0,
+        torch.logspace(-0.5, 2, len(x), dtype=torch.float64),
+    ]
     if name != "empirical":
         sigmas += [0.0, 1e-6, torch.tensor([0.0, *[0.5] * (len(x) - 1)], dtype=torch.float64)]
     for sigma in sigmas:
@@ -77,17 +99,30 @@ def test_log_prob_is_that_of_torchs_distributions(d: int) -> None:
             full = torch.diag_embed(model.spectrum)
             if model.vectors is not None:
                 full = model.vectors @ full @ model.vectors.mT
-            parts = torch.distributions.MultivariateNormal(model.means, full + sigma**2 * torch.eye(d, dtype=torch.float64))
-            law = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(model.weights), parts)
+            parts = torch.distributions.MultivariateNormal(
+                model.means, full + sigma**2 * torch.eye(d, dtype=torch.float64)
+            )
+            law = torch.distributions.MixtureSameFamily(
+                torch.distributions.Categorical(model.weights), parts
+            )
             assert worst(model.log_prob(x, sigma), law.log_prob(x)) < 1e-10
 
 
 def test_the_gaussian_is_what_the_book_says() -> None:
-    mean, covariance = torch.tensor([1.0, -2.0], dtype=torch.float64), torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64)
+    mean, covariance = (
+        torch.tensor([1.0, -2.0], dtype=torch.float64),
+        torch.tensor([[2.0, 0.6], [0.6, 0.5]], dtype=torch.float64),
+    )
     model, x = Gaussian(mean, covariance), states(2)
     smoothed = covariance + 9 * torch.eye(2, dtype=torch.float64)
     assert worst(model.score(x, 3.0), -torch.linalg.solve(smoothed, (x - mean).T).T) < 1e-12
-    assert worst(model.denoise(x, 3.0), mean + (covariance @ torch.linalg.solve(smoothed, (x - mean).T)).T) < 1e-12
+    assert (
+        worst(
+            model.denoise(x, 3.0),
+            mean + (covariance @ torch.linalg.solve(smoothed, (x - mean).T)).T,
+        )
+        < 1e-12
+    )
     assert torch.equal(model.denoise(x, 0.0), x)
 
 
@@ -98,7 +133,11 @@ def test_finite_at_a_thousand_standard_deviations(name: str, dtype: torch.dtype)
     direction = torch.tensor([[1.0, 0.0], [0.6, -0.8], [-1.0, 0.2]], dtype=dtype)
     for sigma in (0.01, 1.0, 30.0):
         x = direction * 1e3 * math.sqrt(2.0 + sigma**2)
-        score, denoised, log_prob = model.score(x, sigma), model.denoise(x, sigma), model.log_prob(x, sigma)
+        score, denoised, log_prob = (
+            model.score(x, sigma),
+            model.denoise(x, sigma),
+            model.log_prob(x, sigma),
+        )
         assert score.dtype == denoised.dtype == log_prob.dtype == dtype
         assert score.isfinite().all() and denoised.isfinite().all() and log_prob.isfinite().all()
         assert (log_prob < -1e4).all()
@@ -118,7 +157,10 @@ def test_mixtures_with_weights_far_apart_stay_finite() -> None:
 @pytest.mark.parametrize("block", [1, 7, 50, 4096])
 @pytest.mark.parametrize("rows", [3, 1024])
 def test_empirical_is_a_mixture_without_covariances(block: int, rows: int) -> None:
-    data = torch.randn(50, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 1000  # an offset cancels
+    data = (
+        torch.randn(50, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        + 1000
+    )  # an offset cancels
     model, points = Empirical(data, block), GaussianMixture(data, 0.0)
     model.rows = rows
     x = 1000 + states(6).reshape(20, 2, 3)
@@ -161,7 +203,9 @@ def test_samples_have_the_moments_and_are_functions_of_the_key(name: str) -> Non
     assert model.sample(0).shape == (0, 2)
     # a sampler started from the same seed must not start at the data's own noise
     init = rng.normal(rng.keys(3, count), Stream.INIT, 0, (2,), torch.float64)
-    assert ((x - mean) * init).mean(0).abs().max() < SE * float(total.diagonal().max()) ** 0.5 / math.sqrt(count)
+    assert ((x - mean) * init).mean(0).abs().max() < SE * float(
+        total.diagonal().max()
+    ) ** 0.5 / math.sqrt(count)
 
 
 def test_moments_are_covariances_or_variances_by_size() -> None:
@@ -172,11 +216,20 @@ def test_moments_are_covariances_or_variances_by_size() -> None:
     torch.testing.assert_close(variance, data.double().var(0, correction=0))
     mean, covariance = small.moments()
     assert mean.shape == (1, 3, 3)
-    torch.testing.assert_close(covariance, torch.cov(data[..., :3, :3].flatten(1).double().T, correction=0))
+    torch.testing.assert_close(
+        covariance, torch.cov(data[..., :3, :3].flatten(1).double().T, correction=0)
+    )
 
 
 @pytest.mark.parametrize(
-    "covariances", [0.5, [0.5, 0.5], torch.full((2, 6), 0.5), torch.full((2, 2, 3), 0.5), 0.5 * torch.eye(6).expand(2, 6, 6)]
+    "covariances",
+    [
+        0.5,
+        [0.5, 0.5],
+        torch.full((2, 6), 0.5),
+        torch.full((2, 2, 3), 0.5),
+        0.5 * torch.eye(6).expand(2, 6, 6),
+    ],
 )
 def test_every_way_to_write_a_covariance(covariances) -> None:
     means = torch.arange(12.0).reshape(2, 2, 3)

@@ -22,7 +22,15 @@ def imported(name: str) -> ModuleType:
 
 def code_lines(text: str) -> int:
     """Lines that hold code: neither blank nor comment nor docstring."""
-    skip = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.ENCODING}
+    skip = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+        tokenize.ENCODING,
+    }
     lines: set[int] = set()
     start = True  # of a statement: a string alone there is a docstring
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -42,7 +50,9 @@ class TestNCSNIn60Lines:
         assert 30 < code_lines(text) <= 60
         assert "scorefield" not in text  # nothing but torch
 
-    def test_annealed_langevin_gets_the_weights_and_plain_does_not(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_annealed_langevin_gets_the_weights_and_plain_does_not(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             annealed, plain = imported("ncsn_in_60_lines").main(600)
         assert abs(annealed - 0.2) < 0.05

@@ -1,4 +1,6 @@
-"""The article's experiments: each writes what it promises and finds what is known, in its quick form; the full numbers are slow tests."""
+"""The article's experiments: each writes what it promises and finds what is known, in its quick
+form; the full numbers are slow tests.
+"""
 
 import json
 import math
@@ -13,7 +15,14 @@ from typer.testing import CliRunner
 from scorefield.cli.app import app
 from scorefield.errors import InputError
 from scorefield.figures import EXPERIMENTS, Settings, common, make_figures, manifold, weights
-from scorefield.plotting import Chart, Panel, grid_points, save_moving_points, save_planes, save_spread
+from scorefield.plotting import (
+    Chart,
+    Panel,
+    grid_points,
+    save_moving_points,
+    save_planes,
+    save_spread,
+)
 
 QUICK = Settings(quick=True)
 
@@ -35,7 +44,9 @@ def facts_of(number: int, numbers: dict[str, Any]) -> None:
     elif number == 2:
         variance = numbers["variance_within_modes"]
         assert abs(variance["value"] - variance["fixed_point"]) < 4.5 * variance["se"]
-        assert abs(variance["value"] - 2 * variance["fixed_point"]) > 4.5 * variance["se"]  # what a forgotten factor would give
+        assert (
+            abs(variance["value"] - 2 * variance["fixed_point"]) > 4.5 * variance["se"]
+        )  # what a forgotten factor would give
     elif number == 3:
         assert numbers["sliced"]["factor"] > 2 and numbers["exact"]["factor"] > 2
     elif number == 4:
@@ -48,7 +59,10 @@ def facts_of(number: int, numbers: dict[str, Any]) -> None:
         assert low - 0.02 < 0.2 < high + 0.02
         assert weight["annealed Langevin"]["value"] < 0.3 < 0.4 < weight["Langevin"]["value"]
     elif number == 6:
-        assert numbers["no noise"]["roughness"]["mean"] > numbers["noise of standard deviation 0.01"]["roughness"]["mean"]
+        assert (
+            numbers["no noise"]["roughness"]["mean"]
+            > numbers["noise of standard deviation 0.01"]["roughness"]["mean"]
+        )
     elif number == 7:
         assert set(numbers["seconds_per_step"]) == {"denoising", "sliced", "sliced-vr", "exact"}
         assert numbers["seconds_relative_to_denoising"]["exact"][-1] > 1.2
@@ -110,20 +124,31 @@ def test_total_variation_is_zero_without_noise_and_grows() -> None:
 
 class TestCommandLine:
     def test_makes_what_is_asked_for(self, tmp_path: Path) -> None:
-        result = CliRunner().invoke(app, ["figures", "--out", str(tmp_path), "--only", "1", "--quick"])
+        result = CliRunner().invoke(
+            app, ["figures", "--out", str(tmp_path), "--only", "1", "--quick"]
+        )
         assert result.exit_code == 0, result.output
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["1_density.json", "1_density.png", "figures.md"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == [
+            "1_density.json",
+            "1_density.png",
+            "figures.md",
+        ]
 
     @pytest.mark.parametrize("only", ["9", "0,1", "two"])
     def test_unknown_experiments_are_named(self, only: str, tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["figures", "--out", str(tmp_path), "--only", only])
-        assert isinstance(result.exception, InputError) and only.split(",")[0] in str(result.exception)
+        assert isinstance(result.exception, InputError) and only.split(",")[0] in str(
+            result.exception
+        )
 
     def test_a_run_that_is_not_of_images_is_refused(self, tmp_path: Path) -> None:
         from scorefield.training import fit
 
         run = fit(
-            "ring", tmp_path / "ring", images=2048, settings={"optim.batch": 1024, "execution.threads": torch.get_num_threads()}
+            "ring",
+            tmp_path / "ring",
+            images=2048,
+            settings={"optim.batch": 1024, "execution.threads": torch.get_num_threads()},
         ).folder
         with pytest.raises(InputError, match="images"):
             make_figures(tmp_path / "out", [8], Settings(quick=True, run=run))
@@ -133,7 +158,13 @@ class TestPictures:
     def test_values_stand_where_the_grid_says(self, tmp_path: Path) -> None:
         at = grid_points((0, 4, 0, 2), 2)
         assert at.tolist() == [[1, 0.5], [3, 0.5], [1, 1.5], [3, 1.5]]
-        path = save_planes(tmp_path / "p.png", [Panel("t", values=[[1.0, 10], [100, 1000]])], (0, 4, 0, 2), "title", "caption")
+        path = save_planes(
+            tmp_path / "p.png",
+            [Panel("t", values=[[1.0, 10], [100, 1000]])],
+            (0, 4, 0, 2),
+            "title",
+            "caption",
+        )
         with Image.open(path) as picture:
             assert min(picture.size) > 100
 
@@ -144,9 +175,13 @@ class TestPictures:
         with pytest.raises(InputError, match="extent"):
             save_planes(tmp_path / "p.png", [Panel("t", p.log_prob)], (1, 0, 0, 1), "", "")
         with pytest.raises(InputError, match="caption"):
-            save_moving_points(tmp_path / "p.gif", [torch.zeros(3, 2)], p.log_prob, common.FRAME, [], "t")
+            save_moving_points(
+                tmp_path / "p.gif", [torch.zeros(3, 2)], p.log_prob, common.FRAME, [], "t"
+            )
         with pytest.raises(InputError, match="length"):
-            save_spread(tmp_path / "p.png", [Chart("t", "x", "y", {"a": ([1, 2], [[1, 2, 3]])})], "", "")
+            save_spread(
+                tmp_path / "p.png", [Chart("t", "x", "y", {"a": ([1, 2], [[1, 2, 3]])})], "", ""
+            )
         with pytest.raises(InputError, match="series"):
             save_spread(tmp_path / "p.png", [Chart("t", "x", "y", {})], "", "")
         assert not list(tmp_path.iterdir())

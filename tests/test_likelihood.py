@@ -1,4 +1,6 @@
-"""log p by the probability flow against densities in closed form, with the mistakes it must notice, and bits per dimension."""
+"""log p by the probability flow against densities in closed form, with the mistakes it must notice,
+and bits per dimension.
+"""
 
 import itertools
 import json
@@ -30,14 +32,25 @@ LOW, HIGH = 0.01, 50.0
 def mixture(d: int, components: int = 3, seed: int = 0) -> GaussianMixture:
     """Full covariances: a diagonal Hessian would give Rademacher probes no variance at all."""
     means, roots = (
-        rng.normal(rng.keys(seed, components), rng.Stream.TOY, step, shape, torch.float64) for step, shape in ((0, (d,)), (1, (d, d)))
+        rng.normal(rng.keys(seed, components), rng.Stream.TOY, step, shape, torch.float64)
+        for step, shape in ((0, (d,)), (1, (d, d)))
     )
-    return GaussianMixture(2 * means, roots @ roots.mT / d + 0.1 * torch.eye(d, dtype=torch.float64), [0.5, 0.3, 0.2][:components])
+    return GaussianMixture(
+        2 * means,
+        roots @ roots.mT / d + 0.1 * torch.eye(d, dtype=torch.float64),
+        [0.5, 0.3, 0.2][:components],
+    )
 
 
 def tight(model: ScoreModel, x: Tensor, **options) -> LogProb:
     """rtol 1e-6 on a fixed range, the exact law at its top unless told otherwise."""
-    options = {"sigma_min": LOW, "sigma_max": HIGH, "rtol": 1e-6, "atol": 1e-6, "terminal": model} | options
+    options = {
+        "sigma_min": LOW,
+        "sigma_max": HIGH,
+        "rtol": 1e-6,
+        "atol": 1e-6,
+        "terminal": model,
+    } | options
     return log_prob(model, x, **options)
 
 
@@ -87,7 +100,9 @@ def test_smoothed_data_points_have_a_density():
 
 @pytest.mark.parametrize("d", [2, 8])
 def test_the_moment_matched_terminal_law_is_right_as_sigma_max_grows(d):
-    """What N(mean, sigma_max² I + covariance) misses begins with the third cumulant: the error falls as sigma_max to the -3."""
+    """What N(mean, sigma_max² I + covariance) misses begins with the third cumulant: the error
+    falls as sigma_max to the -3.
+    """
     model = mixture(d)
     x = model.sample(48, LOW, seed=1)
     truth = model.log_prob(x, LOW)
@@ -125,12 +140,15 @@ def test_hutchinson_is_unbiased_and_its_standard_error_honest():
     d, probes = 64, 16
     model = mixture(d, 2)
     x = model.sample(64, 0.1, seed=1)
-    result = tight(model, x, sigma_min=0.1, divergence="hutchinson", probes=probes, rtol=1e-5, atol=1e-5)
+    result = tight(
+        model, x, sigma_min=0.1, divergence="hutchinson", probes=probes, rtol=1e-5, atol=1e-5
+    )
     off = result.value - model.log_prob(x, 0.1)
     assert (result.se > 0.01).all()
     pooled = result.se.square().sum().sqrt() / len(x)
     assert off.mean().abs() < SE * pooled
-    # z is Student's t with probes - 1 degrees of freedom: E z² = n / (n - 2), var z² = 2 n² (n - 1) / ((n - 2)² (n - 4)).
+    # z is Student's t with probes - 1 degrees of freedom: E z² = n / (n - 2), var z² = 2 n² (n - 1)
+    # / ((n - 2)² (n - 4)).
     n = probes - 1
     spread = math.sqrt(2 * n**2 * (n - 1) / ((n - 2) ** 2 * (n - 4)) / len(x))
     assert abs((off / result.se).square().mean().item() - n / (n - 2)) < SE * spread
@@ -150,14 +168,18 @@ def test_a_biased_estimator_is_noticed(monkeypatch):
 def test_auto_is_exact_up_to_64_elements():
     for d, word in ((64, "exact"), (65, "Hutchinson")):
         model = Gaussian(torch.zeros(d), 1.0)
-        assert word in log_prob(model, model.sample(2), sigma_min=0.5, sigma_max=2.0, rtol=1e-3).divergence
+        assert (
+            word
+            in log_prob(model, model.sample(2), sigma_min=0.5, sigma_max=2.0, rtol=1e-3).divergence
+        )
 
 
 def test_probes_belong_to_the_seed_and_the_sample_not_to_the_batch():
     model = mixture(8)
     x = model.sample(6, LOW, seed=1)
     whole, again, other, parts = (
-        tight(model, x, divergence="hutchinson", seed=seed, batch=batch) for seed, batch in ((0, None), (0, None), (1, None), (0, 2))
+        tight(model, x, divergence="hutchinson", seed=seed, batch=batch)
+        for seed, batch in ((0, None), (0, None), (1, None), (0, 2))
     )
     assert torch.equal(whole.value, again.value)
     assert (whole.value - other.value).abs().min() > 1e-3
@@ -251,7 +273,9 @@ def test_no_samples_and_a_condition_of_the_wrong_length():
     model = mixture(2)
     assert len(log_prob(model, torch.empty(0, 2), sigma_min=LOW, sigma_max=HIGH)) == 0
     with pytest.raises(InputError, match="first dimension 1"):
-        log_prob(model, torch.zeros(1, 2), sigma_min=LOW, sigma_max=HIGH, condition=torch.zeros(2, 1))
+        log_prob(
+            model, torch.zeros(1, 2), sigma_min=LOW, sigma_max=HIGH, condition=torch.zeros(2, 1)
+        )
 
 
 # ---- refusals
@@ -270,7 +294,10 @@ def test_no_samples_and_a_condition_of_the_wrong_length():
         ({"batch": 0}, "at least 1"),
         ({"atol": 0.0}, "above zero"),
         ({"terminal": 3}, "log_prob"),
-        ({"terminal": torch.distributions.Normal(0.0, 50.0)}, r"one number a sample, \(4,\); got \(4, 2\)"),
+        (
+            {"terminal": torch.distributions.Normal(0.0, 50.0)},
+            r"one number a sample, \(4,\); got \(4, 2\)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(options, words):
@@ -278,7 +305,9 @@ def test_what_does_not_fit_is_refused_in_words(options, words):
         log_prob(mixture(2), torch.zeros(4, 2), **({"sigma_min": LOW, "sigma_max": HIGH} | options))
 
 
-@pytest.mark.parametrize("x", [torch.zeros(4, 3), torch.zeros(2), torch.zeros(4, 2, dtype=torch.int64)])
+@pytest.mark.parametrize(
+    "x", [torch.zeros(4, 3), torch.zeros(2), torch.zeros(4, 2, dtype=torch.int64)]
+)
 def test_x_of_another_shape_or_type_is_refused(x):
     with pytest.raises(InputError, match=r"floats \(B, 2\)"):
         log_prob(mixture(2), x, sigma_min=LOW, sigma_max=HIGH)
@@ -321,12 +350,16 @@ def test_a_solver_that_is_stuck_says_so(monkeypatch):
 
 
 def test_bits_per_dimension_bound_the_discrete_truth():
-    """Counts of a known density in bins of 1/levels: the bound lies above -log2 P(v), by little where bins are narrow."""
+    """Counts of a known density in bins of 1/levels: the bound lies above -log2 P(v), by little
+    where bins are narrow.
+    """
     levels, d, mean, std, sigma = 64, 2, 0.5, 0.15, 0.001
     model = Gaussian([mean] * d, std**2)
     model.card = {"levels": levels}
     v = torch.arange(8, 56)[:, None, None].expand(-1, 64, d)
-    u = (torch.arange(64, dtype=torch.float64)[None, :, None] + 0.5) / 64  # a grid in place of draws: the mean over u is exact
+    u = (
+        torch.arange(64, dtype=torch.float64)[None, :, None] + 0.5
+    ) / 64  # a grid in place of draws: the mean over u is exact
     x = ((v + u) / levels).reshape(-1, d)
     bits = bits_per_dim(model, tight(model, x, sigma_min=sigma)).value.reshape(48, 64).mean(1)
     total = math.sqrt(std**2 + sigma**2)
@@ -351,7 +384,11 @@ def test_bits_need_a_declared_quantisation():
 
 def digits_run(folder: Path, images: int, **settings) -> Path:
     options = {"network.name": "mlp", "optim.batch": 256, "optim.lr": 2e-3, "optim.warmup": 2000}
-    execution = {"execution.threads": 1, "execution.compile": "off", "execution.precision": "float32"}
+    execution = {
+        "execution.threads": 1,
+        "execution.compile": "off",
+        "execution.precision": "float32",
+    }
     fit("digits", folder, images=images, settings=options | execution | settings)
     return folder
 
@@ -364,7 +401,9 @@ def digits(tmp_path_factory) -> Path:
 @pytest.fixture
 def command(monkeypatch, capsys):
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scorefield", "likelihood", *map(str, arguments), "--threads", "1"])
+        monkeypatch.setattr(
+            sys, "argv", ["scorefield", "likelihood", *map(str, arguments), "--threads", "1"]
+        )
         try:
             cli.main()
             code = 0
@@ -379,7 +418,19 @@ def command(monkeypatch, capsys):
 def test_a_model_of_digits_reports_bits_per_dimension(digits, tmp_path, command):
     out = tmp_path / "digits.json"
     code, text, err = command(
-        digits, "--count", 48, "--out", out, "--divergence", "hutchinson", "--probes", 4, "--rtol", 1e-3, "--atol", 1e-3
+        digits,
+        "--count",
+        48,
+        "--out",
+        out,
+        "--divergence",
+        "hutchinson",
+        "--probes",
+        4,
+        "--rtol",
+        1e-3,
+        "--atol",
+        1e-3,
     )
     assert code == 0, err
     facts = json.loads(out.read_text())
@@ -416,10 +467,23 @@ def test_the_command_refuses_in_words(digits, tmp_path, command):
 
 
 def test_data_of_another_level_count_get_nats_only(digits, tmp_path, command):
-    np.save(tmp_path / "eight.npy", np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8))
+    np.save(
+        tmp_path / "eight.npy",
+        np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8),
+    )
     out = tmp_path / "x.json"
     code, text, err = command(
-        digits, "--data", tmp_path / "eight.npy", "--out", out, "--rtol", 1e-2, "--atol", 1e-2, "--divergence", "hutchinson"
+        digits,
+        "--data",
+        tmp_path / "eight.npy",
+        "--out",
+        out,
+        "--rtol",
+        1e-2,
+        "--atol",
+        1e-2,
+        "--divergence",
+        "hutchinson",
     )
     assert code == 0, err
     facts = json.loads(out.read_text())
@@ -430,7 +494,9 @@ def test_data_of_another_level_count_get_nats_only(digits, tmp_path, command):
 
 @pytest.mark.slow
 def test_a_longer_trained_model_of_digits_is_well_below_a_gaussian(tmp_path):
-    """Exact trace against Hutchinson on a network, and a bound below that of the best Gaussian of the training part."""
+    """Exact trace against Hutchinson on a network, and a bound below that of the best Gaussian of
+    the training part.
+    """
     model = sf.load(digits_run(tmp_path / "run", 300_000))
     collection = load("digits")
     train, held = split(collection.labels, len(collection), 0, 0.1)

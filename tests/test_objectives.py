@@ -1,4 +1,6 @@
-"""Objectives against closed forms: value, gradient and sign, with broken ones that the same check catches; energy models; training by name."""
+"""Objectives against closed forms: value, gradient and sign, with broken ones that the same check
+catches; energy models; training by name.
+"""
 
 import dataclasses
 import math
@@ -39,7 +41,9 @@ SD = 0.8  # sigma_data wherever a weight or the control variate asks
 CASES: dict[str, dict[str, object]] = {
     **{name: {} for name in OBJECTIVES},
     "denoising, control variate": {"control_variate": True},
-    **{f"{name}, {probe}": {"probe": probe} for name in ("sliced", "sliced-vr") for probe in PROBES},
+    **{
+        f"{name}, {probe}": {"probe": probe} for name in ("sliced", "sliced-vr") for probe in PROBES
+    },
     "sliced, 3 slices": {"slices": 3},
     "sliced-vr, 3 slices": {"slices": 3, "probe": "sphere"},
 }
@@ -53,9 +57,12 @@ def test_every_objective_is_a_case() -> None:
     assert {name.split(",")[0] for name in CASES} == set(OBJECTIVES)
 
 
-# -- densities with a known E|grad log p_sigma|² ---------------------------------------------------------------------------------------
+# -- densities with a known E|grad log p_sigma|²
+# ---------------------------------------------------------------------------------------
 
-COVARIANCE = torch.tensor([[0.9, 0.3, 0.1], [0.3, 0.5, -0.1], [0.1, -0.1, 0.7]], dtype=torch.float64)
+COVARIANCE = torch.tensor(
+    [[0.9, 0.3, 0.1], [0.3, 0.5, -0.1], [0.1, -0.1, 0.7]], dtype=torch.float64
+)
 
 
 def gaussian() -> Gaussian:
@@ -64,7 +71,9 @@ def gaussian() -> Gaussian:
 
 def image() -> Gaussian:
     """Event (1, 2, 3)."""
-    return Gaussian(torch.linspace(-1, 1, 6).reshape(1, 2, 3), torch.linspace(0.3, 1.2, 6).reshape(1, 2, 3))
+    return Gaussian(
+        torch.linspace(-1, 1, 6).reshape(1, 2, 3), torch.linspace(0.3, 1.2, 6).reshape(1, 2, 3)
+    )
 
 
 WEIGHT, CENTRES, VARIANCES = (0.3, 0.7), (-1.5, 1.0), 0.25
@@ -77,12 +86,17 @@ def mixture() -> GaussianMixture:
 
 
 def information(truth: ScoreModel, sigma: float) -> float:
-    """G = E|grad log p_sigma|²: the trace of the precision for a Gaussian; across a mixture's line 1/v, along it a sum over a fine grid."""
+    """G = E|grad log p_sigma|²: the trace of the precision for a Gaussian; across a mixture's line
+    1/v, along it a sum over a fine grid.
+    """
     if isinstance(truth, Gaussian):
         return (1 / (truth.spectrum + sigma**2)).sum().item()
     v = VARIANCES + sigma**2
     t = torch.linspace(-30, 30, 200_001, dtype=torch.float64)
-    parts = [w * (-((t - c) ** 2) / (2 * v)).exp() / math.sqrt(2 * math.pi * v) for w, c in zip(WEIGHT, CENTRES, strict=True)]
+    parts = [
+        w * (-((t - c) ** 2) / (2 * v)).exp() / math.sqrt(2 * math.pi * v)
+        for w, c in zip(WEIGHT, CENTRES, strict=True)
+    ]
     slope = sum(-p * (t - c) / v for p, c in zip(parts, CENTRES, strict=True))
     return torch.trapezoid(slope**2 / sum(parts).clamp_min(1e-300), t).item() + 1 / v
 
@@ -91,15 +105,24 @@ TRUTHS = {"gaussian": gaussian, "image": image, "mixture": mixture}
 
 
 class Scaled(ScoreModel):
-    """a times a known score, one a a sample (so that each sample's derivative is seen); its energy is -a log p."""
+    """a times a known score, one a a sample (so that each sample's derivative is seen); its energy
+    is -a log p.
+    """
 
     def __init__(self, truth: GaussianMixture, a: float, count: int) -> None:
         super().__init__()
-        self.truth, self.event_shape, self.sigma_min, self.sigma_max = truth, truth.event_shape, truth.sigma_min, truth.sigma_max
+        self.truth, self.event_shape, self.sigma_min, self.sigma_max = (
+            truth,
+            truth.event_shape,
+            truth.sigma_min,
+            truth.sigma_max,
+        )
         self.parameter = torch.full((count,), a, dtype=torch.float64, requires_grad=True)
 
     def score(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
-        a = self.parameter.repeat(len(x) // len(self.parameter))  # the control variate asks for x and x0 at once
+        a = self.parameter.repeat(
+            len(x) // len(self.parameter)
+        )  # the control variate asks for x and x0 at once
         return broadcast(a, x) * self.truth.score(x, sigma)
 
     def energy(self, x: Tensor, sigma: Tensor | float) -> Tensor:
@@ -114,8 +137,12 @@ class Round(Scaled):
         return (1 - x) / broadcast(t, x)
 
 
-def deviations(objective: Objective, model: Scaled, sigma: float, value: float, slope: float) -> tuple[float, float]:
-    """(loss - value, derivative - slope), each in standard errors. value and slope: of trace + 1/2 square, the sum over the event."""
+def deviations(
+    objective: Objective, model: Scaled, sigma: float, value: float, slope: float
+) -> tuple[float, float]:
+    """(loss - value, derivative - slope), each in standard errors. value and slope: of trace + 1/2
+    square, the sum over the event.
+    """
     truth = model.truth
     d = math.prod(truth.event_shape)
     x0 = truth.sample(N, 0.0, seed=5)
@@ -129,7 +156,9 @@ def deviations(objective: Objective, model: Scaled, sigma: float, value: float, 
     return out[0], out[1]
 
 
-def scaled(objective: Objective, truth: GaussianMixture, a: float, sigma: float) -> tuple[float, float]:
+def scaled(
+    objective: Objective, truth: GaussianMixture, a: float, sigma: float
+) -> tuple[float, float]:
     """E[tr + 1/2 |s|²] = (a²/2 - a) G, since E[tr(grad grad log p)] = -G."""
     g = information(truth, sigma)
     return deviations(objective, Scaled(truth, a, N), sigma, (a**2 / 2 - a) * g, (a - 1) * g)
@@ -139,7 +168,9 @@ def round_(objective: Objective, truth: Gaussian, t: float, sigma: float) -> tup
     """E[tr + 1/2 |s|²] = -d/t + E|x - 1|²/(2 t²)."""
     d = math.prod(truth.event_shape)
     second = (truth.spectrum + sigma**2).sum().item() + (truth.means - 1).square().sum().item()
-    return deviations(objective, Round(truth, t, N), sigma, -d / t + second / (2 * t**2), d / t**2 - second / t**3)
+    return deviations(
+        objective, Round(truth, t, N), sigma, -d / t + second / (2 * t**2), d / t**2 - second / t**3
+    )
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.5])
@@ -161,14 +192,20 @@ def test_value_and_gradient_of_a_wrong_gaussian(name: str) -> None:
 def test_every_weight_means_the_same_in_both_forms(name: str, weight: str) -> None:
     assert max(map(abs, scaled(case(name, weight), mixture(), 0.5, 0.4))) < SE
     sigma = torch.tensor([0.01, 0.4, 7.0], dtype=torch.float64)
-    assert torch.allclose(SCORE_WEIGHTS[weight](sigma, SD), 2 * sigma**4 * WEIGHTS[weight](sigma, SD), rtol=1e-12)
+    assert torch.allclose(
+        SCORE_WEIGHTS[weight](sigma, SD), 2 * sigma**4 * WEIGHTS[weight](sigma, SD), rtol=1e-12
+    )
 
 
 def test_any_weight_is_a_function() -> None:
     def weight(sigma: Tensor, sigma_data: float) -> Tensor:
         return 0.5 / sigma.square()
 
-    x0, sigma, keys = mixture().sample(50), torch.full((50,), 0.3, dtype=torch.float64), rng.keys(0, 50)
+    x0, sigma, keys = (
+        mixture().sample(50),
+        torch.full((50,), 0.3, dtype=torch.float64),
+        rng.keys(0, 50),
+    )
     for name in CASES:
         model = Scaled(mixture(), 0.5, 50)
         own = dataclasses.replace(case(name), weight=weight).losses(model, x0, sigma, keys)
@@ -186,7 +223,8 @@ def test_denoising_refuses_sigma_zero() -> None:
         Denoising("ncsn").losses(mixture(), mixture().sample(4), torch.zeros(4), rng.keys(0, 4))
 
 
-# -- negative controls: each is a bug that was or could be shipped; the checks above must see it ----------------------------------------
+# -- negative controls: each is a bug that was or could be shipped; the checks above must see it
+# ----------------------------------------
 
 
 class DroppedHalf(SlicedVR):
@@ -228,7 +266,11 @@ class WrongTarget(Denoising):
 
     def losses(self, model, x0, sigma, keys, condition=None):
         z = rng.normal(keys, rng.Stream.NOISE, 0, x0.shape[1:], x0.dtype)
-        return self.weigh_score(sigma) * (model.score(x0 + sigma * z, sigma) - z / sigma).square().flatten(1).mean(1) / 2
+        return (
+            self.weigh_score(sigma)
+            * (model.score(x0 + sigma * z, sigma) - z / sigma).square().flatten(1).mean(1)
+            / 2
+        )
 
 
 class TwiceTheWeight(Denoising):
@@ -242,16 +284,23 @@ class BiasedVariate(Denoising):
     """A control variate whose mean is not zero: |z|² without - d."""
 
     def losses(self, model, x0, sigma, keys, condition=None):
-        return super().losses(model, x0, sigma, keys, condition) - self.weigh_score(sigma) * self.beta(sigma) / (2 * sigma**2)
+        return super().losses(model, x0, sigma, keys, condition) - self.weigh_score(
+            sigma
+        ) * self.beta(sigma) / (2 * sigma**2)
 
 
 class VariateAtX(Denoising):
-    """The score at x in place of x0 in the control variate: not of mean zero given the data, and the gradient goes wrong."""
+    """The score at x in place of x0 in the control variate: not of mean zero given the data, and
+    the gradient goes wrong.
+    """
 
     def losses(self, model, x0, sigma, keys, condition=None):
         z = rng.normal(keys, rng.Stream.NOISE, 0, x0.shape[1:], x0.dtype)
         product = (model.score(x0 + sigma * z, sigma) * z).flatten(1).mean(1) / sigma
-        return super().losses(model, x0, sigma, keys, condition) - self.weigh_score(sigma) * self.beta(sigma) * product
+        return (
+            super().losses(model, x0, sigma, keys, condition)
+            - self.weigh_score(sigma) * self.beta(sigma) * product
+        )
 
 
 BROKEN = [
@@ -269,12 +318,21 @@ BROKEN = [
 
 @pytest.mark.parametrize("objective", BROKEN, ids=lambda o: type(o).__name__)
 def test_the_check_sees_broken_objectives(objective: Objective) -> None:
-    assert max(max(map(abs, scaled(objective, truth(), 0.5, 0.3))) for truth in (gaussian, mixture)) > 2 * SE
+    assert (
+        max(max(map(abs, scaled(objective, truth(), 0.5, 0.3))) for truth in (gaussian, mixture))
+        > 2 * SE
+    )
 
 
 def test_a_probe_of_the_wrong_norm_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = PROBES["sphere"]
-    monkeypatch.setitem(PROBES, "sphere", lambda keys, shape, dtype, draw: whole(keys, shape, dtype, draw) / math.sqrt(math.prod(shape)))
+    monkeypatch.setitem(
+        PROBES,
+        "sphere",
+        lambda keys, shape, dtype, draw: (
+            whole(keys, shape, dtype, draw) / math.sqrt(math.prod(shape))
+        ),
+    )
     assert max(map(abs, scaled(Sliced("ncsn", SD, probe="sphere"), gaussian(), 0.5, 0.3))) > 2 * SE
 
 
@@ -289,12 +347,17 @@ def test_probes_have_the_identity_as_covariance(name: str) -> None:
         assert torch.allclose(v.square().sum(1), torch.tensor(5.0, dtype=torch.float64))
 
 
-# -- the control variate ------------------------------------------------------------------------------------------------------------------
+# -- the control variate
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def both(truth: GaussianMixture, a: float, sigma: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses and derivatives, plain and with the control variate, on the same noise."""
-    model, x0, level = Scaled(truth, a, N), truth.sample(N, seed=1), torch.tensor(sigma, dtype=torch.float64)
+    model, x0, level = (
+        Scaled(truth, a, N),
+        truth.sample(N, seed=1),
+        torch.tensor(sigma, dtype=torch.float64),
+    )
     out: list[Tensor] = []
     for name in ("denoising", "denoising, control variate"):
         losses = case(name).losses(model, x0, level, rng.keys(2, N))
@@ -316,45 +379,67 @@ def test_the_control_variate_removes_the_variance_of_small_sigma(truth: str, a: 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.4, 0.8, 2.0, 20.0])
 def test_beta_is_the_best_coefficient_of_its_gaussian(sigma: float) -> None:
-    """Cov(loss, c)/Var(c) for N(0, sd²) and its score: never more variance than without, and any other coefficient gives no less."""
+    """Cov(loss, c)/Var(c) for N(0, sd²) and its score: never more variance than without, and any
+    other coefficient gives no less.
+    """
     truth = Gaussian([0.0], SD**2)
-    model, x0, level = Scaled(truth, 1.0, N), truth.sample(N, seed=1), torch.tensor(sigma, dtype=torch.float64)
+    model, x0, level = (
+        Scaled(truth, 1.0, N),
+        truth.sample(N, seed=1),
+        torch.tensor(sigma, dtype=torch.float64),
+    )
     objective = Denoising("ncsn", SD, control_variate=True)
     plain, less, *_ = both(truth, 1.0, sigma)
     beta = objective.beta(level).item()
     c = (plain - less) / beta
     best = ((plain - plain.mean()) * (c - c.mean())).mean() / c.var()
-    spread = ((plain - plain.mean() - best * (c - c.mean())) * (c - c.mean())).std() / (c.var() * math.sqrt(N))
+    spread = ((plain - plain.mean() - best * (c - c.mean())) * (c - c.mean())).std() / (
+        c.var() * math.sqrt(N)
+    )
     assert abs(best - beta) < SE * spread
     assert less.var() <= plain.var() * (1 + 1e-3)
     assert torch.equal(objective.losses(model, x0, level, rng.keys(2, N)).detach(), less)
 
 
-# -- invariants ------------------------------------------------------------------------------------------------------------------------------
+# -- invariants
+# ------------------------------------------------------------------------------------------------------------------------------
 
 SHAPES = {"vector": (3,), "signal": (2, 8), "image": (1, 4, 4), "volume": (1, 2, 4, 2)}
 
 
 def network_model(
-    shape: tuple[int, ...], form: str = "score", preconditioner: str = "edm", dtype: torch.dtype = torch.float64
+    shape: tuple[int, ...],
+    form: str = "score",
+    preconditioner: str = "edm",
+    dtype: torch.dtype = torch.float64,
 ) -> Preconditioned:
     """A small network with random weights everywhere (new networks answer zero)."""
-    options = {"width": 16, "depth": 1} if len(shape) == 1 else {"patch": 1, "widths": (16, 16), "depths": (1, 1)}
+    options = (
+        {"width": 16, "depth": 1}
+        if len(shape) == 1
+        else {"patch": 1, "widths": (16, 16), "depths": (1, 1)}
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = networks.build("mlp" if len(shape) == 1 else "unet", shape, **options)
         for p in network.parameters():
             p.data += 0.1 * torch.randn_like(p)
-    return FORMS[form](network.to(dtype), shape, 0.05, 5.0, preconditioner, SD, geometric(5.0, 0.05, 4))
+    return FORMS[form](
+        network.to(dtype), shape, 0.05, 5.0, preconditioner, SD, geometric(5.0, 0.05, 4)
+    )
 
 
-def batch(shape: tuple[int, ...], count: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+def batch(
+    shape: tuple[int, ...], count: int, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor]:
     keys = rng.keys(8, count)
     levels = geometric(5.0, 0.05, 4).to(dtype)
     return rng.normal(keys, rng.Stream.TOY, 0, shape, dtype), levels[torch.arange(count) % 4], keys
 
 
-def losses_of(name: str, shape: tuple[int, ...], dtype: torch.dtype, rows: slice | Tensor = slice(None)) -> Tensor:
+def losses_of(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype, rows: slice | Tensor = slice(None)
+) -> Tensor:
     model = network_model(shape, "square" if name == "energy" else "score", dtype=dtype)
     x0, sigma, keys = (t[rows] for t in batch(shape, 6, dtype))
     return case(name, "edm").losses(model, x0, sigma, keys)
@@ -372,7 +457,9 @@ def test_a_loss_knows_nothing_of_its_batch_mates(name: str) -> None:
 @pytest.mark.parametrize("weight", ["ncsn", "edm"])
 @pytest.mark.parametrize("name", list(CASES))
 def test_a_loss_does_not_depend_on_the_unit_of_x(name: str, weight: str) -> None:
-    """x0, sigma, sigma_data and the density c times as large: the same loss, sample by sample, for both papers' weights."""
+    """x0, sigma, sigma_data and the density c times as large: the same loss, sample by sample, for
+    both papers' weights.
+    """
     found = []
     for c in (1.0, 7.0):
         truth = Gaussian(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) * c, COVARIANCE * c**2)
@@ -387,12 +474,18 @@ def test_a_loss_does_not_depend_on_the_unit_of_x(name: str, weight: str) -> None
 @pytest.mark.parametrize("shape", list(SHAPES))
 @pytest.mark.parametrize("name", list(OBJECTIVES))
 def test_any_network_and_event_in_float32(name: str, shape: str) -> None:
-    """Losses near those of float64, in x0's dtype; inputs stay as they were; every parameter has a gradient."""
+    """Losses near those of float64, in x0's dtype; inputs stay as they were; every parameter has a
+    gradient.
+    """
     losses = losses_of(name, SHAPES[shape], torch.float32)
     assert losses.dtype == torch.float32
     assert losses.shape == (6,)
-    assert torch.allclose(losses.double(), losses_of(name, SHAPES[shape], torch.float64), rtol=2e-3, atol=2e-3)
-    model = network_model(SHAPES[shape], "square" if name == "energy" else "score", dtype=torch.float32)
+    assert torch.allclose(
+        losses.double(), losses_of(name, SHAPES[shape], torch.float64), rtol=2e-3, atol=2e-3
+    )
+    model = network_model(
+        SHAPES[shape], "square" if name == "energy" else "score", dtype=torch.float32
+    )
     given = batch(SHAPES[shape], 6, torch.float32)
     kept = [t.clone() for t in given]
     again = case(name, "edm").losses(model, *given)
@@ -400,7 +493,8 @@ def test_any_network_and_event_in_float32(name: str, shape: str) -> None:
     assert not any(t.requires_grad for t in given)
     assert all(p.grad is None for p in model.parameters())
     again.mean().backward()
-    # A bias added to an energy's sum has no gradient in x, nor has one behind a slice's Jacobian alone: some weights, all finite.
+    # A bias added to an energy's sum has no gradient in x, nor has one behind a slice's Jacobian
+    # alone: some weights, all finite.
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert len(gradients) >= 0.8 * len(list(model.parameters()))
     assert all(bool(torch.isfinite(g).all()) for g in gradients)
@@ -427,12 +521,18 @@ def test_a_ladder_is_its_levels_side_by_side(name: str) -> None:
     assert torch.allclose(case(name).losses(model, x0, sigma, keys), torch.cat(single), rtol=1e-10)
 
 
-# -- measures ---------------------------------------------------------------------------------------------------------------------------------
+# -- measures
+# ---------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", list(OBJECTIVES))
 def test_mean_loss_over_a_ladder(name: str) -> None:
-    truth, a, ladder, objective = mixture(), 0.5, torch.tensor([2.0, 0.7, 0.3], dtype=torch.float64), case(name)
+    truth, a, ladder, objective = (
+        mixture(),
+        0.5,
+        torch.tensor([2.0, 0.7, 0.3], dtype=torch.float64),
+        case(name),
+    )
     estimate = mean_loss(objective, Scaled(truth, a, 1), truth.sample(N, seed=3), ladder, seed=4)
     expected = 0.0
     for sigma in ladder.tolist():
@@ -459,13 +559,16 @@ def test_measures_say_what_they_need() -> None:
         fisher_divergence(mixture(), mixture(), 0.5, x=mixture().sample(1))
 
 
-# -- energy models ---------------------------------------------------------------------------------------------------------------------------
+# -- energy models
+# ---------------------------------------------------------------------------------------------------------------------------
 
 ENERGIES = [name for name in FORMS if name != "score"]
 
 
 def jacobian(model: ScoreModel, x: Tensor, sigma: float) -> Tensor:
-    return torch.autograd.functional.jacobian(lambda point: model.score(point[None], sigma)[0].flatten(), x[0]).flatten(1)
+    return torch.autograd.functional.jacobian(
+        lambda point: model.score(point[None], sigma)[0].flatten(), x[0]
+    ).flatten(1)
 
 
 @pytest.mark.parametrize("preconditioner", list(PRECONDITIONERS))
@@ -490,12 +593,16 @@ def test_an_energy_has_no_curl_and_a_free_score_has(form: str) -> None:
     x, *_ = batch((3,), 1)
     for name, curl in ((form, False), ("score", True)):
         j = jacobian(network_model((3,), name).requires_grad_(False), x, 0.4)
-        assert ((j - j.T).abs().max() > 1e-3 * j.abs().max()) is curl or torch.allclose(j, j.T, rtol=1e-9, atol=1e-10) is not curl
+        assert ((j - j.T).abs().max() > 1e-3 * j.abs().max()) is curl or torch.allclose(
+            j, j.T, rtol=1e-9, atol=1e-10
+        ) is not curl
 
 
 @pytest.mark.parametrize("form", ENERGIES)
 def test_a_new_energy_model_is_a_gaussian(form: str) -> None:
-    """Networks start at zero: under the edm row the energy is |x|²/(2 (sigma² + sd²)), and the likelihood is exact up to its constant."""
+    """Networks start at zero: under the edm row the energy is |x|²/(2 (sigma² + sd²)), and the
+    likelihood is exact up to its constant.
+    """
     model = FORMS[form](networks.build("mlp", (3,), width=8).double(), (3,), 0.01, 10.0, "edm", SD)
     x, sigma, _ = batch((3,), 8)
     truth = Gaussian(torch.zeros(3), torch.tensor(SD**2, dtype=torch.float64))
@@ -510,7 +617,8 @@ def test_the_energy_objective_needs_an_energy() -> None:
         case("energy").losses(network_model((3,)), x0, sigma, keys)
 
 
-# -- training by name ------------------------------------------------------------------------------------------------------------------------
+# -- training by name
+# ------------------------------------------------------------------------------------------------------------------------
 
 SMALL = [
     "network.name=mlp",
@@ -525,18 +633,27 @@ RUNS = {**{name: [] for name in OBJECTIVES}, "energy, scalar": ["objective.energ
 
 def settings(name: str, images: int, *extra: str):
     config = dataclasses.replace(preset("mlp"), images=images)
-    return override(config, ["data.source=ring", f"objective.name={name.split(',')[0]}", *SMALL, *RUNS[name], *extra])
+    return override(
+        config,
+        ["data.source=ring", f"objective.name={name.split(',')[0]}", *SMALL, *RUNS[name], *extra],
+    )
 
 
-@pytest.mark.parametrize("name", [*OBJECTIVES, pytest.param("energy, scalar", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", [*OBJECTIVES, pytest.param("energy, scalar", marks=pytest.mark.slow)]
+)
 def test_every_objective_trains_saves_loads_and_samples(name: str, tmp_path) -> None:
-    """After 200 steps the denoising loss, one measure for all, lies below that of a new network, which answers with the moments' Gaussian."""
+    """After 200 steps the denoising loss, one measure for all, lies below that of a new network,
+    which answers with the moments' Gaussian.
+    """
     train(settings(name, 128 * 200), tmp_path / "run")
     model = checkpoint.load(tmp_path / "run")
     form = {"energy": "square", "energy, scalar": "scalar"}.get(name, "score")
     assert isinstance(model, FORMS[form])
     n = 2000
-    new = FORMS[form](networks.build("mlp", (2,), width=8, depth=1), (2,), 0.02, 5.0, units=model.units).requires_grad_(False)
+    new = FORMS[form](
+        networks.build("mlp", (2,), width=8, depth=1), (2,), 0.02, 5.0, units=model.units
+    ).requires_grad_(False)
     x0, keys = model.units.to_model(toy("ring", n, seed=17).float()), rng.keys(18, n)
     sigma = (rng.normal(keys, rng.Stream.SIGMA, 0, ()) - 1.2).exp().clamp(0.02, 5)
     with torch.no_grad():
@@ -563,20 +680,31 @@ def test_every_objective_trains_saves_loads_and_samples(name: str, tmp_path) -> 
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (["objective.name=sliced", "execution.precision=bfloat16"], "eager float32 only; got precision=bfloat16"),
+        (
+            ["objective.name=sliced", "execution.precision=bfloat16"],
+            "eager float32 only; got precision=bfloat16",
+        ),
         (["objective.name=exact", "execution.compile=on"], "eager float32 only; got compile=on"),
         (["objective.name=energy", "execution.precision=bfloat16"], "eager float32 only"),
-        (["objective.name=energy", "objective.energy=cube"], "must be one of square, scalar; got 'cube'"),
+        (
+            ["objective.name=energy", "objective.energy=cube"],
+            "must be one of square, scalar; got 'cube'",
+        ),
         (["objective.name=slice"], "objective must be one of"),
         (["objective.name=sliced", "objective.probe=cube"], "probe must be one of"),
         (["objective.name=sliced", "objective.slices=0"], "at least 1"),
         (["objective.name=exact", "objective.slices=2"], "exact objective has no setting slices"),
-        (["objective.name=sliced", "objective.control_variate=true"], "has no setting control_variate"),
+        (
+            ["objective.name=sliced", "objective.control_variate=true"],
+            "has no setting control_variate",
+        ),
         (["objective.weight=vp"], "weight must be one of"),
         (["objective.name=exact", "data.source=mnist5k"], "784|limit is 256"),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_written(extra: list[str], words: str, tmp_path) -> None:
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    extra: list[str], words: str, tmp_path
+) -> None:
     with pytest.raises(InputError, match=words):
         train(settings("denoising", 128, *extra), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -588,7 +716,7 @@ def test_denoising_keeps_its_choice_of_precision(tmp_path) -> None:
 
 
 def test_the_benchmark_runs_and_writes_its_table() -> None:
-    from scorefield.benchmarks.objectives import METHODS, compare, table
+    from bench.objectives import METHODS, compare, table
 
     record = compare((0.3,), steps=3, seeds=1)
     assert [row["method"] for row in record["rows"]] == list(METHODS)
@@ -598,7 +726,9 @@ def test_the_benchmark_runs_and_writes_its_table() -> None:
 
 
 def test_fisher_divergence_of_a_float32_network_to_a_closed_form():
-    """An untrained network under edm's table is the score of N(0, (sigma² + sd²) I): its divergence to the same Gaussian is zero to rounding."""
+    """An untrained network under edm's table is the score of N(0, (sigma² + sd²) I): its divergence
+    to the same Gaussian is zero to rounding.
+    """
     model = Preconditioned(networks.build("mlp", (2,), width=16), (2,), 0.01, 80.0)
     truth = Gaussian(torch.zeros(2, dtype=torch.float64), 0.25 * torch.eye(2, dtype=torch.float64))
     found = fisher_divergence(model, truth, 0.7, count=256)

@@ -1,4 +1,6 @@
-"""Pictures: known pixels stand where they are said to stand, writing is all or nothing, and wrong input is answered in words."""
+"""Pictures: known pixels stand where they are said to stand, writing is all or nothing, and wrong
+input is answered in words.
+"""
 
 import math
 from collections.abc import Callable
@@ -32,17 +34,37 @@ def normal_log_density(x: torch.Tensor) -> torch.Tensor:
 # One call of every writer: name -> (ending, function of the path).
 WRITERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "grid": (".png", lambda p: plotting.save_grid(p, noise(5, 1, 8, 8), title="t", caption="c")),
-    "animation": (".gif", lambda p: plotting.save_animation(p, noise(3, 2, 1, 4, 4), captions=[2.0, 1.0, "end"])),
+    "animation": (
+        ".gif",
+        lambda p: plotting.save_animation(p, noise(3, 2, 1, 4, 4), captions=[2.0, 1.0, "end"]),
+    ),
     "inpainting": (
         ".png",
         lambda p: plotting.save_inpainting(
-            p, noise(2, 1, 4, 4), noise(2, 1, 4, 4), np.eye(4), noise(2, 3, 1, 4, 4), noise(2, 1, 4, 4), noise(2, 1, 4, 4)
+            p,
+            noise(2, 1, 4, 4),
+            noise(2, 1, 4, 4),
+            np.eye(4),
+            noise(2, 3, 1, 4, 4),
+            noise(2, 1, 4, 4),
+            noise(2, 1, 4, 4),
         ),
     ),
     "scatter": (".png", lambda p: plotting.save_scatter(p, noise(50, 2), normal_log_density)),
-    "score_field": (".png", lambda p: plotting.save_score_field(p, lambda x: -x, normal_log_density, (-2, 2, -2, 2))),
-    "loss_per_sigma": (".png", lambda p: plotting.save_loss_per_sigma(p, [1.0, 0.1], [0.5, 0.9], se=[0.1, 0.1])),
-    "training_curve": (".png", lambda p: plotting.save_training_curve(p, [{"images": 1, "seconds": 1.0, "loss": 1.0, "held_out": None}])),
+    "score_field": (
+        ".png",
+        lambda p: plotting.save_score_field(p, lambda x: -x, normal_log_density, (-2, 2, -2, 2)),
+    ),
+    "loss_per_sigma": (
+        ".png",
+        lambda p: plotting.save_loss_per_sigma(p, [1.0, 0.1], [0.5, 0.9], se=[0.1, 0.1]),
+    ),
+    "training_curve": (
+        ".png",
+        lambda p: plotting.save_training_curve(
+            p, [{"images": 1, "seconds": 1.0, "loss": 1.0, "held_out": None}]
+        ),
+    ),
     "samples": (".png", lambda p: plotting.save_samples(p, noise(20, 3), image=False)),
 }
 
@@ -57,7 +79,9 @@ class TestPixels:
 
     def test_stored_bytes_come_back(self) -> None:
         stored = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-        assert np.array_equal(plotting.to_pixels(stored.astype(np.float32) / 255), plotting.to_pixels(stored))
+        assert np.array_equal(
+            plotting.to_pixels(stored.astype(np.float32) / 255), plotting.to_pixels(stored)
+        )
 
     def test_rounding_and_clipping(self) -> None:
         x = np.array([0.49, 0.51, 254.4, 254.6, -30.0, 400.0]).reshape(1, 1, 6) / 255
@@ -98,7 +122,10 @@ class TestGrid:
         assert picture.shape == (3 + 3 * (8 + 3), 3 + 3 * (10 + 3), 3)
         seen = np.zeros(picture.shape[:2], dtype=bool)
         for k, i, j in np.ndindex(7, 4, 5):
-            y, z = pad + (k // columns) * (scale * 4 + pad) + scale * i, pad + (k % columns) * (scale * 5 + pad) + scale * j
+            y, z = (
+                pad + (k // columns) * (scale * 4 + pad) + scale * i,
+                pad + (k % columns) * (scale * 5 + pad) + scale * j,
+            )
             block = picture[y : y + scale, z : z + scale]
             assert (block == np.rint(x[k, :, i, j] * 255)).all()
             seen[y : y + scale, z : z + scale] = True
@@ -111,7 +138,9 @@ class TestGrid:
 
     def test_saved_grid_carries_its_layout(self, tmp_path: Path) -> None:
         x = noise(10, 1, 8, 8)
-        path = plotting.save_grid(tmp_path / "new" / "grid.png", x, title="A title\nof two lines", caption="words " * 40)
+        path = plotting.save_grid(
+            tmp_path / "new" / "grid.png", x, title="A title\nof two lines", caption="words " * 40
+        )
         layout, picture = plotting.read_layout(path), read(path)
         for k in range(10):
             assert np.array_equal(layout.tile(picture, k)[..., 0], np.rint(x[k, 0] * 255))
@@ -120,7 +149,9 @@ class TestGrid:
 
     def test_plain_grid_is_the_array(self, tmp_path: Path) -> None:
         x = noise(4, 1, 8, 8)
-        assert np.array_equal(read(plotting.save_grid(tmp_path / "g.png", x)), plotting.grid(x)[..., 0])
+        assert np.array_equal(
+            read(plotting.save_grid(tmp_path / "g.png", x)), plotting.grid(x)[..., 0]
+        )
 
     def test_a_foreign_picture_has_no_layout(self, tmp_path: Path) -> None:
         Image.new("L", (4, 4)).save(tmp_path / "x.png")
@@ -142,7 +173,9 @@ class TestAnimation:
             for f in range(5):
                 gif.seek(f)
                 assert gif.info["duration"] == (700 if f == 4 else 100)
-                assert np.array_equal(np.asarray(gif.convert("L")), plotting.grid(frames[f])[..., 0])
+                assert np.array_equal(
+                    np.asarray(gif.convert("L")), plotting.grid(frames[f])[..., 0]
+                )
 
     def test_equal_frames_keep_their_time(self, tmp_path: Path) -> None:
         frames = noise(1, 4, 1, 6, 6).repeat(4, 0)
@@ -155,7 +188,9 @@ class TestAnimation:
         assert total == 100 * (3 + 5)
 
     def test_captions_stand_above_and_colours_survive(self, tmp_path: Path) -> None:
-        frames = [np.ones((2, 3, 8, 8)) * np.array([1.0, 0.0, f / 2]).reshape(3, 1, 1) for f in range(3)]
+        frames = [
+            np.ones((2, 3, 8, 8)) * np.array([1.0, 0.0, f / 2]).reshape(3, 1, 1) for f in range(3)
+        ]
         path = plotting.save_animation(tmp_path / "a.gif", frames, captions=[1.0, 0.1, "done"])
         with Image.open(path) as gif:
             gif.seek(2)
@@ -190,29 +225,55 @@ class TestSheet:
     def data(self, channels: int) -> dict[str, Any]:
         truth = noise(self.K, channels, self.SIZE, self.SIZE)
         mask = noise(self.SIZE, self.SIZE, seed=1) > 0.5
-        draws = np.where(mask, truth[:, None], noise(self.K, self.D, channels, self.SIZE, self.SIZE, seed=2))
-        return {"truth": truth, "observed": truth * mask, "mask": mask, "draws": draws, "mean": draws.mean(1), "std": draws.std(1)}
+        draws = np.where(
+            mask, truth[:, None], noise(self.K, self.D, channels, self.SIZE, self.SIZE, seed=2)
+        )
+        return {
+            "truth": truth,
+            "observed": truth * mask,
+            "mask": mask,
+            "draws": draws,
+            "mean": draws.mean(1),
+            "std": draws.std(1),
+        }
 
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_known_pixels_are_the_truths_and_unknown_ones_are_hatched(self, tmp_path: Path, channels: int) -> None:
+    def test_known_pixels_are_the_truths_and_unknown_ones_are_hatched(
+        self, tmp_path: Path, channels: int
+    ) -> None:
         data = self.data(channels)
         path = plotting.save_inpainting(tmp_path / "s.png", **data, title="a title")
         layout, picture = plotting.read_layout(path), read(path)
         known = data["mask"]
         assert layout.columns == self.D + 4
         for row in range(self.K):
-            tiles = [layout.tile(picture, row * layout.columns + column) for column in range(self.D + 3)]
-            truth = np.broadcast_to(plotting.to_pixels(data["truth"][row : row + 1])[0], (self.SIZE, self.SIZE, 3))
+            tiles = [
+                layout.tile(picture, row * layout.columns + column) for column in range(self.D + 3)
+            ]
+            truth = np.broadcast_to(
+                plotting.to_pixels(data["truth"][row : row + 1])[0], (self.SIZE, self.SIZE, 3)
+            )
             assert np.array_equal(tiles[0], truth)
             for tile in tiles[1 : 2 + self.D]:
                 assert np.array_equal(tile[known], truth[known])
             for d in range(self.D):
-                assert np.array_equal(tiles[2 + d], np.broadcast_to(plotting.to_pixels(data["draws"][row, d : d + 1])[0], truth.shape))
-            assert np.array_equal(tiles[-1], np.broadcast_to(plotting.to_pixels(data["mean"][row : row + 1])[0], truth.shape))
+                assert np.array_equal(
+                    tiles[2 + d],
+                    np.broadcast_to(
+                        plotting.to_pixels(data["draws"][row, d : d + 1])[0], truth.shape
+                    ),
+                )
+            assert np.array_equal(
+                tiles[-1],
+                np.broadcast_to(plotting.to_pixels(data["mean"][row : row + 1])[0], truth.shape),
+            )
             # Whole blocks are the image's pixel or stripes, never a mixture of the two.
             enlarged = picture[layout.window(row * layout.columns + 1)]
             unknown = (~known).repeat(layout.scale, 0).repeat(layout.scale, 1)
-            assert {tuple(colour) for colour in enlarged[unknown].tolist()} == {(96, 116, 150), (160, 178, 208)}
+            assert {tuple(colour) for colour in enlarged[unknown].tolist()} == {
+                (96, 116, 150),
+                (160, 178, 208),
+            }
 
     def test_the_spread_is_coloured_on_the_stated_scale(self, tmp_path: Path) -> None:
         from matplotlib import colormaps
@@ -223,8 +284,15 @@ class TestSheet:
         with Image.open(path) as image:
             assert image.info["std_scale"] == f"[0.0, {float(data['std'].max())!r}]"
         for row in range(self.K):
-            expected = np.rint(255 * colormaps["viridis"](data["std"][row, 0].astype(float) / float(data["std"].max()))[..., :3])
-            assert np.array_equal(layout.tile(picture, row * layout.columns + layout.columns - 1), expected)
+            expected = np.rint(
+                255
+                * colormaps["viridis"](
+                    data["std"][row, 0].astype(float) / float(data["std"].max())
+                )[..., :3]
+            )
+            assert np.array_equal(
+                layout.tile(picture, row * layout.columns + layout.columns - 1), expected
+            )
 
     def test_truth_and_spread_may_be_absent(self, tmp_path: Path) -> None:
         data = self.data(1) | {"truth": None, "std": None}
@@ -232,7 +300,9 @@ class TestSheet:
         layout = plotting.read_layout(path)
         assert layout.columns == self.D + 2
         tile = layout.tile(read(path), 2 * layout.columns)
-        assert np.array_equal(tile[data["mask"]][:, 0], plotting.to_pixels(data["observed"])[2, ..., 0][data["mask"]])
+        assert np.array_equal(
+            tile[data["mask"]][:, 0], plotting.to_pixels(data["observed"])[2, ..., 0][data["mask"]]
+        )
 
     def test_a_mask_for_each_input_and_no_spread_at_all(self, tmp_path: Path) -> None:
         data = self.data(1)
@@ -240,7 +310,9 @@ class TestSheet:
         data["std"] = np.zeros_like(data["std"])
         path = plotting.save_inpainting(tmp_path / "s.png", **data)
         layout = plotting.read_layout(path)
-        assert np.array_equal(layout.tile(read(path), 1)[..., 0], plotting.to_pixels(data["observed"])[0, ..., 0])
+        assert np.array_equal(
+            layout.tile(read(path), 1)[..., 0], plotting.to_pixels(data["observed"])[0, ..., 0]
+        )
 
     @pytest.mark.parametrize(
         ("name", "value", "words"),
@@ -271,25 +343,40 @@ class TestFigures:
             monkeypatch.setattr(module, "save_figure", keep)
         return kept
 
-    def test_contours_hold_the_mass_they_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_contours_hold_the_mass_they_name(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         figures = self.drawn(monkeypatch)
         points = np.random.default_rng(0).normal(size=(4000, 2))
-        plotting.save_scatter(tmp_path / "s.png", points, lambda x: normal_log_density(x) + 1000, extent=(-5, 5, -5, 5))
+        plotting.save_scatter(
+            tmp_path / "s.png",
+            points,
+            lambda x: normal_log_density(x) + 1000,
+            extent=(-5, 5, -5, 5),
+        )
         caption = figures[0].get_supxlabel().replace("\n", " ")
-        shares = [float(word.rstrip("%,;.")) / 100 for word in caption.split() if word.rstrip(",").endswith("%") and len(word) > 1]
+        shares = [
+            float(word.rstrip("%,;.")) / 100
+            for word in caption.split()
+            if word.rstrip(",").endswith("%") and len(word) > 1
+        ]
         assert len(shares) == 3
         for share, mass in zip(shares, (0.5, 0.9, 0.99), strict=True):
             # 200 x 200 cells and one decimal: 0.002 beside the sampling error.
             assert abs(share - mass) < 4.5 * math.sqrt(mass * (1 - mass) / 4000) + 0.002
 
-    def test_contours_expose_a_wrong_spread(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_contours_expose_a_wrong_spread(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         figures = self.drawn(monkeypatch)
         points = 1.3 * np.random.default_rng(0).normal(size=(4000, 2))
         plotting.save_scatter(tmp_path / "s.png", points, normal_log_density, extent=(-5, 5, -5, 5))
         caption = figures[0].get_supxlabel().replace("\n", " ")
         assert float(caption.split("frame; ")[1].split("%")[0]) < 40  # 1 - 2^(-1/1.69) = 0.336
 
-    def test_axes_are_equal_and_strays_are_counted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_axes_are_equal_and_strays_are_counted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         figures = self.drawn(monkeypatch)
         points = np.random.default_rng(0).normal(size=(1000, 2))
         points[0] = 1e6
@@ -303,28 +390,53 @@ class TestFigures:
         assert 1 <= outside <= 5
         assert f"Outside the frame: {outside}." in figures[0].get_supxlabel()
 
-    @pytest.mark.parametrize("points", [np.zeros((1, 2)), np.full((9, 2), 3e4), np.array([[0.0, 1.0], [0.0, 2.0]])])
+    @pytest.mark.parametrize(
+        "points", [np.zeros((1, 2)), np.full((9, 2), 3e4), np.array([[0.0, 1.0], [0.0, 2.0]])]
+    )
     def test_degenerate_points_are_drawn(self, tmp_path: Path, points: np.ndarray) -> None:
         assert plotting.save_scatter(tmp_path / "s.png", points, reference=points).exists()
 
-    def test_arrows_point_along_the_score_and_never_leave_their_room(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_arrows_point_along_the_score_and_never_leave_their_room(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         figures = self.drawn(monkeypatch)
-        plotting.save_score_field(tmp_path / "f.png", lambda x: -x * 10 ** x[:, :1], None, (-3, 3, -3, 3), points=noise(9, 2), arrows=11)
+        plotting.save_score_field(
+            tmp_path / "f.png",
+            lambda x: -x * 10 ** x[:, :1],
+            None,
+            (-3, 3, -3, 3),
+            points=noise(9, 2),
+            arrows=11,
+        )
         quiver = next(c for c in figures[0].axes[0].collections if hasattr(c, "U"))
         x = quiver.get_offsets()
         size = np.hypot(quiver.U, quiver.V)
         away = np.hypot(*x.T) > 0
         assert size.max() < 1.2 * 6 / 11
-        assert np.allclose((quiver.U * x[:, 0] + quiver.V * x[:, 1])[away], (-size * np.hypot(*x.T))[away], rtol=1e-5)
+        assert np.allclose(
+            (quiver.U * x[:, 0] + quiver.V * x[:, 1])[away],
+            (-size * np.hypot(*x.T))[away],
+            rtol=1e-5,
+        )
 
     @pytest.mark.parametrize("log_density", [normal_log_density, None])
     def test_a_vanishing_score_is_drawn(self, tmp_path: Path, log_density: Any) -> None:
-        assert plotting.save_score_field(tmp_path / "f.png", torch.zeros_like, log_density, (-1, 1, -1, 1)).exists()
+        assert plotting.save_score_field(
+            tmp_path / "f.png", torch.zeros_like, log_density, (-1, 1, -1, 1)
+        ).exists()
 
-    def test_loss_is_sorted_on_a_log_axis_with_its_errors(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_loss_is_sorted_on_a_log_axis_with_its_errors(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         figures = self.drawn(monkeypatch)
         sigma = torch.tensor([10.0, 1.0, 0.1])
-        plotting.save_loss_per_sigma(tmp_path / "l.png", sigma, [0.01, 0.5, 1.0], se=[0.001, 0.02, 0.03], best=[0.005, 0.4, 1.0])
+        plotting.save_loss_per_sigma(
+            tmp_path / "l.png",
+            sigma,
+            [0.01, 0.5, 1.0],
+            se=[0.001, 0.02, 0.03],
+            best=[0.005, 0.4, 1.0],
+        )
         axes = figures[0].axes[0]
         assert axes.get_xscale() == axes.get_yscale() == "log"
         assert axes.get_title() and "σ" in axes.get_xlabel() and axes.get_ylabel()
@@ -333,10 +445,19 @@ class TestFigures:
         lowest = main[2][0].get_segments()[0]
         assert np.allclose(lowest[:, 1], [1.0 - 0.06, 1.0 + 0.06])
 
-    def test_training_curve_takes_what_the_records_have(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_training_curve_takes_what_the_records_have(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         figures = self.drawn(monkeypatch)
-        records: list[dict[str, Any]] = [{"images": 100 * n, "seconds": n / 2, "loss": 1 / n, "held_out": None} for n in range(1, 41)]
-        records += [{"images": 4000, "held_out": 0.1}, {"event": "saved"}, {"images": 4100, "loss": math.nan}]
+        records: list[dict[str, Any]] = [
+            {"images": 100 * n, "seconds": n / 2, "loss": 1 / n, "held_out": None}
+            for n in range(1, 41)
+        ]
+        records += [
+            {"images": 4000, "held_out": 0.1},
+            {"event": "saved"},
+            {"images": 4100, "loss": math.nan},
+        ]
         plotting.save_training_curve(tmp_path / "t.png", records)
         caption = figures[0].get_supxlabel()
         assert "4,000 images in 20 s, 200 images a second" in caption
@@ -352,15 +473,33 @@ class TestFigures:
             (lambda p: plotting.save_scatter(p, noise(5, 3)), r"\(N, 2\)"),
             (lambda p: plotting.save_scatter(p, noise(5, 2), lambda x: x), "density must map"),
             (lambda p: plotting.save_scatter(p, noise(5, 2), extent=(1, 0, 0, 1)), "left < right"),
-            (lambda p: plotting.save_score_field(p, lambda x: x[:, 0], None, (0, 1, 0, 1)), "score must map"),
-            (lambda p: plotting.save_score_field(p, lambda x: x * math.nan, None, (0, 1, 0, 1)), "score must be finite"),
+            (
+                lambda p: plotting.save_score_field(p, lambda x: x[:, 0], None, (0, 1, 0, 1)),
+                "score must map",
+            ),
+            (
+                lambda p: plotting.save_score_field(p, lambda x: x * math.nan, None, (0, 1, 0, 1)),
+                "score must be finite",
+            ),
             (lambda p: plotting.save_loss_per_sigma(p, [1.0, 0.0], [1.0, 1.0]), "above zero"),
-            (lambda p: plotting.save_loss_per_sigma(p, [1.0, 0.5], [1.0]), "loss must have sigma's shape"),
+            (
+                lambda p: plotting.save_loss_per_sigma(p, [1.0, 0.5], [1.0]),
+                "loss must have sigma's shape",
+            ),
             (lambda p: plotting.save_training_curve(p, [{"images": 1}]), "none of the 1 records"),
-            (lambda p: plotting.save_training_curve(p, [{"images": 1, "loss": "low"}]), "must hold numbers"),
-            (lambda p: plotting.save_samples(p, noise(5, 3), False, names=["a"]), "one a column, 3"),
+            (
+                lambda p: plotting.save_training_curve(p, [{"images": 1, "loss": "low"}]),
+                "must hold numbers",
+            ),
+            (
+                lambda p: plotting.save_samples(p, noise(5, 3), False, names=["a"]),
+                "one a column, 3",
+            ),
             (lambda p: plotting.save_samples(p, noise(1, 1, 2, 2, 2, 2), False), "no picture fits"),
-            (lambda p: plotting.save_samples(p, noise(5, 3), False, reference=noise(5, 4)), "samples' columns"),
+            (
+                lambda p: plotting.save_samples(p, noise(5, 3), False, reference=noise(5, 4)),
+                "samples' columns",
+            ),
         ],
     )
     def test_wrong_input(self, tmp_path: Path, call: Callable[[Path], Any], words: str) -> None:
@@ -381,7 +520,10 @@ class TestSamples:
         x = 280 + 10 * noise(4, 1, 6, 6)
         path = plotting.save_samples(tmp_path / "s.png", x, image=False)
         share = (x[3, 0] - x.min()) / (x.max() - x.min())
-        assert np.array_equal(plotting.read_layout(path).tile(read(path), 3), np.rint(255 * colormaps["viridis"](share)[..., :3]))
+        assert np.array_equal(
+            plotting.read_layout(path).tile(read(path), 3),
+            np.rint(255 * colormaps["viridis"](share)[..., :3]),
+        )
 
     def test_volumes_show_their_central_planes(self, tmp_path: Path) -> None:
         x = np.zeros((2, 1, 3, 5, 7))
@@ -395,19 +537,28 @@ class TestSamples:
             assert (tile == bright).all(-1).sum() == 1
         assert (layout.tile(picture, 1)[3:] == 255).all()  # beyond a plane of 3 x 7
 
-    @pytest.mark.parametrize("shape", [(30,), (30, 1), (30, 2), (30, 14), (3, 2, 20), (13, 8, 20), (4, 2, 5, 5), (2, 1, 1, 5, 1)])
+    @pytest.mark.parametrize(
+        "shape",
+        [(30,), (30, 1), (30, 2), (30, 14), (3, 2, 20), (13, 8, 20), (4, 2, 5, 5), (2, 1, 1, 5, 1)],
+    )
     def test_every_shape_has_a_picture(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
         assert read(plotting.save_samples(tmp_path / "s.png", noise(*shape), image=False)).std() > 0
 
     def test_constant_columns_are_named(self, tmp_path: Path) -> None:
         assert plotting.save_samples(
-            tmp_path / "s.png", np.ones((9, 3)), image=False, reference=np.ones((4, 3)), names=["a", "b", "c"]
+            tmp_path / "s.png",
+            np.ones((9, 3)),
+            image=False,
+            reference=np.ones((4, 3)),
+            names=["a", "b", "c"],
         ).exists()
 
 
 @pytest.mark.parametrize("name", WRITERS)
 class TestWriting:
-    def test_makes_parents_leaves_only_the_picture_and_can_overwrite(self, tmp_path: Path, name: str) -> None:
+    def test_makes_parents_leaves_only_the_picture_and_can_overwrite(
+        self, tmp_path: Path, name: str
+    ) -> None:
         ending, write = WRITERS[name]
         path = tmp_path / "a" / "b" / f"x{ending}"
         for _ in range(2):
@@ -425,7 +576,9 @@ class TestWriting:
         def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(files.os, "fsync", full)  # by then the temporary file holds the whole picture
+        monkeypatch.setattr(
+            files.os, "fsync", full
+        )  # by then the temporary file holds the whole picture
         with pytest.raises(OSError, match="No space"):
             write(path)
         assert path.read_bytes() == b"old"
@@ -456,7 +609,10 @@ def test_a_writer_that_raises_leaves_nothing(tmp_path: Path) -> None:
 def test_pictures_are_readable_by_others(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_bytes(b"")
-    assert plotting.save_grid(tmp_path / "g.png", noise(1, 4, 4)).stat().st_mode == plain.stat().st_mode
+    assert (
+        plotting.save_grid(tmp_path / "g.png", noise(1, 4, 4)).stat().st_mode
+        == plain.stat().st_mode
+    )
 
 
 def test_importing_is_light_and_drawing_touches_no_pyplot(tmp_path: Path) -> None:

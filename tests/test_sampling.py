@@ -1,4 +1,6 @@
-"""Kernels where the answer is known, and what every sampler of the registry owes: keys, batches, scaling, types, units."""
+"""Kernels where the answer is known, and what every sampler of the registry owes: keys, batches,
+scaling, types, units.
+"""
 
 import inspect
 import math
@@ -15,7 +17,18 @@ from scorefield.exact import Empirical, Gaussian, GaussianMixture
 from scorefield.model import Preconditioned, ScoreModel
 from scorefield.noise import LADDERS, geometric, karras
 from scorefield.rng import Stream
-from scorefield.sampling import SAMPLERS, Ancestral, AnnealedLangevin, Euler, Heun, Kernel, Langevin, PredictorCorrector, run, sample
+from scorefield.sampling import (
+    SAMPLERS,
+    Ancestral,
+    AnnealedLangevin,
+    Euler,
+    Heun,
+    Kernel,
+    Langevin,
+    PredictorCorrector,
+    run,
+    sample,
+)
 from scorefield.units import Units
 
 SE = 4.5
@@ -27,12 +40,16 @@ MIX = GaussianMixture(
 )
 
 
-def draw(model: ScoreModel, count: int | None = None, seed: int = 0, sampler: str = "heun", **options) -> Tensor:
+def draw(
+    model: ScoreModel, count: int | None = None, seed: int = 0, sampler: str = "heun", **options
+) -> Tensor:
     """`sample` with a ladder that fits all samplers and few enough steps to be quick."""
     row = SAMPLERS[sampler]
     if row.kernel.stays:
         options.setdefault("repeats", 3)
-    return sample(model, count, seed, sampler=sampler, ladder=options.pop("ladder", LADDER), **options)
+    return sample(
+        model, count, seed, sampler=sampler, ladder=options.pop("ladder", LADDER), **options
+    )
 
 
 # ---- Langevin's stationary law
@@ -42,16 +59,30 @@ class NoRootTwo(Langevin):
     """Langevin with sqrt(eps) for sqrt(2 eps)."""
 
     def step(self, model, x, sigma, sigma_next, noise, state):
-        return x + self.step_size * model.score(x, sigma) + math.sqrt(self.step_size) * noise(), state
+        return x + self.step_size * model.score(x, sigma) + math.sqrt(
+            self.step_size
+        ) * noise(), state
 
 
 def settles_at(kernel: Kernel, step: float, variance: float, truth: float) -> bool:
-    """Does the variance of 40,000 chains on N(3, variance - sigma²), seen at sigma, meet the finite-step closed form?"""
+    """Does the variance of 40,000 chains on N(3, variance - sigma²), seen at sigma, meet the
+    finite-step closed form?
+    """
     count, sigma = 40000, 0.5
     model = Gaussian([3.0], [[variance - sigma**2]])
-    x = run(kernel, model, [sigma], torch.zeros(count, 1, dtype=torch.float64), repeats=40, final="none", keys=rng.keys(5, count)).x
+    x = run(
+        kernel,
+        model,
+        [sigma],
+        torch.zeros(count, 1, dtype=torch.float64),
+        repeats=40,
+        final="none",
+        keys=rng.keys(5, count),
+    ).x
     assert (1 - step / variance) ** 80 < 1e-6  # the start is forgotten
-    centred = abs(float(x.mean()) - 3) < SE * math.sqrt(truth / count) + 3 * (1 - step / variance) ** 40
+    centred = (
+        abs(float(x.mean()) - 3) < SE * math.sqrt(truth / count) + 3 * (1 - step / variance) ** 40
+    )
     return centred and abs(float(x.var()) - truth) < SE * truth * math.sqrt(2 / count)
 
 
@@ -65,7 +96,9 @@ def test_langevins_stationary_variance_is_the_finite_step_one(make, step: float)
 
 
 def test_annealed_steps_shrink_with_sigma_squared() -> None:
-    """On p = a point, one step at sigma: x <- (1 - eps/sigma²) x + sqrt(2 eps) z with eps/sigma² = epsilon/sigma_L² at every level."""
+    """On p = a point, one step at sigma: x <- (1 - eps/sigma²) x + sqrt(2 eps) z with eps/sigma² =
+    epsilon/sigma_L² at every level.
+    """
     point = GaussianMixture([[0.0]], 0.0)
     keys, x = rng.keys(0, 5), torch.ones(5, 1, dtype=torch.float64)
     moved = run(AnnealedLangevin(0.02), point, [4.0, 0.5], x, final="none", keys=keys).x
@@ -89,13 +122,29 @@ def small_mode(x: Tensor) -> float:
 
 def test_annealing_finds_the_weights_of_two_modes() -> None:
     x = draw(
-        TWO_MODES, 3000, sampler="annealed-langevin", ladder=geometric(20, 1, 10), repeats=100, epsilon=0.05, start=UNIFORM, final="none"
+        TWO_MODES,
+        3000,
+        sampler="annealed-langevin",
+        ladder=geometric(20, 1, 10),
+        repeats=100,
+        epsilon=0.05,
+        start=UNIFORM,
+        final="none",
     )
     assert abs(small_mode(x) - 0.2) < 0.03
 
 
 def test_plain_langevin_keeps_the_weights_of_its_start() -> None:
-    x = draw(TWO_MODES, 3000, sampler="langevin", ladder=[1e-3], repeats=300, epsilon=0.05, start=UNIFORM, final="none")
+    x = draw(
+        TWO_MODES,
+        3000,
+        sampler="langevin",
+        ladder=[1e-3],
+        repeats=300,
+        epsilon=0.05,
+        start=UNIFORM,
+        final="none",
+    )
     assert abs(small_mode(x) - 0.5) < SE * math.sqrt(0.25 / 3000)
     near = torch.cdist(x, TWO_MODES.means).min(1).values
     assert float(near.quantile(0.99)) < 4  # it did arrive at the modes
@@ -152,7 +201,9 @@ def test_samples_depend_on_their_key_alone(sampler: str, make) -> None:
     assert same(draw(model, 1, seed=3, sampler=sampler), slice(1))
     seeded = draw(model, seeds=[11, 3, 12], sampler=sampler)
     assert same(seeded[1:2], slice(1))
-    torch.testing.assert_close(draw(model, seeds=[12], sampler=sampler), seeded[2:], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        draw(model, seeds=[12], sampler=sampler), seeded[2:], rtol=tolerance, atol=tolerance
+    )
 
 
 @each_sampler
@@ -173,7 +224,13 @@ def test_scaling_space_scales_the_samples(sampler: str) -> None:
     epsilon = None if row.epsilon is None else 2e-3
     for given in (None, epsilon):
         small = draw(MIX, 20, sampler=sampler, epsilon=given)
-        large = draw(larger, 20, sampler=sampler, ladder=c * LADDER, epsilon=None if given is None else c**2 * given)
+        large = draw(
+            larger,
+            20,
+            sampler=sampler,
+            ladder=c * LADDER,
+            epsilon=None if given is None else c**2 * given,
+        )
         torch.testing.assert_close(large, c * small, rtol=1e-9, atol=1e-9)
 
 
@@ -182,7 +239,10 @@ def test_scaling_space_scales_the_samples(sampler: str) -> None:
 def test_types_are_kept_and_inputs_are_not_written_to(sampler: str, dtype: torch.dtype) -> None:
     x, ladder, keys = MIX.sample(10, 20.0).to(dtype), LADDER.clone(), rng.keys(0, 10)
     before = x.clone(), ladder.clone(), keys.clone()
-    kernel, weights = SAMPLERS[sampler].make(2e-3), {k: v.clone() for k, v in MIX.state_dict().items()}
+    kernel, weights = (
+        SAMPLERS[sampler].make(2e-3),
+        {k: v.clone() for k, v in MIX.state_dict().items()},
+    )
     for final in ("denoise", "none"):
         result = run(kernel, MIX, ladder, x, repeats=2, final=final, keys=keys, trace=True)
         assert result.x.dtype == dtype
@@ -203,17 +263,27 @@ def test_data_a_thousand_times_larger_and_shifted_by_minus_three(sampler: str) -
         return model, units
 
     (model, units), (moved, moved_units) = fitted(data), fitted(1000 * data - 3)
-    for start, moved_start in (("terminal", "terminal"), (("uniform", -4.0, 4.0), ("uniform", -4003.0, 3997.0))):
-        a, b = draw(model, 10, sampler=sampler, start=start), draw(moved, 10, sampler=sampler, start=moved_start)
+    for start, moved_start in (
+        ("terminal", "terminal"),
+        (("uniform", -4.0, 4.0), ("uniform", -4003.0, 3997.0)),
+    ):
+        a, b = (
+            draw(model, 10, sampler=sampler, start=start),
+            draw(moved, 10, sampler=sampler, start=moved_start),
+        )
         torch.testing.assert_close(b, 1000 * a - 3, rtol=1e-9, atol=1e-6)
     x = MIX.sample(10, 0.3, seed=2)
     here = model.log_prob(units.to_model(x), 0.1) + units.log_det(x)
-    there = moved.log_prob(moved_units.to_model(1000 * x - 3), 0.1) + moved_units.log_det(1000 * x - 3)
+    there = moved.log_prob(moved_units.to_model(1000 * x - 3), 0.1) + moved_units.log_det(
+        1000 * x - 3
+    )
     torch.testing.assert_close(there, here - 2 * math.log(1000), rtol=1e-10, atol=1e-8)
 
 
 class NoFloat64(TorchDispatchMode):
-    """Refuses float64 tensors as large as a batch, as a device without float64 does; ladders and single numbers may stay on the host."""
+    """Refuses float64 tensors as large as a batch, as a device without float64 does; ladders and
+    single numbers may stay on the host.
+    """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -237,13 +307,21 @@ def test_no_float64_is_needed_on_the_device(sampler: str) -> None:
 @pytest.mark.parametrize("final", ["denoise", "none"])
 def test_evaluations_are_counted_and_budgets_kept(sampler: str, final: str) -> None:
     row, model = SAMPLERS[sampler], network()
-    _, record = sample(model, 3, sampler=sampler, ladder=LADDER, repeats=2, final=final, record=True)
+    _, record = sample(
+        model, 3, sampler=sampler, ladder=LADDER, repeats=2, final=final, record=True
+    )
     visits = (len(LADDER) if row.kernel.stays else len(LADDER) - 1) * 2
-    spared = visits // 2 if row.kernel is PredictorCorrector else 0  # a second visit of a level is a correction alone
+    spared = (
+        visits // 2 if row.kernel is PredictorCorrector else 0
+    )  # a second visit of a level is a correction alone
     assert record.nfe == visits * row.evaluations - spared + (final == "denoise")
     for budget in (120, 161, 400):
         _, record = sample(model, 3, sampler=sampler, nfe=budget, final=final, record=True)
-        assert record.nfe <= budget < record.nfe + row.evaluations * max(len(record.ladder) if row.kernel.stays else 1, 1)
+        assert (
+            record.nfe
+            <= budget
+            < record.nfe + row.evaluations * max(len(record.ladder) if row.kernel.stays else 1, 1)
+        )
     with pytest.raises(InputError, match=r"nfe must be at least"):
         sample(model, 3, sampler=sampler, nfe=0)
 
@@ -267,7 +345,9 @@ def test_traces_name_every_level_entered(sampler: str) -> None:
 
 
 def test_visits_are_as_decided() -> None:
-    """Kernels that move: repeats - 1 visits, then on; kernels that stay: repeats visits of every level, the last included."""
+    """Kernels that move: repeats - 1 visits, then on; kernels that stay: repeats visits of every
+    level, the last included.
+    """
     seen: list[tuple[float, float]] = []
 
     class Spy(Kernel):
@@ -284,7 +364,12 @@ def test_visits_are_as_decided() -> None:
     events = []
     run(Spy(), MIX, [4.0, 2.0, 1.0], x, repeats=2, final="none", callbacks=[events.append])
     assert seen == [(4, 4), (4, 2), (2, 2), (2, 1)]
-    assert [(e.step, e.steps, e.level, e.sigma) for e in events] == [(1, 4, 0, 4), (2, 4, 1, 2), (3, 4, 1, 2), (4, 4, 2, 1)]
+    assert [(e.step, e.steps, e.level, e.sigma) for e in events] == [
+        (1, 4, 0, 4),
+        (2, 4, 1, 2),
+        (3, 4, 1, 2),
+        (4, 4, 2, 1),
+    ]
     seen.clear()
     run(Stay(), MIX, [4.0, 2.0], x, repeats=2, final="none")
     assert seen == [(4, 4), (4, 4), (2, 2), (2, 2)]
@@ -307,7 +392,12 @@ def test_gradients_can_be_turned_on_inside() -> None:
                 return torch.autograd.grad(MIX.log_prob(x, sigma).sum(), x)[0]
 
     x = MIX.sample(5, 20.0)
-    torch.testing.assert_close(run(Heun(), Differentiates(), LADDER, x).x, run(Heun(), MIX, LADDER, x).x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        run(Heun(), Differentiates(), LADDER, x).x,
+        run(Heun(), MIX, LADDER, x).x,
+        rtol=1e-9,
+        atol=1e-9,
+    )
 
 
 def test_noise_within_a_step_is_numbered() -> None:
@@ -321,8 +411,20 @@ def test_noise_within_a_step_is_numbered() -> None:
             return x, state
 
     keys = rng.keys(0, 3)
-    run(Twice(), MIX, [1.0], torch.zeros(3, 2, dtype=torch.float64), repeats=2, final="none", keys=keys)
-    expected = [rng.normal(keys, Stream.KERNEL, step, (2,), torch.float64, draw=k) for step in (0, 1) for k in (0, 1)]
+    run(
+        Twice(),
+        MIX,
+        [1.0],
+        torch.zeros(3, 2, dtype=torch.float64),
+        repeats=2,
+        final="none",
+        keys=keys,
+    )
+    expected = [
+        rng.normal(keys, Stream.KERNEL, step, (2,), torch.float64, draw=k)
+        for step in (0, 1)
+        for k in (0, 1)
+    ]
     assert all(torch.equal(a, b) for a, b in zip(drawn, expected, strict=True))
 
 
@@ -334,12 +436,19 @@ def test_projections_follow_each_step_of_kernels_that_stay() -> None:
         return torch.cat([torch.full_like(x[:, :1], 9.0), x[:, 1:]], 1)
 
     keys, x = rng.keys(0, 4), torch.zeros(4, 2, dtype=torch.float64)
-    result = run(Langevin(0.01), MIX, [2.0, 1.0], x, repeats=2, final="none", keys=keys, project=project)
+    result = run(
+        Langevin(0.01), MIX, [2.0, 1.0], x, repeats=2, final="none", keys=keys, project=project
+    )
     assert (result.x[:, 0] == 9).all() and (result.x[:, 1] != 0).all()
     assert [s for s, *_ in seen] == [2, 2, 1, 1]
     steps, levels = [a for _, a, _ in seen], [b for *_, b in seen]
     assert torch.equal(levels[0], levels[1]) and torch.equal(levels[2], levels[3])
-    distinct = [*steps, levels[0], levels[2], rng.normal(keys, Stream.KERNEL, 0, (2,), torch.float64)]
+    distinct = [
+        *steps,
+        levels[0],
+        levels[2],
+        rng.normal(keys, Stream.KERNEL, 0, (2,), torch.float64),
+    ]
     assert all(not torch.isclose(a, b).any() for i, a in enumerate(distinct) for b in distinct[:i])
     for row in SAMPLERS.values():
         if not (row.kernel.stays and row.kernel.projects):
@@ -351,7 +460,9 @@ def test_conditions_are_bound() -> None:
     model = network(takes_condition=True)
     condition = torch.linspace(-1, 1, 6)
     whole = draw(model, 6, condition=condition)
-    torch.testing.assert_close(draw(model, 6, condition=condition, batch=4), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        draw(model, 6, condition=condition, batch=4), whole, rtol=1e-5, atol=1e-5
+    )
     assert not torch.isclose(whole, draw(model, 6)).any()
     with pytest.raises(InputError, match="first dimension 6"):
         draw(model, 6, condition=condition[:3])
@@ -392,9 +503,18 @@ def test_index_conditioned_models_are_for_langevin() -> None:
             with pytest.raises(InputError, match=r"level's index.*annealed-langevin"):
                 sample(model, 2, sampler=sampler, ladder=ladder)
         elif sampler != "langevin":
-            assert sample(model, 2, sampler=sampler, repeats=1, record=True)[1].ladder == ladder.tolist()
-    assert {n for n, row in SAMPLERS.items() if not row.kernel.off_ladder} >= {"ancestral", "reverse-sde", "consistent-annealed"}
-    _, record = sample(model, 2, sampler="ancestral", nfe=4, record=True)  # the model's own levels, thinned
+            assert (
+                sample(model, 2, sampler=sampler, repeats=1, record=True)[1].ladder
+                == ladder.tolist()
+            )
+    assert {n for n, row in SAMPLERS.items() if not row.kernel.off_ladder} >= {
+        "ancestral",
+        "reverse-sde",
+        "consistent-annealed",
+    }
+    _, record = sample(
+        model, 2, sampler="ancestral", nfe=4, record=True
+    )  # the model's own levels, thinned
     assert len(record.ladder) == 4 and set(record.ladder) <= set(ladder.tolist())
     with pytest.raises(InputError, match=r"level's index"):
         run(PredictorCorrector(Heun()), model, ladder, torch.zeros(1, 2))
@@ -412,7 +532,11 @@ def test_starts() -> None:
     assert 0 <= float(first.min()) < 0.05 and 0.95 < float(first.max()) <= 1
     _, record = draw(MIX, 500, start=("uniform", 3.0, 7.0), trace=True)
     assert 3 <= float(record.trace[0][1].min()) < 3.1 and 6.9 < float(record.trace[0][1].max()) <= 7
-    for start, words in (("uniform", "for other data"), (("uniform", 2.0, 1.0), "low < high"), ("nowhere", "terminal")):
+    for start, words in (
+        ("uniform", "for other data"),
+        (("uniform", 2.0, 1.0), "low < high"),
+        ("nowhere", "terminal"),
+    ):
         with pytest.raises(InputError, match=words):
             draw(MIX, 5, start=start)
 
@@ -489,5 +613,7 @@ def test_ladders_by_name(name: str) -> None:
 
 
 def test_the_command_line_lists_every_sampler() -> None:
-    option = next(p for p in inspect.signature(sample_command).parameters.values() if p.name == "sampler").default
+    option = next(
+        p for p in inspect.signature(sample_command).parameters.values() if p.name == "sampler"
+    ).default
     assert option.help.split(". [")[0].split(", ") == list(SAMPLERS)

@@ -1,5 +1,8 @@
-"""Kernels that draw noise. On a Gaussian model a step is affine in x and in each normal it draws, so the law after a whole run is known
-exactly: probe the run with unit vectors in place of x and of each draw, and no sampling is needed. MALA, which is not affine, is sampled."""
+"""Kernels that draw noise. On a Gaussian model a step is affine in x and in each normal it draws,
+so the law after a whole run is known
+exactly: probe the run with unit vectors in place of x and of each draw, and no sampling is needed.
+MALA, which is not affine, is sampled.
+"""
 
 import math
 from collections.abc import Callable
@@ -38,7 +41,10 @@ from scorefield.sampling import (
 SE = 4.5
 SPAN = (3.0, 0.1)
 COUNTS = (32, 64, 128)
-FINE = (256, 512)  # for a method whose error of its order all but cancels: the next order shows through up to here
+FINE = (
+    256,
+    512,
+)  # for a method whose error of its order all but cancels: the next order shows through up to here
 GAUSSIANS = {
     "correlated": Gaussian([1.0, -2.0], [[2.0, 0.6], [0.6, 0.5]]),
     "two scales": Gaussian([0.5, 3.0], [0.04, 4.0]),
@@ -49,7 +55,14 @@ each_gaussian = pytest.mark.parametrize("name", GAUSSIANS)
 # ---- exact laws without sampling
 
 
-def run_with(draws: Callable[[int, tuple[int, ...]], Tensor], kernel: Kernel, model: ScoreModel, ladder, x: Tensor, repeats: int) -> Tensor:
+def run_with(
+    draws: Callable[[int, tuple[int, ...]], Tensor],
+    kernel: Kernel,
+    model: ScoreModel,
+    ladder,
+    x: Tensor,
+    repeats: int,
+) -> Tensor:
     """`run` where the k-th draw of the whole run is draws(k, shape)."""
     count = [0]
 
@@ -61,7 +74,9 @@ def run_with(draws: Callable[[int, tuple[int, ...]], Tensor], kernel: Kernel, mo
         return run(kernel, model, ladder, x, repeats, "none", keys=rng.keys(0, len(x))).x
 
 
-def law(kernel: Kernel, model: Gaussian, ladder, mean: Tensor, covariance: Tensor, repeats: int = 1) -> tuple[Tensor, Tensor]:
+def law(
+    kernel: Kernel, model: Gaussian, ladder, mean: Tensor, covariance: Tensor, repeats: int = 1
+) -> tuple[Tensor, Tensor]:
     """Mean and covariance after the run from N(mean, covariance), exact up to rounding."""
     d, drawn = len(mean), [0]
 
@@ -99,14 +114,20 @@ Make = Callable[[Tensor], Kernel]
 
 
 def observed(make: Make, name: str) -> float:
-    """The slope of ln error over ln step, error that of mean and covariance together at the end, started with the exact law."""
+    """The slope of ln error over ln step, error that of mean and covariance together at the end,
+    started with the exact law.
+    """
     model, errors = GAUSSIANS[name], []
     counts = FINE if isinstance(make(geometric(*SPAN, 3)), MatchedSDE) else COUNTS
     for steps in counts:
         ladder = geometric(*SPAN, steps + 1)
         mean, covariance = law(make(ladder), model, ladder, *smoothed(model, SPAN[0]))
         true_mean, true_covariance = smoothed(model, SPAN[1])
-        errors.append(math.hypot(float((mean - true_mean).norm()), float((covariance - true_covariance).norm())))
+        errors.append(
+            math.hypot(
+                float((mean - true_mean).norm()), float((covariance - true_covariance).norm())
+            )
+        )
     return math.log(errors[0] / errors[-1]) / math.log(counts[-1] / counts[0])
 
 
@@ -118,7 +139,9 @@ def maker(sampler: str, kernel: type[Kernel] | None = None) -> Make:
     return lambda ladder: made()
 
 
-NOISY = [n for n, row in SAMPLERS.items() if row.kernel.draws_noise and row.kernel.order is not None]
+NOISY = [
+    n for n, row in SAMPLERS.items() if row.kernel.draws_noise and row.kernel.order is not None
+]
 
 
 @each_gaussian
@@ -127,19 +150,31 @@ def test_kernels_that_draw_noise_have_the_weak_order_they_claim(sampler: str, na
     assert observed(maker(sampler), name) == pytest.approx(SAMPLERS[sampler].kernel.order, abs=0.2)
 
 
-any_eta = pytest.mark.parametrize("made", [row.kernel for row in SAMPLERS.values() if row.takes_eta])
+any_eta = pytest.mark.parametrize(
+    "made", [row.kernel for row in SAMPLERS.values() if row.takes_eta]
+)
 
 
 @each_gaussian
 @any_eta
 @pytest.mark.parametrize("eta", [0.5, 2.0, 4.0])
-def test_the_reverse_sde_of_any_eta_has_its_weak_order(eta: float, made: type[DPMSolver2MSDE], name: str) -> None:
-    """Any eta keeps the marginals; noise of one eta with the drift of another does not (the control)."""
+def test_the_reverse_sde_of_any_eta_has_its_weak_order(
+    eta: float, made: type[DPMSolver2MSDE], name: str
+) -> None:
+    """Any eta keeps the marginals; noise of one eta with the drift of another does not (the
+    control).
+    """
 
     class Torn(made):
         def move(self, x, sigma, sigma_next, history, noise):
             there = 1 - (sigma_next / sigma) ** (2 * self.eta)
-            return super().move(x, sigma, sigma_next, history, lambda: noise() * math.sqrt((1 - (sigma_next / sigma) ** 2) / there))
+            return super().move(
+                x,
+                sigma,
+                sigma_next,
+                history,
+                lambda: noise() * math.sqrt((1 - (sigma_next / sigma) ** 2) / there),
+            )
 
     assert observed(lambda _: made(eta), name) == pytest.approx(2, abs=0.2)
     assert abs(observed(lambda _: Torn(eta), name)) < 0.4
@@ -148,7 +183,10 @@ def test_the_reverse_sde_of_any_eta_has_its_weak_order(eta: float, made: type[DP
 def test_eta_zero_is_the_flow() -> None:
     model, ladder = GAUSSIANS["correlated"], geometric(*SPAN, 9)
     x, keys = model.sample(4, SPAN[0], seed=1), rng.keys(2, 4)
-    assert torch.equal(run(DPMSolver2MSDE(0.0), model, ladder, x, keys=keys).x, run(DPMSolver2M(), model, ladder, x).x)
+    assert torch.equal(
+        run(DPMSolver2MSDE(0.0), model, ladder, x, keys=keys).x,
+        run(DPMSolver2M(), model, ladder, x).x,
+    )
     for wrong in (-0.1, math.inf, math.nan):
         with pytest.raises(InputError, match="eta must not be negative"):
             DPMSolver2MSDE(wrong)
@@ -156,16 +194,27 @@ def test_eta_zero_is_the_flow() -> None:
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 2.0, 3.0])
 @pytest.mark.parametrize(("before", "after"), [(1.3, 0.8), (1.1, 0.3), (4.0, 0.9)])
-def test_the_matched_sde_keeps_the_variance_of_the_gaussian_it_is_made_for(eta: float, before: float, after: float) -> None:
-    """A step from a = 1 to `after` on N(0, 1), with x and the x at `before` drawn by the SDE itself: variance 1 + after², to rounding. At the
+def test_the_matched_sde_keeps_the_variance_of_the_gaussian_it_is_made_for(
+    eta: float, before: float, after: float
+) -> None:
+    """A step from a = 1 to `after` on N(0, 1), with x and the x at `before` drawn by the SDE
+    itself: variance 1 + after², to rounding. At the
     step's middle, as published, it is not."""
     variance = {level: 1 + level**2 for level in (before, 1.0, after)}
     together = math.sqrt(2 * variance[before]) * (2 / variance[before]) ** (eta / 2)
-    covariance = torch.tensor([[variance[before], together, 0], [together, 2, 0], [0, 0, 1]], dtype=torch.float64)  # x_before, x, the noise
+    covariance = torch.tensor(
+        [[variance[before], together, 0], [together, 2, 0], [0, 0, 1]], dtype=torch.float64
+    )  # x_before, x, the noise
 
     def arrives(kernel: DPMSolver2MSDE) -> float:
         older, newer, z = torch.eye(3, dtype=torch.float64)
-        response = kernel.move(newer, 1.0, after, History(((1.0, newer / 2), (before, older / variance[before]))), lambda: z)
+        response = kernel.move(
+            newer,
+            1.0,
+            after,
+            History(((1.0, newer / 2), (before, older / variance[before]))),
+            lambda: z,
+        )
         return float(response @ covariance @ response)
 
     assert arrives(MatchedSDE(eta)) == pytest.approx(variance[after], rel=1e-12)
@@ -174,11 +223,17 @@ def test_the_matched_sde_keeps_the_variance_of_the_gaussian_it_is_made_for(eta: 
 
 @pytest.mark.parametrize(
     ("evaluations", "eta", "widened", "deviations"),
-    [(24, 2.0, 1.0, [0.5, 0.15, 0.05, 0.025]), (32, 3.0, 1.5, [2.5, 1.0, 0.5, 0.25, 0.1, 0.05, 0.025])],
+    [
+        (24, 2.0, 1.0, [0.5, 0.15, 0.05, 0.025]),
+        (32, 3.0, 1.5, [2.5, 1.0, 0.5, 0.25, 0.1, 0.05, 0.025]),
+    ],
     ids=["few", "the default of images"],
 )
-def test_the_matched_sde_keeps_variances_at_few_evaluations(evaluations: int, eta: float, widened: float, deviations: list[float]) -> None:
-    """The law after all steps from 80 to 0.002 where the data's deviation is 0.5 and directions have `deviations`: variances kept within 5 %;
+def test_the_matched_sde_keeps_variances_at_few_evaluations(
+    evaluations: int, eta: float, widened: float, deviations: list[float]
+) -> None:
+    """The law after all steps from 80 to 0.002 where the data's deviation is 0.5 and directions
+    have `deviations`: variances kept within 5 %;
     with the published weight some are gained 14 % and more. Exact laws, no sampling."""
     model = Gaussian([0.0] * len(deviations), [s**2 for s in deviations])
     ladder = few_step(80.0, 0.002, evaluations, widened * 0.5)
@@ -202,7 +257,9 @@ class QuietAncestral(Ancestral):
     """sqrt(a - b) where sqrt(a² - b²) belongs."""
 
     def step(self, model, x, sigma, sigma_next, noise, state):
-        return super().step(model, x, sigma, sigma_next, lambda: noise() / float(sigma + sigma_next) ** 0.5, state)
+        return super().step(
+            model, x, sigma, sigma_next, lambda: noise() / float(sigma + sigma_next) ** 0.5, state
+        )
 
 
 class WrongLevel(ConsistentAnnealed):
@@ -228,7 +285,9 @@ class Forgetful2MSDE(DPMSolver2MSDE):
 
     def move(self, x, sigma, sigma_next, history, noise):
         kept = (sigma_next / sigma) ** 2
-        return kept * x + (1 - kept) * history.past[0][1] + sigma_next * math.sqrt(1 - kept) * noise()
+        return (
+            kept * x + (1 - kept) * history.past[0][1] + sigma_next * math.sqrt(1 - kept) * noise()
+        )
 
 
 class HalfMatched(MatchedSDE):
@@ -251,7 +310,9 @@ BROKEN: dict[str, type[Kernel]] = {
 @each_gaussian
 @pytest.mark.parametrize("sampler", NOISY)
 def test_a_broken_variant_fails_the_weak_order_test(sampler: str, name: str) -> None:
-    assert abs(observed(maker(sampler, BROKEN[sampler]), name) - SAMPLERS[sampler].kernel.order) > 0.4
+    assert (
+        abs(observed(maker(sampler, BROKEN[sampler]), name) - SAMPLERS[sampler].kernel.order) > 0.4
+    )
 
 
 def test_churn_without_exact_inflation_is_a_bias() -> None:
@@ -259,36 +320,62 @@ def test_churn_without_exact_inflation_is_a_bias() -> None:
 
 
 def test_the_reverse_step_is_the_exact_transition_of_a_point() -> None:
-    """p = a point at m: x_b given x_a is N(r² x_a + (1 - r²) m, b² (1 - r²)), whatever the ratio; Euler-Maruyama leaves too much."""
+    """p = a point at m: x_b given x_a is N(r² x_a + (1 - r²) m, b² (1 - r²)), whatever the ratio;
+    Euler-Maruyama leaves too much.
+    """
     point = Gaussian([2.0], 0.0)
     a, b, x = 4.0, 1.0, torch.tensor([7.0], dtype=torch.float64)
     kept = (b / a) ** 2
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    for kernel in (Ancestral(), DPMSolver2MSDE(), MatchedSDE(), ConsistentAnnealed((1 - kept) * b**2)):
+    for kernel in (
+        Ancestral(),
+        DPMSolver2MSDE(),
+        MatchedSDE(),
+        ConsistentAnnealed((1 - kept) * b**2),
+    ):
         mean, covariance = law(kernel, point, [a, b], x, zero)
         torch.testing.assert_close(mean, kept * x + (1 - kept) * 2.0, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(covariance, zero + b**2 * (1 - kept), rtol=1e-12, atol=1e-12)
     for eta in (0.5, 3.0):  # from N(m, a²) every eta arrives at N(m, b²)
         for made in (DPMSolver2MSDE, MatchedSDE):
-            mean, covariance = law(made(eta), point, [a, b], torch.full((1,), 2.0, dtype=torch.float64), zero + a**2)
+            mean, covariance = law(
+                made(eta), point, [a, b], torch.full((1,), 2.0, dtype=torch.float64), zero + a**2
+            )
             assert (float(mean), float(covariance)) == pytest.approx((2.0, b**2), rel=1e-12)
     assert float(law(ReverseSDE(), point, [a, b], x, zero)[1]) == pytest.approx(a**2 - b**2)
 
 
 @pytest.mark.parametrize("eta", [0.35, 0.7, 1.0, 1.2])
 def test_consistent_annealing_keeps_to_the_ladders_noise(eta: float) -> None:
-    """On a point every level's law is N(m, sigma²) exactly, for any eta in reach; annealed Langevin with the same eta is not there."""
+    """On a point every level's law is N(m, sigma²) exactly, for any eta in reach; annealed Langevin
+    with the same eta is not there.
+    """
     point, ladder = Gaussian([2.0], 0.0), geometric(5.0, 0.5, 7)
     last = float(ladder[-1])
     mean, covariance = law(ConsistentAnnealed(eta * last**2), point, ladder, *smoothed(point, 5.0))
     assert (float(mean), float(covariance)) == pytest.approx((2.0, last**2), rel=1e-12)
-    assert abs(float(law(AnnealedLangevin(eta * last**2), point, ladder, *smoothed(point, 5.0))[1]) / last**2 - 1) > 0.05 or eta == 1.0
+    assert (
+        abs(
+            float(law(AnnealedLangevin(eta * last**2), point, ladder, *smoothed(point, 5.0))[1])
+            / last**2
+            - 1
+        )
+        > 0.05
+        or eta == 1.0
+    )
 
 
 def test_consistent_annealing_asks_for_a_step_in_reach() -> None:
     ladder = [4.0, 2.0, 1.0]
-    with pytest.raises(InputError, match=r"too slowly.*0.5.*finer ladder, or an epsilon from 0.5 to 1.5"):
-        law(ConsistentAnnealed(0.4), GAUSSIANS["correlated"], ladder, *smoothed(GAUSSIANS["correlated"], 4.0))
+    with pytest.raises(
+        InputError, match=r"too slowly.*0.5.*finer ladder, or an epsilon from 0.5 to 1.5"
+    ):
+        law(
+            ConsistentAnnealed(0.4),
+            GAUSSIANS["correlated"],
+            ladder,
+            *smoothed(GAUSSIANS["correlated"], 4.0),
+        )
     with pytest.raises(InputError, match="above zero"):
         ConsistentAnnealed(-1.0)
 
@@ -306,7 +393,11 @@ def test_churn_stays_below_the_models_largest_sigma() -> None:
     x, keys = model.sample(5, 10.0), rng.keys(0, 5)
     run(StochasticHeun(churn=5.0), model, geometric(10.0, 0.1, 11), x, keys=keys)
     assert max(model.asked) == 10.0
-    raised = [s for s in model.asked if not torch.isclose(geometric(10.0, 0.1, 11), torch.tensor(s, dtype=torch.float64)).any()]
+    raised = [
+        s
+        for s in model.asked
+        if not torch.isclose(geometric(10.0, 0.1, 11), torch.tensor(s, dtype=torch.float64)).any()
+    ]
     assert len(raised) == 9  # every step but the first, at (1 + gamma) sigma
     calm = run(StochasticHeun(sigma_high=1e-9), model, geometric(10.0, 0.1, 11), x, keys=keys).x
     assert torch.equal(calm, run(Heun(), model, geometric(10.0, 0.1, 11), x).x)
@@ -325,13 +416,18 @@ class NoRootTwo(Langevin):
         return super().step(model, x, sigma, sigma_next, lambda: noise() / math.sqrt(2), state)
 
 
-def corrected(model: Gaussian, sigma: float, epsilon: float, steps: int, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+def corrected(
+    model: Gaussian, sigma: float, epsilon: float, steps: int, mean: Tensor, covariance: Tensor
+) -> tuple[Tensor, Tensor]:
     """`steps` of V <- A V A + 2 eps I, A = I - eps (C + sigma² I)^-1, and of the mean with A."""
     centre, spread = smoothed(model, sigma)
     eye = torch.eye(len(centre), dtype=torch.float64)
     pull = eye - epsilon * torch.linalg.inv(spread)
     for _ in range(steps):
-        mean, covariance = centre + pull @ (mean - centre), pull @ covariance @ pull + 2 * epsilon * eye
+        mean, covariance = (
+            centre + pull @ (mean - centre),
+            pull @ covariance @ pull + 2 * epsilon * eye,
+        )
     return mean, covariance
 
 
@@ -341,7 +437,9 @@ def same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
 
 @each_gaussian
 @pytest.mark.parametrize("repeats", [1, 7])
-def test_the_population_of_a_fixed_sigma_corrector_is_the_closed_form(name: str, repeats: int) -> None:
+def test_the_population_of_a_fixed_sigma_corrector_is_the_closed_form(
+    name: str, repeats: int
+) -> None:
     model, sigma, epsilon = GAUSSIANS[name], 0.5, 0.1
     start = torch.tensor([4.0, 0.0], dtype=torch.float64), torch.eye(2, dtype=torch.float64)
     truth = corrected(model, sigma, epsilon, repeats, *start)
@@ -353,8 +451,12 @@ def test_the_population_of_a_fixed_sigma_corrector_is_the_closed_form(name: str,
 @each_gaussian
 @pytest.mark.parametrize("when", ["after", "before"])
 @pytest.mark.parametrize("predictor", [Ancestral, ReverseSDE, Euler, Heun])
-def test_predictor_and_corrector_take_their_turns(name: str, when: str, predictor: type[Kernel]) -> None:
-    """One level down with two corrections, before or after the predictor, and one more visit of the first level: corrections alone."""
+def test_predictor_and_corrector_take_their_turns(
+    name: str, when: str, predictor: type[Kernel]
+) -> None:
+    """One level down with two corrections, before or after the predictor, and one more visit of the
+    first level: corrections alone.
+    """
     model, (a, b), r = GAUSSIANS[name], (2.0, 1.2), 0.3
     start = smoothed(model, 2.5)
     got = law(PredictorCorrector(predictor(), r, 2, when), model, [a, b], *start, repeats=2)
@@ -369,7 +471,9 @@ def test_predictor_and_corrector_take_their_turns(name: str, when: str, predicto
 
 
 def test_correctors_mend_a_predictor() -> None:
-    """Euler-Maruyama in eight long steps leaves a covariance that corrections bring nearer to p_sigma's."""
+    """Euler-Maruyama in eight long steps leaves a covariance that corrections bring nearer to
+    p_sigma's.
+    """
     model, ladder = GAUSSIANS["correlated"], geometric(*SPAN, 9)
     truth = smoothed(model, SPAN[1])[1]
     alone, helped = (
@@ -388,13 +492,32 @@ def test_per_sample_norms_are_each_samples_own_and_capped() -> None:
     for cap in (4.0, 0.5):
         epsilon = free.clamp(max=cap * expected)[:, None]
         moved = run(
-            PredictorCorrector(Euler(), r, norms="sample", cap=cap, when="before"), model, [sigma, 0.4], x, keys=keys, final="none"
+            PredictorCorrector(Euler(), r, norms="sample", cap=cap, when="before"),
+            model,
+            [sigma, 0.4],
+            x,
+            keys=keys,
+            final="none",
         ).x
-        mine = run(Euler(), model, [sigma, 0.4], x + epsilon * score + (2 * epsilon).sqrt() * z, final="none").x
+        mine = run(
+            Euler(),
+            model,
+            [sigma, 0.4],
+            x + epsilon * score + (2 * epsilon).sqrt() * z,
+            final="none",
+        ).x
         torch.testing.assert_close(moved, mine, rtol=1e-12, atol=1e-12)
     assert 0 < int((free > 4 * expected).sum()) < 40
     mode = model.means.expand(3, 2)  # the score vanishes: the cap holds
-    assert torch.isfinite(run(PredictorCorrector(Ancestral(), norms="sample"), model, [sigma, 0.4], mode, keys=keys[:3]).x).all()
+    assert torch.isfinite(
+        run(
+            PredictorCorrector(Ancestral(), norms="sample"),
+            model,
+            [sigma, 0.4],
+            mode,
+            keys=keys[:3],
+        ).x
+    ).all()
 
 
 @pytest.mark.parametrize(
@@ -411,7 +534,9 @@ def test_options_keep_batches_independent(kernel: Kernel) -> None:
     model, ladder = GAUSSIANS["correlated"], geometric(*SPAN, 8)
     x, keys = model.sample(20, SPAN[0]), rng.keys(4, 20)
     whole = run(kernel, model, ladder, x, keys=keys).x
-    parts = torch.cat([run(kernel, model, ladder, x[i : i + 3], keys=keys[i : i + 3]).x for i in range(0, 20, 3)])
+    parts = torch.cat(
+        [run(kernel, model, ladder, x[i : i + 3], keys=keys[i : i + 3]).x for i in range(0, 20, 3)]
+    )
     torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-12)
 
 
@@ -442,12 +567,16 @@ class NoWayBack(MALA):
         epsilon = self.epsilon
         proposal = x + epsilon * model.score(x, sigma) + math.sqrt(2 * epsilon) * noise()
         u = torch.special.ndtr(noise().flatten(1)[:, 0])
-        accept = (model.log_density(proposal, sigma) - model.log_density(x, sigma) > u.log())[:, None]
+        accept = (model.log_density(proposal, sigma) - model.log_density(x, sigma) > u.log())[
+            :, None
+        ]
         return torch.where(accept, proposal, x), state
 
 
 def settles(kernel: Kernel, dimension: int) -> bool:
-    """10,000 chains on N(3, 2 I) seen at sigma = 0.5, from a point: are mean, variance and fourth moment those of p_sigma?"""
+    """10,000 chains on N(3, 2 I) seen at sigma = 0.5, from a point: are mean, variance and fourth
+    moment those of p_sigma?
+    """
     count, sigma, variance = 10000, 0.5, 2.0
     model = Gaussian([3.0] * dimension, variance - sigma**2)
     x = torch.full((count, dimension), 3.5, dtype=torch.float64)
@@ -470,18 +599,37 @@ def test_malas_stationary_law_is_the_density_where_langevin_is_biased(dimension:
 
 
 def test_mala_keeps_a_mixture() -> None:
-    """Started in p_sigma it stays there: weights, means and variances of both modes, at a step where Langevin leaves."""
-    model, sigma, count = GaussianMixture([[-2.0, 0.0], [2.0, 1.0]], [[0.3, 0.3], [1.0, 0.2]], [0.3, 0.7]), 0.3, 6000
+    """Started in p_sigma it stays there: weights, means and variances of both modes, at a step
+    where Langevin leaves.
+    """
+    model, sigma, count = (
+        GaussianMixture([[-2.0, 0.0], [2.0, 1.0]], [[0.3, 0.3], [1.0, 0.2]], [0.3, 0.7]),
+        0.3,
+        6000,
+    )
     x, keys = model.sample(count, sigma, seed=8), rng.keys(2, count)
 
     def holds(kernel: Kernel) -> bool:
         end = run(kernel, model, [sigma], x, 15, "none", keys=keys).x
         right = end[:, 0] > 0
         fresh = model.sample(100000, sigma, seed=9)
-        checks = [right.double(), end[:, 0], end[:, 1], end[:, 0].square(), end[:, 1].square(), model.log_prob(end, sigma)]
-        truths = [(fresh[:, 0] > 0).double(), *fresh.T, *fresh.square().T, model.log_prob(fresh, sigma)]
+        checks = [
+            right.double(),
+            end[:, 0],
+            end[:, 1],
+            end[:, 0].square(),
+            end[:, 1].square(),
+            model.log_prob(end, sigma),
+        ]
+        truths = [
+            (fresh[:, 0] > 0).double(),
+            *fresh.T,
+            *fresh.square().T,
+            model.log_prob(fresh, sigma),
+        ]
         return all(
-            abs(float(a.mean() - b.mean())) < SE * float(b.std()) * math.sqrt(1 / count + 1 / 100000)
+            abs(float(a.mean() - b.mean()))
+            < SE * float(b.std()) * math.sqrt(1 / count + 1 / 100000)
             for a, b in zip(checks, truths, strict=True)
         )
 
@@ -500,7 +648,14 @@ def test_mala_asks_for_a_density_and_refuses_projection() -> None:
     with pytest.raises(InputError, match=r"needs a model with log_density.*Use langevin"):
         run(MALA(0.1), Scores(), [1.0], x, keys=keys)
     with pytest.raises(InputError, match=r"MALA takes no projection.*annealed-langevin"):
-        run(MALA(0.1), GAUSSIANS["correlated"], [1.0], x, keys=keys, project=lambda x, sigma, noise: x)
+        run(
+            MALA(0.1),
+            GAUSSIANS["correlated"],
+            [1.0],
+            x,
+            keys=keys,
+            project=lambda x, sigma, noise: x,
+        )
 
 
 def test_every_kernel_that_draws_noise_says_so() -> None:

@@ -1,4 +1,6 @@
-"""Training: exact resume, budgets, averages, the objective's value, and what happens when something goes wrong."""
+"""Training: exact resume, budgets, averages, the objective's value, and what happens when something
+goes wrong.
+"""
 
 import dataclasses
 import errno
@@ -31,7 +33,13 @@ from scorefield.training.look import evaluation_seconds, look
 from scorefield.training.optimisers import NEWTON_SCHULZ, OPTIMISERS, Muon, orthogonalise
 from scorefield.training.trainer import Trainer
 
-SMALL = ["network.name=mlp", "network.options.width=32", "optim.batch=64", "execution.threads=1", "optim.warmup=256"]
+SMALL = [
+    "network.name=mlp",
+    "network.options.width=32",
+    "optim.batch=64",
+    "execution.threads=1",
+    "optim.warmup=256",
+]
 
 
 def small(images: int, *extra: str, data: str = "ring"):
@@ -92,7 +100,9 @@ def test_a_stopped_run_goes_on_bitwise(straight, tmp_path):
     train(small(64 * 60), tmp_path / "run")
     assert same(weights(straight), weights(tmp_path / "run"))
     model, other = checkpoint.load(straight), checkpoint.load(tmp_path / "run")
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+    )
 
 
 def test_the_bitwise_check_can_fail(straight, tmp_path):
@@ -164,7 +174,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(straight, tmp_path, monkeypatch):
 
 def test_two_processes_do_not_write_one_run(tmp_path):
     run = Run(tmp_path / "run")
-    with run.lock(), pytest.raises(InputError, match=f"being written by process {os.getpid()}"), Run(tmp_path / "run").lock():
+    with (
+        run.lock(),
+        pytest.raises(InputError, match=f"being written by process {os.getpid()}"),
+        Run(tmp_path / "run").lock(),
+    ):
         pass
     with run.lock():  # the lock is free again
         pass
@@ -172,12 +186,19 @@ def test_two_processes_do_not_write_one_run(tmp_path):
 
 def poison(monkeypatch):
     """Losses below sigma 0.02 become NaN."""
-    monkeypatch.setitem(WEIGHTS, "edm", lambda sigma, sigma_data: torch.where(sigma < 0.02, float("nan"), 1.0) + 0 * sigma)
+    monkeypatch.setitem(
+        WEIGHTS,
+        "edm",
+        lambda sigma, sigma_data: torch.where(sigma < 0.02, float("nan"), 1.0) + 0 * sigma,
+    )
 
 
 def test_a_non_finite_step_stops_and_is_not_applied(tmp_path, monkeypatch):
     poison(monkeypatch)
-    with pytest.raises(NonFiniteError, match=r"batch index \d+, sigma 0\.0.*the loss itself.*after [\d,]+ images, seed 0.*not applied"):
+    with pytest.raises(
+        NonFiniteError,
+        match=r"batch index \d+, sigma 0\.0.*the loss itself.*after [\d,]+ images, seed 0.*not applied",
+    ):
         train(small(64 * 200), tmp_path / "run")
     kept, _ = checkpoint.load_state(tmp_path / "run" / "nonfinite")
     assert kept is not None
@@ -189,7 +210,11 @@ def test_skipping_is_bounded_and_counted(tmp_path, monkeypatch):
     poison(monkeypatch)
     said: list[str] = []
     with pytest.raises(NonFiniteError, match=r"guard\.limit is 3"):
-        train(small(64 * 200, "guard.action=skip", "guard.limit=3"), tmp_path / "run", hooks=Hooks(on_notice=said.append))
+        train(
+            small(64 * 200, "guard.action=skip", "guard.limit=3"),
+            tmp_path / "run",
+            hooks=Hooks(on_notice=said.append),
+        )
     assert [s for s in said if "skipped (3 of at most 3)" in s]
 
 
@@ -201,19 +226,25 @@ def test_the_layer_is_named(tmp_path):
 
     trainer = Trainer(settle(small(640), (2,)), load("ring"), Run(tmp_path), print)
     trainer.place(None)
-    name, parameter = next((n, p) for n, p in trainer.network.named_parameters() if n.endswith("weight"))
+    name, parameter = next(
+        (n, p) for n, p in trainer.network.named_parameters() if n.endswith("weight")
+    )
     with torch.no_grad():
         parameter[0, 0] = float("inf")
     x0, sigma, keys = trainer.draw()
     losses = trainer.objective.losses(trainer.model, x0, sigma, keys)
-    assert f"layer {name.removesuffix('.weight')}" in explain(trainer.model, trainer.objective, x0, sigma, keys, losses, losses.sum())
+    assert f"layer {name.removesuffix('.weight')}" in explain(
+        trainer.model, trainer.objective, x0, sigma, keys, losses, losses.sum()
+    )
 
 
 def test_accumulated_parts_give_the_whole_batch_s_step(straight, tmp_path):
     train(small(64 * 60, "optim.accumulate=4"), tmp_path / "run")
     whole, parts = weights(straight), weights(tmp_path / "run")
     moved = max((whole[k] - weights_at_start(k)).abs().max() for k in whole if k.startswith("live"))
-    assert max((whole[k] - parts[k]).abs().max() for k in whole if k.startswith("live")) < 1e-2 * moved
+    assert (
+        max((whole[k] - parts[k]).abs().max() for k in whole if k.startswith("live")) < 1e-2 * moved
+    )
 
 
 def weights_at_start(name: str) -> torch.Tensor:
@@ -246,9 +277,13 @@ def test_snapshots_rebuild_another_width(tmp_path):
 @pytest.mark.parametrize(("sigma", "variance"), [(0.05, 0.3), (0.7, 2.0), (5.0, 0.5)])
 @pytest.mark.parametrize("weight", list(WEIGHTS))
 def test_the_denoising_loss_of_the_exact_score(sigma, variance, weight):
-    """E |D - x0|² / d = s² sigma² / (s² + sigma²) for N(0, s² I), within 4.5 standard errors (7e-6 of false alarms each)."""
+    """E |D - x0|² / d = s² sigma² / (s² + sigma²) for N(0, s² I), within 4.5 standard errors (7e-6
+    of false alarms each).
+    """
     n, d = 20_000, 3
-    model = Gaussian(torch.zeros(d, dtype=torch.float64), variance * torch.eye(d, dtype=torch.float64))
+    model = Gaussian(
+        torch.zeros(d, dtype=torch.float64), variance * torch.eye(d, dtype=torch.float64)
+    )
     keys = rng.keys(11, n)
     x0 = rng.normal(keys, rng.Stream.TOY, 0, (d,), torch.float64) * math.sqrt(variance)
     levels = torch.full((n,), sigma, dtype=torch.float64)
@@ -261,7 +296,9 @@ def test_the_denoising_loss_of_the_exact_score(sigma, variance, weight):
 
 
 def test_the_weights_are_those_of_the_papers():
-    """lambda(sigma) 1/2 |s + (x - x0)/sigma²|² with lambda = sigma² is |D - x0|² / (2 sigma²); Karras et al. 2022, Table 1."""
+    """lambda(sigma) 1/2 |s + (x - x0)/sigma²|² with lambda = sigma² is |D - x0|² / (2 sigma²);
+    Karras et al. 2022, Table 1.
+    """
     sigma = torch.tensor([0.01, 0.5, 3.0], dtype=torch.float64)
     assert torch.allclose(WEIGHTS["ncsn"](sigma, 0.5) * sigma**4, sigma**2 / 2)
     assert torch.allclose(WEIGHTS["edm"](sigma, 0.5), 1 / sigma**2 + 1 / 0.25)
@@ -269,7 +306,9 @@ def test_the_weights_are_those_of_the_papers():
 
 @pytest.mark.parametrize("sigma_rel", [0.05, 0.075, 0.1, 0.2])
 def test_power_profile_has_the_width_it_claims(sigma_rel):
-    """Relative standard deviation of the weights' distribution over time, against the profile's own name (Karras et al. 2024, Eq. 9)."""
+    """Relative standard deviation of the weights' distribution over time, against the profile's own
+    name (Karras et al. 2024, Eq. 9).
+    """
     network = torch.nn.Linear(1, 1, bias=False)
     steps, batch = 4000, 1
     ema = EMA(network, "power", sigma_rel)
@@ -317,7 +356,9 @@ def test_time_becomes_images_once():
 
 
 def test_long_steps_end_about_the_clock():
-    """Steps of 14 s and a budget of 100: at 86 s another one is begun, at 94 s not, and nobody is told that the machine slowed down."""
+    """Steps of 14 s and a budget of 100: at 86 s another one is begun, at 94 s not, and nobody is
+    told that the machine slowed down.
+    """
     budget = Budget(0, 100.0)
     for step in range(6):
         budget.observe(64 * (step + 1), 10.0 + 14.0 * step)
@@ -330,14 +371,17 @@ def untrained(folder: Path) -> Trainer:
     """An untrained perceptron on the ring, ready to be looked at."""
     config = small(6400)
     collection = load(config.data.source)
-    trainer = Trainer(settle(config, collection.event_shape), collection, Run(folder), lambda _: None)
+    trainer = Trainer(
+        settle(config, collection.event_shape), collection, Run(folder), lambda _: None
+    )
     trainer.place(None)
     return trainer
 
 
 @pytest.mark.parametrize(("final", "looks"), [(False, 1), (True, 13)])
 def test_a_look_at_a_slow_model_takes_no_longer_than_it_may(final, looks, tmp_path, monkeypatch):
-    """At 0.1 s an evaluation: all there is without a limit; within 30 s at most 300 evaluations; within 1 s nothing on the way, and at the end
+    """At 0.1 s an evaluation: all there is without a limit; within 30 s at most 300 evaluations;
+    within 1 s nothing on the way, and at the end
     two events at each level and one sample."""
     monkeypatch.setattr("scorefield.training.look.evaluation_seconds", lambda trainer: 0.1)
     trainer = untrained(tmp_path)
@@ -363,18 +407,28 @@ def test_a_look_at_a_slow_model_takes_no_longer_than_it_may(final, looks, tmp_pa
 
 
 def test_training_bounds_all_its_looks(tmp_path, monkeypatch):
-    """A run of 3,840 images looks three times on the way, at most 0.3 % of the time it can take each, and once at the end, 5 s or 3 % of it."""
+    """A run of 3,840 images looks three times on the way, at most 0.3 % of the time it can take
+    each, and once at the end, 5 s or 3 % of it.
+    """
     allowed: list[tuple[float, bool]] = []
-    monkeypatch.setattr(loop, "look", lambda trainer, elapsed, seconds, final=False: allowed.append((seconds, final)) or {})
+    monkeypatch.setattr(
+        loop,
+        "look",
+        lambda trainer, elapsed, seconds, final=False: allowed.append((seconds, final)) or {},
+    )
     summary = train(small(64 * 60), tmp_path)
     assert [final for _, final in allowed] == [False, False, False, True]
-    assert all(0 < share <= 0.003 * 11 * summary.seconds for share, _ in allowed[:3])  # judged at a tenth of the images at the earliest
+    assert all(
+        0 < share <= 0.003 * 11 * summary.seconds for share, _ in allowed[:3]
+    )  # judged at a tenth of the images at the earliest
     assert allowed[-1][0] == pytest.approx(max(5.0, 0.03 * summary.seconds), rel=0.1)
 
 
 def test_seconds_of_an_evaluation_are_measured(tmp_path):
     trainer = untrained(tmp_path)
-    trainer.shadow.network.register_forward_pre_hook(lambda module, inputs: time.sleep(0.002 * len(inputs[0])))
+    trainer.shadow.network.register_forward_pre_hook(
+        lambda module, inputs: time.sleep(0.002 * len(inputs[0]))
+    )
     assert 0.002 <= evaluation_seconds(trainer) < 0.02
 
 
@@ -386,10 +440,17 @@ def test_learning_rate_warms_up_and_decays():
 
 
 @pytest.mark.parametrize(
-    "law", [LogNormal(-1.2, 1.2, 0.002, 80.0), LogUniform(0.01, 50.0), Levels(tuple(geometric(1.0, 0.01, 10).tolist()))]
+    "law",
+    [
+        LogNormal(-1.2, 1.2, 0.002, 80.0),
+        LogUniform(0.01, 50.0),
+        Levels(tuple(geometric(1.0, 0.01, 10).tolist())),
+    ],
 )
 def test_laws_of_sigma(law):
-    """Quantiles of a fine grid reproduce mean and standard deviation of ln sigma; all values lie in the range."""
+    """Quantiles of a fine grid reproduce mean and standard deviation of ln sigma; all values lie in
+    the range.
+    """
     n = 200_000
     sigma = law.quantile((torch.arange(n, dtype=torch.float64) + 0.5) / n)
     log = sigma.log()
@@ -414,7 +475,13 @@ def test_training_on_a_table_with_a_constant_column(tmp_path):
     x = torch.randn(500, 3, generator=g)
     x[:, 1] = 7.125
     said: list[str] = []
-    fit(x, tmp_path / "run", images=2048, settings={"execution.threads": 1}, hooks=Hooks(on_notice=said.append))
+    fit(
+        x,
+        tmp_path / "run",
+        images=2048,
+        settings={"execution.threads": 1},
+        hooks=Hooks(on_notice=said.append),
+    )
     assert any("column 1" in s for s in said)
     from scorefield import sample
 
@@ -425,13 +492,25 @@ def test_training_on_a_table_with_a_constant_column(tmp_path):
 
 @pytest.mark.parametrize("event", [(1, 9, 7), (3, 12, 12), (2, 40), (1, 6, 7, 8)])
 def test_any_event_trains_through_the_same_code(event, tmp_path):
-    """Signals, images of odd sizes and channels, volumes: loss falls below that of the untrained network (weight edm: 1 at the start)."""
+    """Signals, images of odd sizes and channels, volumes: loss falls below that of the untrained
+    network (weight edm: 1 at the start).
+    """
     g = torch.Generator().manual_seed(0)
     base = torch.randn(event, generator=g)
     x = base + 0.1 * torch.randn(256, *event, generator=g)
-    options = {"optim.batch": 32, "execution.compile": "off", "execution.threads": 1, "network.options.widths": "[16,16]"}
+    options = {
+        "optim.batch": 32,
+        "execution.compile": "off",
+        "execution.threads": 1,
+        "network.options.widths": "[16,16]",
+    }
     extra = {"data.channels": event[0]} if len(event) == 2 else {}
-    summary = fit(x, tmp_path / "run", images=32 * 40, settings=options | extra | {"optim.lr": 1e-2, "network.options.depths": "[1,1]"})
+    summary = fit(
+        x,
+        tmp_path / "run",
+        images=32 * 40,
+        settings=options | extra | {"optim.lr": 1e-2, "network.options.depths": "[1,1]"},
+    )
     assert summary.held_out["sigma"]
     losses = [r["held_out"] for r in Run(tmp_path / "run").records() if "held_out" in r]
     assert losses[-1] < 0.7
@@ -451,7 +530,14 @@ def test_progress_is_told_from_any_thread(tmp_path):
 
 def test_overrides_are_read_as_their_types():
     config = override(
-        PRESETS["fast"], ["optim.lr=3e-4", "data.flip=true", "images=1M", "ema.profiles=0.05,0.2", "network.options.widths=[8,8]"]
+        PRESETS["fast"],
+        [
+            "optim.lr=3e-4",
+            "data.flip=true",
+            "images=1M",
+            "ema.profiles=0.05,0.2",
+            "network.options.widths=[8,8]",
+        ],
     )
     assert (config.optim.lr, config.data.flip, config.images) == (3e-4, True, 1_000_000)
     assert config.ema.profiles == (0.05, 0.2)
@@ -476,7 +562,15 @@ def test_bad_overrides_are_worded(text, message):
 
 @pytest.mark.parametrize(
     "text",
-    ["images=-1", "optim.lr=0", "optim.batch=-1", "noise.sigma_min=90", "execution.precision=half", "data.held_out=0.9", "ema.kind=none"],
+    [
+        "images=-1",
+        "optim.lr=0",
+        "optim.batch=-1",
+        "noise.sigma_min=90",
+        "execution.precision=half",
+        "data.held_out=0.9",
+        "ema.kind=none",
+    ],
 )
 def test_values_out_of_range_are_refused(text):
     with pytest.raises(InputError):
@@ -500,7 +594,9 @@ def test_presets_are_valid_and_settle():
 
 
 def test_muon_s_direction_is_semi_orthogonal():
-    """Singular values of the orthogonalised matrix lie near 1 whatever those of the matrix are; a plain scaled gradient's do not."""
+    """Singular values of the orthogonalised matrix lie near 1 whatever those of the matrix are; a
+    plain scaled gradient's do not.
+    """
     g = torch.Generator().manual_seed(0)
     matrices = torch.randn(3, 24, 60, generator=g) @ torch.diag(torch.logspace(0, -1.5, 60))
     found = torch.linalg.svdvals(orthogonalise(matrices))
@@ -515,11 +611,17 @@ def test_muon_s_direction_is_semi_orthogonal():
 
 @pytest.mark.parametrize("shape", [(2, 8, 20), (2, 20, 8), (1, 6, 6)])
 def test_muon_s_iteration_on_the_gram_matrix_is_the_plain_one(shape):
-    """The same four steps on the matrix itself, as Jordan et al. 2024 print them; float64, and nearly so in float32. A gradient's scale is not seen,
+    """The same four steps on the matrix itself, as Jordan et al. 2024 print them; float64, and
+    nearly so in float32. A gradient's scale is not seen,
     and where there is none the step is none."""
     m = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     a, b, c = NEWTON_SCHULZ
-    x = m / torch.linalg.matrix_norm(m @ m.mT if shape[1] <= shape[2] else m.mT @ m, keepdim=True).sqrt()
+    x = (
+        m
+        / torch.linalg.matrix_norm(
+            m @ m.mT if shape[1] <= shape[2] else m.mT @ m, keepdim=True
+        ).sqrt()
+    )
     for _ in range(4):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -533,7 +635,9 @@ def test_muon_s_adamw_is_torch_s():
     """The groups Muon leaves to AdamW take the steps of torch.optim.AdamW."""
     start, other = torch.nn.Linear(4, 3).double(), torch.nn.Linear(4, 3).double()
     other.load_state_dict(start.state_dict())
-    ours = Muon([{"params": list(start.parameters()), "adamw": True}], 0.01, 0.95, (0.9, 0.99), 1e-8, 0.1)
+    ours = Muon(
+        [{"params": list(start.parameters()), "adamw": True}], 0.01, 0.95, (0.9, 0.99), 1e-8, 0.1
+    )
     theirs = torch.optim.AdamW(other.parameters(), 0.01, (0.9, 0.99), 1e-8, 0.1)
     x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).double()
     for _ in range(5):
@@ -541,12 +645,17 @@ def test_muon_s_adamw_is_torch_s():
             optimiser.zero_grad()
             network(x).square().sum().backward()
             optimiser.step()
-    assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(start.parameters(), other.parameters(), strict=True))
+    assert all(
+        torch.allclose(a, b, rtol=1e-12)
+        for a, b in zip(start.parameters(), other.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("name", [n for n in OPTIMISERS if n != "adamw"])
 def test_every_optimiser_goes_on_bitwise(name, tmp_path):
-    """State saved after 23 steps and loaded into a new trainer gives the weights of 40 steps in one go."""
+    """State saved after 23 steps and loaded into a new trainer gives the weights of 40 steps in one
+    go.
+    """
     from scorefield.data import load
 
     def trainer() -> Trainer:
@@ -556,10 +665,17 @@ def test_every_optimiser_goes_on_bitwise(name, tmp_path):
             "network.options.widths=[8,16]",
             "network.options.depths=[1,1]",
             "execution.compile=off",
-            "execution.precision=float32",  # `auto` is measured, and a loaded machine may measure two trainers differently; a run keeps its choice
+            # `auto` is measured, and a loaded machine may measure two trainers differently; a run
+            # keeps its choice
+            "execution.precision=float32",
         ]
         new = Trainer(
-            settle(override(dataclasses.replace(preset("fast"), images=16 * 40), settings), (1, 8, 8)), load("digits"), Run(tmp_path), print
+            settle(
+                override(dataclasses.replace(preset("fast"), images=16 * 40), settings), (1, 8, 8)
+            ),
+            load("digits"),
+            Run(tmp_path),
+            print,
         )
         new.place(None)
         return new
@@ -575,12 +691,17 @@ def test_every_optimiser_goes_on_bitwise(name, tmp_path):
     second.restore(state)
     for _ in range(17):
         second.step()
-    assert all(torch.equal(a, b) for a, b in zip(straight.network.parameters(), second.network.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(straight.network.parameters(), second.network.parameters(), strict=True)
+    )
 
 
 def test_losses_per_level_are_pooled_right(tmp_path):
-    """First against last tenth from metrics.jsonl, on losses whose law is known: 1 at first and 0.9 at last, spread 0.5."""
-    from scorefield.benchmarks.levels import levels
+    """First against last tenth from metrics.jsonl, on losses whose law is known: 1 at first and 0.9
+    at last, spread 0.5.
+    """
+    from bench.levels import levels
 
     g = torch.Generator().manual_seed(0)
     run = Run(tmp_path)
@@ -591,7 +712,12 @@ def test_losses_per_level_are_pooled_right(tmp_path):
         run.log(
             {
                 "images": 100 * (k + 1),
-                "by_sigma": {"sigma": [0.1, 1.0], "count": [64, 64], "loss": losses.mean(1).tolist(), "se": se.tolist()},
+                "by_sigma": {
+                    "sigma": [0.1, 1.0],
+                    "count": [64, 64],
+                    "loss": losses.mean(1).tolist(),
+                    "se": se.tolist(),
+                },
             }
         )
     for row in levels(tmp_path):
@@ -599,7 +725,9 @@ def test_losses_per_level_are_pooled_right(tmp_path):
         assert row["first_se"] == pytest.approx(expected, rel=0.15)
         assert abs(row["first"] - 1.0) < 4.5 * expected
         assert abs(row["last"] - 0.9) < 4.5 * expected
-        assert row["z"] == pytest.approx((row["first"] - row["last"]) / (row["first_se"] ** 2 + row["last_se"] ** 2) ** 0.5)
+        assert row["z"] == pytest.approx(
+            (row["first"] - row["last"]) / (row["first_se"] ** 2 + row["last_se"] ** 2) ** 0.5
+        )
 
 
 FAULTS = """
@@ -621,13 +749,27 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept through glibc's mallopt")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="memory is kept through glibc's mallopt"
+)
 def test_freed_memory_is_kept_unless_the_user_set_the_allocator() -> None:
-    """Page faults of a loop that frees and takes 160 MB: none once kept, as many as ever where the user asked for an allocator that gives all back."""
+    """Page faults of a loop that frees and takes 160 MB: none once kept, as many as ever where the
+    user asked for an allocator that gives all back.
+    """
 
     def faults(**extra: str) -> int:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))}
-        done = subprocess.run([sys.executable, "-c", FAULTS], env=clean | extra, capture_output=True, text=True, check=True)
+        clean = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD"))
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", FAULTS],
+            env=clean | extra,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return int(done.stdout)
 
     assert faults() < 100 < 1000 < faults(MALLOC_TRIM_THRESHOLD_="131072")

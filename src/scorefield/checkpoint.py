@@ -3,7 +3,8 @@
 model.safetensors   tensors `network.*` (EMA weights) and `moments.mean`, `moments.variance`; metadata `card`, JSON: enough to sample
 state/*.state       one line of header with the payload's SHA-256, then a torch archive that is only ever read with weights_only=True
 
-Every file is written to a temporary name, flushed and renamed; of the state two generations are kept, and a torn newest one is detected.
+Every file is written to a temporary name, flushed and renamed; of the state two generations are
+kept, and a torn newest one is detected.
 """
 
 import hashlib
@@ -24,13 +25,17 @@ from .runs import write_bytes
 from .units import Units
 
 CARD_FORMAT = "scorefield-model"
-CARD_VERSION = 2  # 2: energy forms; cards of plain models are still version 1, which older readers know
+CARD_VERSION = (
+    2  # 2: energy forms; cards of plain models are still version 1, which older readers know
+)
 STATE_MAGIC = b"scorefield-state 1 "
 GENERATIONS = 2
 
 
 def make_card(model: Preconditioned, network: dict[str, Any], **facts: Any) -> dict[str, Any]:
-    """The card of a model: what rebuilds it, and `facts` (config, data, history ...), all JSON. network: {"name", "options"}."""
+    """The card of a model: what rebuilds it, and `facts` (config, data, history ...), all JSON.
+    network: {"name", "options"}.
+    """
     return {
         "format": CARD_FORMAT,
         "version": 1 if model.form == "score" else 2,
@@ -44,7 +49,11 @@ def make_card(model: Preconditioned, network: dict[str, Any], **facts: Any) -> d
         "ladder": None if model.ladder is None else model.ladder.tolist(),
         "takes_condition": model.takes_condition,
         "units": model.units.to_dict(),
-        "libraries": {"scorefield": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "libraries": {
+            "scorefield": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
         **facts,
     }
 
@@ -54,26 +63,42 @@ def card_hash(card: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()
 
 
-def save_model(path: Path, model: Preconditioned, weights: dict[str, Tensor], card: dict[str, Any]) -> None:
+def save_model(
+    path: Path, model: Preconditioned, weights: dict[str, Tensor], card: dict[str, Any]
+) -> None:
     """Write `weights` (of the network, by parameter name) and the card to `path`, atomically."""
     from safetensors.torch import save
 
-    tensors = {f"network.{name}": value.detach().to("cpu", copy=True).contiguous() for name, value in weights.items()}
+    tensors = {
+        f"network.{name}": value.detach().to("cpu", copy=True).contiguous()
+        for name, value in weights.items()
+    }
     if model.moments() is not None:
         assert model.mean is not None and model.variance is not None
-        tensors |= {"moments.mean": model.mean.cpu().contiguous(), "moments.variance": model.variance.cpu().contiguous()}
+        tensors |= {
+            "moments.mean": model.mean.cpu().contiguous(),
+            "moments.variance": model.variance.cpu().contiguous(),
+        }
     write_bytes(path, save(tensors, metadata={"card": json.dumps(card)}))
 
 
 def load(path: str | Path, device: str = "cpu") -> ScoreModel:
-    """The model of a run directory or a .safetensors file, as a ScoreModel with `.card` and `.units`, in evaluation mode on `device`."""
+    """The model of a run directory or a .safetensors file, as a ScoreModel with `.card` and
+    `.units`, in evaluation mode on `device`.
+    """
     from safetensors import SafetensorError, safe_open
 
     file = Path(path)
     file = file / "model.safetensors" if file.is_dir() else file
     if not file.exists():
-        there = "the run has not saved a model yet" if Path(path).is_dir() else f"no such file or folder as {path}"
-        raise InputError(f"need a run directory with model.safetensors, or a .safetensors file; {there}")
+        there = (
+            "the run has not saved a model yet"
+            if Path(path).is_dir()
+            else f"no such file or folder as {path}"
+        )
+        raise InputError(
+            f"need a run directory with model.safetensors, or a .safetensors file; {there}"
+        )
     try:
         with safe_open(str(file), "pt", device=device) as archive:
             metadata = archive.metadata() or {}
@@ -86,21 +111,31 @@ def load(path: str | Path, device: str = "cpu") -> ScoreModel:
         raise InputError(f"the card in {file} is not JSON: {error}") from error
     if not isinstance(card, dict) or card.get("format") != CARD_FORMAT:
         raise InputError(
-            f"{file} holds no scorefield card; was it written by scorefield? Checkpoints of other code go through `scorefield import`"
+            f"{file} holds no scorefield card; was it written by scorefield? Checkpoints of other "
+            "code go through `scorefield import`"
         )
     if card["version"] > CARD_VERSION:
-        raise InputError(f"{file} has card version {card['version']}, this scorefield reads up to {CARD_VERSION}; install a newer one")
+        raise InputError(
+            f"{file} has card version {card['version']}, this scorefield reads up to "
+            f"{CARD_VERSION}; install a newer one"
+        )
     return _rebuild(card, tensors).to(device)
 
 
 def _rebuild(card: dict[str, Any], tensors: dict[str, Tensor]) -> Preconditioned:
     event_shape = tuple(card["event_shape"])
     network = build(card["network"]["name"], event_shape, **card["network"]["options"])
-    weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    weights = {
+        name.removeprefix("network."): value
+        for name, value in tensors.items()
+        if name.startswith("network.")
+    }
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"the weights do not fit the card's network {card['network']}: {error}") from error
+        raise InputError(
+            f"the weights do not fit the card's network {card['network']}: {error}"
+        ) from error
     ladder = card["ladder"]
     form = card.get("form", "score")
     if form not in FORMS:
@@ -123,7 +158,9 @@ def _rebuild(card: dict[str, Any], tensors: dict[str, Tensor]) -> Preconditioned
 
 
 def save_state(folder: Path, images: int, state: dict[str, Any]) -> Path:
-    """Write the training state after `images` images; the newest two generations stay. A failing write leaves the older ones intact."""
+    """Write the training state after `images` images; the newest two generations stay. A failing
+    write leaves the older ones intact.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
@@ -135,14 +172,19 @@ def save_state(folder: Path, images: int, state: dict[str, Any]) -> Path:
 
 
 def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole training state, or None where there is none, and a worded notice for each torn one passed over."""
+    """The newest whole training state, or None where there is none, and a worded notice for each
+    torn one passed over.
+    """
     notices: list[str] = []
     for path in sorted(folder.glob("*.state"), reverse=True):
         header, _, payload = path.read_bytes().partition(b"\n")
         if (
             header.startswith(STATE_MAGIC)
-            and header.removeprefix(STATE_MAGIC).decode("ascii", "replace") == hashlib.sha256(payload).hexdigest()
+            and header.removeprefix(STATE_MAGIC).decode("ascii", "replace")
+            == hashlib.sha256(payload).hexdigest()
         ):
             return torch.load(io.BytesIO(payload), weights_only=True, map_location="cpu"), notices
-        notices.append(f"{path.name} is torn (its checksum does not match): using the checkpoint before it")
+        notices.append(
+            f"{path.name} is torn (its checksum does not match): using the checkpoint before it"
+        )
     return None, notices

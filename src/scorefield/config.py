@@ -1,4 +1,6 @@
-"""What a run is: frozen dataclasses with units where the value is typed, and the preset table. Flags beat the preset; the run keeps the result."""
+"""What a run is: frozen dataclasses with units where the value is typed, and the preset table.
+Flags beat the preset; the run keeps the result.
+"""
 
 import dataclasses
 import difflib
@@ -20,8 +22,12 @@ class DataConfig:
     channels: int = 0  # 1 grey, 3 RGB; 0 = as they are
     key: str = ""  # array inside an .npz; empty = found
     held_out: float = 0.1  # fraction kept out of training, stratified by label
-    units: str = "standardise"  # standardise (mean 0, standard deviation 0.5), unit ([0, 1]), none, logit
-    dequantise: str = "uniform"  # uniform noise of one quantisation step where the data are quantised; none
+    units: str = (
+        "standardise"  # standardise (mean 0, standard deviation 0.5), unit ([0, 1]), none, logit
+    )
+    dequantise: str = (
+        "uniform"  # uniform noise of one quantisation step where the data are quantised; none
+    )
     flip: bool = False  # random horizontal flips
 
 
@@ -40,9 +46,9 @@ class NoiseConfig:
     preconditioner: str = "edm"
     law: str = "lognormal"  # lognormal(mean, std), loguniform, levels
     mean: float = 0.0  # of ln sigma, at sigma_data 0.5; goes with std
-    std: float = (
-        0.0  # of ln sigma; 0 = by kind: -0.2 and 1.0 for signals, images and volumes, -1.2 and 1.2 (Karras et al. 2022) for vectors
-    )
+    # of ln sigma; 0 = by kind: -0.2 and 1.0 for signals, images and volumes, -1.2 and 1.2 (Karras
+    # et al. 2022) for vectors
+    std: float = 0.0
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     levels: int = 0  # geometric levels the model is trained on; 0 = continuous
@@ -53,19 +59,28 @@ class NoiseConfig:
 class ObjectiveConfig:
     """The loss and its weight."""
 
-    name: str = "denoising"  # denoising, sliced, sliced-vr, exact, or energy: denoising of a model that is the gradient of an energy
-    weight: str = "auto"  # edm, ncsn or fisher; auto: edm for denoising and energy, ncsn for the others (see objectives/base.py)
-    control_variate: bool = False  # denoising, energy: less variance at small sigma, for twice the work
+    # denoising, sliced, sliced-vr, exact, or energy: denoising of a model that is the gradient of
+    # an energy
+    name: str = "denoising"
+    # edm, ncsn or fisher; auto: edm for denoising and energy, ncsn for the others (see
+    # objectives/base.py)
+    weight: str = "auto"
+    control_variate: bool = (
+        False  # denoising, energy: less variance at small sigma, for twice the work
+    )
     slices: int = 1  # sliced, sliced-vr: slices a sample
     probe: str = "rademacher"  # sliced, sliced-vr: rademacher, gaussian or sphere
-    energy: str = "square"  # energy: the scalar, square (of x - f) or scalar (the sum of the network's outputs)
+    # energy: the scalar, square (of x - f) or scalar (the sum of the network's outputs)
+    energy: str = "square"
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """The optimiser and its schedule, which follows images."""
 
-    name: str = "auto"  # muon for signals, images and volumes, adamw for vectors; or adam, adamw, muon
+    name: str = (
+        "auto"  # muon for signals, images and volumes, adamw for vectors; or adam, adamw, muon
+    )
     batch: int = 0  # images a step; 0 = 64 for signals, images and volumes, 1024 for vectors
     lr: float = 2e-3
     muon_scale: float = 25.0  # muon: the rate of the body's matrices, in units of lr
@@ -74,7 +89,9 @@ class OptimConfig:
     eps: float = 1e-8
     weight_decay: float = 0.0
     warmup: int = 5_000  # images until the learning rate is whole
-    decay: str = "auto"  # constant, or cosine or linear: to zero at the end of the image budget; auto: cosine for vectors, else linear
+    # constant, or cosine or linear: to zero at the end of the image budget; auto: cosine for
+    # vectors, else linear
+    decay: str = "auto"
     clip: float = 1.0  # largest gradient norm; 0 = no clipping
     accumulate: int = 1  # parts a batch is worked off in, one after the other: less memory
 
@@ -83,10 +100,13 @@ class OptimConfig:
 class EMAConfig:
     """Averages of the weights. The first profile is the model that is saved."""
 
-    kind: str = "power"  # power: relative widths (Karras et al. 2024); halflife: images until a weight counts half
+    # power: relative widths (Karras et al. 2024); halflife: images until a weight counts half
+    kind: str = "power"
     profiles: tuple[float, ...] = (0.02, 0.10)
     warmup: float = 0.05  # halflife kind: the halflife is at most this share of the images seen
-    snapshots: int = 8  # power kind: copies of the averages kept over the run, from which other widths can be rebuilt; 0 = none
+    # power kind: copies of the averages kept over the run, from which other widths can be rebuilt;
+    # 0 = none
+    snapshots: int = 8
 
 
 @dataclass(frozen=True)
@@ -109,7 +129,9 @@ class ExecutionConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How the run's model is sampled unless told otherwise; kept in its card. Empty and zero: the sampler's own defaults."""
+    """How the run's model is sampled unless told otherwise; kept in its card. Empty and zero: the
+    sampler's own defaults.
+    """
 
     sampler: str = ""
     steps_per_level: int = 0  # T of the article
@@ -143,35 +165,52 @@ class Config:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
-# 0.999 a step of 128 images, as NCSNv2 averages (Technique 5), in images until a weight counts half.
+# 0.999 a step of 128 images, as NCSNv2 averages (Technique 5), in images until a weight counts
+# half.
 EMA_OF_NCSN = EMAConfig("halflife", (88_700.0,), warmup=0.05, snapshots=0)
 
 PRESETS: dict[str, Config] = {
     "fast": Config(),
-    "mlp": Config(preset="mlp", network=NetworkConfig("mlp"), optim=OptimConfig(batch=1024, lr=2e-3, warmup=50_000)),
-    # Song & Ermon 2019 as released: sigma from 1 to 0.01 in 10 levels, lambda = sigma², Adam, 200,000 steps of 128; annealed Langevin from uniform
-    # noise, T = 100, epsilon 2e-5 in our convention (the article prints 2 eps), no denoising at the end. The average is NCSNv2's, as the article advises.
+    "mlp": Config(
+        preset="mlp",
+        network=NetworkConfig("mlp"),
+        optim=OptimConfig(batch=1024, lr=2e-3, warmup=50_000),
+    ),
+    # Song & Ermon 2019 as released: sigma from 1 to 0.01 in 10 levels, lambda = sigma², Adam,
+    # 200,000 steps of 128; annealed Langevin from uniform
+    # noise, T = 100, epsilon 2e-5 in our convention (the article prints 2 eps), no denoising at the
+    # end. The average is NCSNv2's, as the article advises.
     "ncsn": Config(
         preset="ncsn",
         images=25_600_000,
         data=DataConfig(units="unit"),
         network=NetworkConfig("refinenet", {"variant": "ncsn"}),
-        noise=NoiseConfig(preconditioner="ncsn", law="levels", sigma_min=0.01, sigma_max=1.0, levels=10),
+        noise=NoiseConfig(
+            preconditioner="ncsn", law="levels", sigma_min=0.01, sigma_max=1.0, levels=10
+        ),
         objective=ObjectiveConfig(weight="ncsn"),
-        optim=OptimConfig(name="adam", batch=128, lr=1e-3, beta2=0.999, warmup=0, decay="constant", clip=0.0),
+        optim=OptimConfig(
+            name="adam", batch=128, lr=1e-3, beta2=0.999, warmup=0, decay="constant", clip=0.0
+        ),
         ema=EMA_OF_NCSN,
         sampling=SamplingConfig("annealed-langevin", 100, 2e-5, "uniform", "none"),
     ),
-    # Song & Ermon 2020 for CIFAR-10: sigma from 50 to 0.01 in 232 levels, 300,000 steps of 128, T = 5, epsilon 6.2e-6, a last denoising step. Other
-    # data want their own noise.sigma_max (Technique 1: the largest pairwise distance) and noise.levels (Technique 2).
+    # Song & Ermon 2020 for CIFAR-10: sigma from 50 to 0.01 in 232 levels, 300,000 steps of 128, T =
+    # 5, epsilon 6.2e-6, a last denoising step. Other
+    # data want their own noise.sigma_max (Technique 1: the largest pairwise distance) and
+    # noise.levels (Technique 2).
     "ncsnv2": Config(
         preset="ncsnv2",
         images=38_400_000,
         data=DataConfig(units="unit", flip=True),
         network=NetworkConfig("refinenet", {"variant": "ncsnv2"}),
-        noise=NoiseConfig(preconditioner="ncsnv2", law="levels", sigma_min=0.01, sigma_max=50.0, levels=232),
+        noise=NoiseConfig(
+            preconditioner="ncsnv2", law="levels", sigma_min=0.01, sigma_max=50.0, levels=232
+        ),
         objective=ObjectiveConfig(weight="ncsn"),
-        optim=OptimConfig(name="adam", batch=128, lr=1e-4, beta2=0.999, warmup=0, decay="constant", clip=0.0),
+        optim=OptimConfig(
+            name="adam", batch=128, lr=1e-4, beta2=0.999, warmup=0, decay="constant", clip=0.0
+        ),
         ema=EMA_OF_NCSN,
         sampling=SamplingConfig("annealed-langevin", 5, 6.2e-6, "uniform", "denoise"),
     ),
@@ -182,12 +221,17 @@ def preset(name: str) -> Config:
     """A preset by name; an InputError with the nearest name where there is none."""
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
-        raise InputError(f"unknown preset {name!r}{f'; did you mean {near[0]!r}?' if near else ''} Presets: {', '.join(PRESETS)}")
+        raise InputError(
+            f"unknown preset {name!r}{f'; did you mean {near[0]!r}?' if near else ''} Presets: "
+            f"{', '.join(PRESETS)}"
+        )
     return PRESETS[name]
 
 
 def override(config: Config, assignments: list[str]) -> Config:
-    """`config` with `a.b=value` texts applied in turn, each value read as the field's type; InputErrors name the field and its type."""
+    """`config` with `a.b=value` texts applied in turn, each value read as the field's type;
+    InputErrors name the field and its type.
+    """
     for text in assignments:
         path, equals, value = text.partition("=")
         if not equals:
@@ -200,11 +244,17 @@ def _assign(node: Any, names: list[str], value: str, path: str) -> Any:
     fields = {f.name: f for f in dataclasses.fields(node)}
     if names[0] not in fields:
         near = difflib.get_close_matches(names[0], fields, n=1)
-        raise InputError(f"no setting {path!r}{f'; did you mean {near[0]!r}?' if near else ''} Here: {', '.join(fields)}")
+        raise InputError(
+            f"no setting {path!r}{f'; did you mean {near[0]!r}?' if near else ''} Here: "
+            f"{', '.join(fields)}"
+        )
     current = getattr(node, names[0])
     if dataclasses.is_dataclass(current):
         if len(names) == 1:
-            raise InputError(f"{path} is a group of settings; name one: {', '.join(f.name for f in dataclasses.fields(current))}")
+            raise InputError(
+                f"{path} is a group of settings; name one: "
+                f"{', '.join(f.name for f in dataclasses.fields(current))}"
+            )
         return replace(node, **{names[0]: _assign(current, names[1:], value, path)})
     if isinstance(current, dict) and len(names) == 2:
         return replace(node, **{names[0]: {**current, names[1]: _json_or_text(value)}})
@@ -225,7 +275,16 @@ def _read(value: str, hint: Any, path: str) -> Any:
     """`value` as the type `hint`."""
     try:
         if hint is bool:
-            return {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}[value.lower()]
+            return {
+                "true": True,
+                "1": True,
+                "yes": True,
+                "on": True,
+                "false": False,
+                "0": False,
+                "no": False,
+                "off": False,
+            }[value.lower()]
         if hint is int:
             return count(value)
         if hint is float:
@@ -236,7 +295,9 @@ def _read(value: str, hint: Any, path: str) -> Any:
             return dict(json.loads(value))
         return value
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} takes {getattr(hint, '__name__', hint)}; got {value!r}") from error
+        raise InputError(
+            f"{path} takes {getattr(hint, '__name__', hint)}; got {value!r}"
+        ) from error
 
 
 def count(text: str) -> int:
@@ -261,24 +322,44 @@ def seconds(text: str) -> float:
     return value
 
 
-# A trained network is not exact, and fresh noise forgets what it gets wrong: the reverse SDE beats the flow on images (docs/log.md).
+# A trained network is not exact, and fresh noise forgets what it gets wrong: the reverse SDE beats
+# the flow on images (docs/log.md).
 REVERSE_SDE = SamplingConfig("matched-sde", nfe=32, eta=3.0)
 
 
 def settle(config: Config, event_shape: tuple[int, ...]) -> Config:
-    """`config` with what it leaves to the data's shape filled in: network, optimiser, batch, law of sigma, sampler."""
+    """`config` with what it leaves to the data's shape filled in: network, optimiser, batch, law of
+    sigma, sampler.
+    """
     vectors = len(event_shape) == 1
-    network = replace(config.network, name=("mlp" if vectors else "unet") if config.network.name == "auto" else config.network.name)
+    network = replace(
+        config.network,
+        name=("mlp" if vectors else "unet")
+        if config.network.name == "auto"
+        else config.network.name,
+    )
     noise = config.noise
     if noise.std == 0 and noise.mean != 0:
-        raise InputError(f"noise.mean goes with noise.std: give both; got noise.mean={noise.mean:g} alone")
+        raise InputError(
+            f"noise.mean goes with noise.std: give both; got noise.mean={noise.mean:g} alone"
+        )
     if noise.std == 0:
-        noise = replace(noise, mean=-1.2, std=1.2) if vectors else replace(noise, mean=-0.2, std=1.0)
-    if network.name == "refinenet" and config.noise.law == "levels" and "levels" not in network.options:
+        noise = (
+            replace(noise, mean=-1.2, std=1.2) if vectors else replace(noise, mean=-0.2, std=1.0)
+        )
+    if (
+        network.name == "refinenet"
+        and config.noise.law == "levels"
+        and "levels" not in network.options
+    ):
         network = replace(network, options={**network.options, "levels": config.noise.levels})
     name = ("adamw" if vectors else "muon") if config.optim.name == "auto" else config.optim.name
-    decay = ("cosine" if vectors else "linear") if config.optim.decay == "auto" else config.optim.decay
-    optim = replace(config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 64), decay=decay)
+    decay = (
+        ("cosine" if vectors else "linear") if config.optim.decay == "auto" else config.optim.decay
+    )
+    optim = replace(
+        config.optim, name=name, batch=config.optim.batch or (1024 if vectors else 64), decay=decay
+    )
     sampling = config.sampling
     if sampling == SamplingConfig() and not vectors and not noise.levels:
         sampling = REVERSE_SDE
@@ -291,16 +372,35 @@ def validate(config: Config) -> Config:
         (config.images >= 0, f"images must not be negative; got {config.images}"),
         (
             config.images > 0 or config.seconds > 0,
-            f"need a budget above zero, in images or seconds; got {config.images} images and {config.seconds:g} s",
+            f"need a budget above zero, in images or seconds; got {config.images} images and "
+            f"{config.seconds:g} s",
         ),
-        (config.objective.slices >= 1, f"objective.slices must be at least 1; got {config.objective.slices}"),
-        (config.sampling.eta >= 0, f"sampling.eta must not be negative; got {config.sampling.eta:g}"),
+        (
+            config.objective.slices >= 1,
+            f"objective.slices must be at least 1; got {config.objective.slices}",
+        ),
+        (
+            config.sampling.eta >= 0,
+            f"sampling.eta must not be negative; got {config.sampling.eta:g}",
+        ),
         (config.seed >= 0, f"seed must not be negative; got {config.seed}"),
-        (0 < config.data.held_out < 0.5, f"data.held_out must lie in (0, 0.5); got {config.data.held_out:g}"),
+        (
+            0 < config.data.held_out < 0.5,
+            f"data.held_out must lie in (0, 0.5); got {config.data.held_out:g}",
+        ),
         (config.optim.batch >= 0, f"optim.batch must not be negative; got {config.optim.batch}"),
-        (config.optim.accumulate >= 1, f"optim.accumulate must be at least 1; got {config.optim.accumulate}"),
-        (config.ema.snapshots >= 0, f"ema.snapshots must not be negative; got {config.ema.snapshots}"),
-        (config.guard.action in ("stop", "skip"), f"guard.action must be stop or skip; got {config.guard.action!r}"),
+        (
+            config.optim.accumulate >= 1,
+            f"optim.accumulate must be at least 1; got {config.optim.accumulate}",
+        ),
+        (
+            config.ema.snapshots >= 0,
+            f"ema.snapshots must not be negative; got {config.ema.snapshots}",
+        ),
+        (
+            config.guard.action in ("stop", "skip"),
+            f"guard.action must be stop or skip; got {config.guard.action!r}",
+        ),
         (config.optim.lr > 0, f"optim.lr must be above zero; got {config.optim.lr:g}"),
         (
             config.optim.decay in ("auto", "constant", "cosine", "linear"),
@@ -308,14 +408,21 @@ def validate(config: Config) -> Config:
         ),
         (
             0 < config.noise.sigma_min < config.noise.sigma_max,
-            f"need 0 < noise.sigma_min < noise.sigma_max; got {config.noise.sigma_min:g}, {config.noise.sigma_max:g}",
+            f"need 0 < noise.sigma_min < noise.sigma_max; got {config.noise.sigma_min:g}, "
+            f"{config.noise.sigma_max:g}",
         ),
         (
             config.noise.law in ("lognormal", "loguniform", "levels"),
             f"noise.law must be lognormal, loguniform or levels; got {config.noise.law!r}",
         ),
-        (config.noise.law != "levels" or config.noise.levels >= 2, "noise.law=levels needs noise.levels of at least 2"),
-        (config.ema.kind in ("power", "halflife"), f"ema.kind must be power or halflife; got {config.ema.kind!r}"),
+        (
+            config.noise.law != "levels" or config.noise.levels >= 2,
+            "noise.law=levels needs noise.levels of at least 2",
+        ),
+        (
+            config.ema.kind in ("power", "halflife"),
+            f"ema.kind must be power or halflife; got {config.ema.kind!r}",
+        ),
         (
             len(config.ema.profiles) >= 1 and min(config.ema.profiles, default=0) >= 0,
             f"ema.profiles must be one or more numbers >= 0; got {config.ema.profiles}",
@@ -324,8 +431,14 @@ def validate(config: Config) -> Config:
             config.execution.precision in ("auto", "float32", "bfloat16"),
             f"precision must be auto, float32 or bfloat16; got {config.execution.precision!r}",
         ),
-        (config.execution.compile in ("auto", "on", "off"), f"compile must be auto, on or off; got {config.execution.compile!r}"),
-        (config.execution.threads >= 0, f"threads must not be negative; got {config.execution.threads}"),
+        (
+            config.execution.compile in ("auto", "on", "off"),
+            f"compile must be auto, on or off; got {config.execution.compile!r}",
+        ),
+        (
+            config.execution.threads >= 0,
+            f"threads must not be negative; got {config.execution.threads}",
+        ),
     ]
     for holds, message in rules:
         if not holds:

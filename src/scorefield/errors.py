@@ -2,8 +2,12 @@
 
 
 class InputError(ValueError):
-    """The user's mistake: the message says what was got, what is needed and how to mend it. Exit code 2."""
+    """The user's mistake: the message says what was got, what is needed and how to mend it. Exit
+    code 2.
+    """
 
 
 class NonFiniteError(ArithmeticError):
-    """A NaN or an infinity in a state, a loss or a gradient; the message names step and sigma. Exit code 3."""
+    """A NaN or an infinity in a state, a loss or a gradient; the message names step and sigma. Exit
+    code 3.
+    """

@@ -1,4 +1,5 @@
-"""The contract: a score model is a family of smoothed densities p_sigma = p * N(0, sigma² I), x = x0 + sigma z, z ~ N(0, I).
+"""The contract: a score model is a family of smoothed densities p_sigma = p * N(0, sigma² I), x =
+x0 + sigma z, z ~ N(0, I).
 
     denoise(x, sigma) = D = E[x0 | x]        score(x, sigma) = grad log p_sigma(x) = (D - x) / sigma²        (Tweedie, Miyasawa 1961)
 
@@ -15,11 +16,13 @@ with both pairs given in closed form, so that nothing cancels at small sigma.
 
 where sd = sigma_data and v = sigma² + sd².
 
-Energy forms take F = grad_u phi(u, c_noise), u = c_in x, for a scalar phi made of the same network. The score is then minus the gradient of
+Energy forms take F = grad_u phi(u, c_noise), u = c_in x, for a scalar phi made of the same network.
+The score is then minus the gradient of
 
     energy(x, sigma) = -(s_skip/2) |x|² - (s_out/c_in) phi(c_in x, c_noise)
 
-so it has no curl, -energy is log p_sigma up to a constant of sigma, and the weights' scales are those of the table.
+so it has no curl, -energy is log p_sigma up to a constant of sigma, and the weights' scales are
+those of the table.
 
     square    phi = 1/2 |u|² - 1/2 |u - f(u)|²     F = f + (grad f)'(u - f)     after Salimans & Ho 2021
     scalar    phi = sum of f(u)'s elements         F = (grad f)'1
@@ -40,24 +43,37 @@ LEVEL_TOLERANCE = 1e-3  # in ln sigma: how near a level an index-conditioned mod
 
 
 def as_sigma(sigma: Tensor | float) -> Tensor:
-    """sigma as a tensor; a Python number becomes float64, where torch.as_tensor would round 0.1 to float32."""
-    return sigma if isinstance(sigma, Tensor) and sigma.is_floating_point() else torch.as_tensor(sigma, dtype=torch.float64)
+    """sigma as a tensor; a Python number becomes float64, where torch.as_tensor would round 0.1 to
+    float32.
+    """
+    return (
+        sigma
+        if isinstance(sigma, Tensor) and sigma.is_floating_point()
+        else torch.as_tensor(sigma, dtype=torch.float64)
+    )
 
 
 def broadcast(sigma: Tensor, x: Tensor) -> Tensor:
-    """sigma () or (B,) shaped so that it broadcasts against x (B, *event), in x's dtype and on its device; else an InputError with both shapes."""
+    """sigma () or (B,) shaped so that it broadcasts against x (B, *event), in x's dtype and on its
+    device; else an InputError with both shapes.
+    """
     if sigma.ndim == 0 or (sigma.ndim == 1 and x.ndim >= 1 and len(sigma) == len(x)):
-        return sigma.to(x.device, x.dtype).reshape(sigma.shape + (1,) * (x.ndim - 1) if sigma.ndim else ())
+        return sigma.to(x.device, x.dtype).reshape(
+            sigma.shape + (1,) * (x.ndim - 1) if sigma.ndim else ()
+        )
     raise InputError(
-        f"sigma must have shape () or (B,) with B = {x.shape[0] if x.ndim else 0}; got sigma {tuple(sigma.shape)} for x {tuple(x.shape)}"
+        f"sigma must have shape () or (B,) with B = {x.shape[0] if x.ndim else 0}; got sigma "
+        f"{tuple(sigma.shape)} for x {tuple(x.shape)}"
     )
 
 
 class ScoreModel(nn.Module):
     """A family of smoothed densities p_sigma = p * N(0, sigma² I).
 
-    x: (B, *event_shape); sigma: () or (B,); both in model units; results have x's shape and dtype. A subclass implements `denoise` or
-    `score`, calling `check` first; the other is derived here. Optional capabilities, asked for by name: `log_density(x, sigma)`,
+    x: (B, *event_shape); sigma: () or (B,); both in model units; results have x's shape and dtype.
+    A subclass implements `denoise` or
+    `score`, calling `check` first; the other is derived here. Optional capabilities, asked for by
+    name: `log_density(x, sigma)`,
     `moments()`, `ladder`.
     """
 
@@ -83,30 +99,60 @@ class ScoreModel(nn.Module):
         level = broadcast(as_sigma(sigma), x)
         return (self.denoise(x, sigma, condition) - x) / level.square()
 
-    def forward(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None, quantity: str = "denoise") -> Tensor:
-        """`denoise`, or `score` where quantity = "score": what training calls, so that wrappers such as DistributedDataParallel see it."""
-        return self.score(x, sigma, condition) if quantity == "score" else self.denoise(x, sigma, condition)
+    def forward(
+        self,
+        x: Tensor,
+        sigma: Tensor | float,
+        condition: Tensor | None = None,
+        quantity: str = "denoise",
+    ) -> Tensor:
+        """`denoise`, or `score` where quantity = "score": what training calls, so that wrappers
+        such as DistributedDataParallel see it.
+        """
+        return (
+            self.score(x, sigma, condition)
+            if quantity == "score"
+            else self.denoise(x, sigma, condition)
+        )
 
     def check(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
-        """sigma as a tensor, after x's shape, sigma's shape and range and the condition were found right; else an InputError that says what is."""
+        """sigma as a tensor, after x's shape, sigma's shape and range and the condition were found
+        right; else an InputError that says what is.
+        """
         sigma = as_sigma(sigma)
         if x.ndim != 1 + len(self.event_shape) or tuple(x.shape[1:]) != tuple(self.event_shape):
-            raise InputError(f"x must be (B, {', '.join(map(str, self.event_shape))}); got {tuple(x.shape)}")
+            raise InputError(
+                f"x must be (B, {', '.join(map(str, self.event_shape))}); got {tuple(x.shape)}"
+            )
         broadcast(sigma, x)
         self.check_range(sigma)
         if condition is not None and not self.takes_condition:
-            raise InputError(f"{type(self).__name__} takes no condition; got one of shape {tuple(condition.shape)}. Pass condition=None")
+            raise InputError(
+                f"{type(self).__name__} takes no condition; got one of shape "
+                f"{tuple(condition.shape)}. Pass condition=None"
+            )
         if condition is not None and len(condition) != len(x):
-            raise InputError(f"condition must have first dimension {len(x)}, x's; got {tuple(condition.shape)}")
+            raise InputError(
+                f"condition must have first dimension {len(x)}, x's; got {tuple(condition.shape)}"
+            )
         return sigma
 
     def check_range(self, sigma: Tensor) -> None:
-        """An InputError unless every sigma lies in [sigma_min, sigma_max], up to the rounding of sigma's own type."""
+        """An InputError unless every sigma lies in [sigma_min, sigma_max], up to the rounding of
+        sigma's own type.
+        """
         slack = 4 * torch.finfo(sigma.dtype).eps
-        if not bool(((sigma >= self.sigma_min * (1 - slack)) & (sigma <= self.sigma_max * (1 + slack))).all()):
+        if not bool(
+            (
+                (sigma >= self.sigma_min * (1 - slack)) & (sigma <= self.sigma_max * (1 + slack))
+            ).all()
+        ):
             low, high = float(sigma.min()), float(sigma.max())
             got = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            raise InputError(f"sigma must lie in [{self.sigma_min:g}, {self.sigma_max:g}], the range this model knows; got {got}")
+            raise InputError(
+                f"sigma must lie in [{self.sigma_min:g}, {self.sigma_max:g}], the range this "
+                f"model knows; got {got}"
+            )
 
 
 class Coefficients(NamedTuple):
@@ -121,7 +167,9 @@ class Coefficients(NamedTuple):
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """coefficients(sigma, sigma_data) -> Coefficients; noise_input: what the network is told of sigma."""
+    """coefficients(sigma, sigma_data) -> Coefficients; noise_input: what the network is told of
+    sigma.
+    """
 
     coefficients: Callable[[Tensor, float], Coefficients]
     noise_input: str  # "log" (ln sigma / 4), "index" (of the level) or "none"
@@ -130,7 +178,13 @@ class Preconditioner:
 def _edm(sigma: Tensor, sigma_data: float) -> Coefficients:
     variance = sigma.square() + sigma_data**2
     root = variance.sqrt()
-    return Coefficients(1 / root, sigma_data**2 / variance, sigma * sigma_data / root, -1 / variance, sigma_data / (sigma * root))
+    return Coefficients(
+        1 / root,
+        sigma_data**2 / variance,
+        sigma * sigma_data / root,
+        -1 / variance,
+        sigma_data / (sigma * root),
+    )
 
 
 def _ncsn(sigma: Tensor, sigma_data: float) -> Coefficients:
@@ -151,10 +205,13 @@ PRECONDITIONERS: dict[str, Preconditioner] = {
 
 
 class Preconditioned(ScoreModel):
-    """A score model made of a network `(x, noise_input, condition) -> same shape` and a row of PRECONDITIONERS.
+    """A score model made of a network `(x, noise_input, condition) -> same shape` and a row of
+    PRECONDITIONERS.
 
-    ladder: the levels the network was trained on; needed by index-conditioned models, which answer only there (nearest in ln sigma within
-    1e-3). mean, variance: the data's moments per element in model units, event_shape each, for `moments()`.
+    ladder: the levels the network was trained on; needed by index-conditioned models, which answer
+    only there (nearest in ln sigma within
+    1e-3). mean, variance: the data's moments per element in model units, event_shape each, for
+    `moments()`.
     """
 
     form = "score"  # the name in FORMS, recorded in cards
@@ -177,11 +234,17 @@ class Preconditioned(ScoreModel):
     ) -> None:
         super().__init__()
         if preconditioner not in PRECONDITIONERS:
-            raise InputError(f"preconditioner must be one of {', '.join(PRECONDITIONERS)}; got {preconditioner!r}")
+            raise InputError(
+                f"preconditioner must be one of {', '.join(PRECONDITIONERS)}; got "
+                f"{preconditioner!r}"
+            )
         if not 0 < sigma_min <= sigma_max:
             raise InputError(f"need 0 < sigma_min <= sigma_max; got {sigma_min:g}, {sigma_max:g}")
         if PRECONDITIONERS[preconditioner].noise_input == "index" and ladder is None:
-            raise InputError(f"the {preconditioner} preconditioner feeds a level's index to the network, so it needs the ladder")
+            raise InputError(
+                f"the {preconditioner} preconditioner feeds a level's index to the network, so it "
+                "needs the ladder"
+            )
         self.network = network
         self.event_shape = tuple(event_shape)
         self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
@@ -190,7 +253,9 @@ class Preconditioned(ScoreModel):
         self.takes_condition = takes_condition
         if units is not None:
             self.units = units
-        self.autocast: torch.dtype | None = None  # the type the network computes in; None: its own. execution.py chooses
+        self.autocast: torch.dtype | None = (
+            None  # the type the network computes in; None: its own. execution.py chooses
+        )
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("variance", variance, persistent=False)
 
@@ -200,27 +265,40 @@ class Preconditioned(ScoreModel):
         return PRECONDITIONERS[self.preconditioner].noise_input == "index"
 
     def moments(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and variance per element of x0 in model units, event_shape each; None where they were not recorded."""
+        """Mean and variance per element of x0 in model units, event_shape each; None where they
+        were not recorded.
+        """
         return None if self.mean is None or self.variance is None else (self.mean, self.variance)
 
     def level_index(self, sigma: Tensor) -> Tensor:
-        """The index of the ladder's level nearest in ln sigma; an InputError where none is within 1e-3."""
+        """The index of the ladder's level nearest in ln sigma; an InputError where none is within
+        1e-3.
+        """
         assert self.ladder is not None
         ladder = self.ladder.to(sigma.device, sigma.dtype).log()
         distance, index = (sigma.log().unsqueeze(-1) - ladder).abs().min(-1)
         if bool((distance > LEVEL_TOLERANCE).any()):
             worst = sigma.flatten()[distance.flatten().argmax()]
             raise InputError(
-                f"this model knows only its {len(self.ladder)} levels, {float(self.ladder[0]):g} to {float(self.ladder[-1]):g}; got sigma={float(worst):g}, "
-                f"nearest level {float(self.ladder[int(index.flatten()[distance.flatten().argmax()])]):g}. Use model.ladder"
+                f"this model knows only its {len(self.ladder)} levels, {float(self.ladder[0]):g} "
+                f"to {float(self.ladder[-1]):g}; got sigma={float(worst):g}, "
+                "nearest level "
+                f"{float(self.ladder[int(index.flatten()[distance.flatten().argmax()])]):g}. Use "
+                "model.ladder"
             )
         return index
 
-    def _prepare(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None) -> tuple[Coefficients, Tensor | None]:
-        """The row's coefficients shaped against x, and what the network is told of sigma; after `check`."""
+    def _prepare(
+        self, x: Tensor, sigma: Tensor | float, condition: Tensor | None
+    ) -> tuple[Coefficients, Tensor | None]:
+        """The row's coefficients shaped against x, and what the network is told of sigma; after
+        `check`.
+        """
         sigma = self.check(x, sigma, condition)
         row = PRECONDITIONERS[self.preconditioner]
-        c = Coefficients(*(broadcast(value, x) for value in row.coefficients(sigma, self.sigma_data)))
+        c = Coefficients(
+            *(broadcast(value, x) for value in row.coefficients(sigma, self.sigma_data))
+        )
         noise_input: Tensor | None = None
         if row.noise_input == "log":
             noise_input = (sigma.log() / 4).to(x.device, x.dtype).expand(len(x))
@@ -232,7 +310,9 @@ class Preconditioned(ScoreModel):
         """F(u, noise_input)."""
         return self.network(u, noise_input, condition)
 
-    def _evaluate(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None) -> tuple[Tensor, Coefficients]:
+    def _evaluate(
+        self, x: Tensor, sigma: Tensor | float, condition: Tensor | None
+    ) -> tuple[Tensor, Coefficients]:
         c, noise_input = self._prepare(x, sigma, condition)
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             return self._network(c.c_in * x, noise_input, condition), c
@@ -249,9 +329,11 @@ class Preconditioned(ScoreModel):
 
 
 class Energy(Preconditioned):
-    """A score model whose network F is the gradient of a scalar `potential`; a subclass says of which. Made like Preconditioned.
+    """A score model whose network F is the gradient of a scalar `potential`; a subclass says of
+    which. Made like Preconditioned.
 
-    An evaluation costs a forward and a backward pass, under no_grad too; training differentiates through it, so it stays float32 and eager.
+    An evaluation costs a forward and a backward pass, under no_grad too; training differentiates
+    through it, so it stays float32 and eager.
     """
 
     def potential(self, u: Tensor, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
@@ -259,20 +341,29 @@ class Energy(Preconditioned):
         raise NotImplementedError
 
     def _network(self, u: Tensor, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
-        graph = torch.is_grad_enabled() and (u.requires_grad or any(p.requires_grad for p in self.network.parameters()))
+        graph = torch.is_grad_enabled() and (
+            u.requires_grad or any(p.requires_grad for p in self.network.parameters())
+        )
         with torch.enable_grad():
             if not u.requires_grad:
                 u = u.detach().requires_grad_(True)
-            (slope,) = torch.autograd.grad(self.potential(u, noise_input, condition).sum(), u, create_graph=graph)
+            (slope,) = torch.autograd.grad(
+                self.potential(u, noise_input, condition).sum(), u, create_graph=graph
+            )
         return slope
 
     def energy(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
         """(B,): score = -grad energy; in nats, up to a constant of sigma."""
         c, noise_input = self._prepare(x, sigma, condition)
         potential = self.potential(c.c_in * x, noise_input, condition)
-        return -(c.s_skip.flatten() * x.square().flatten(1).sum(1) / 2 + (c.s_out / c.c_in).flatten() * potential)
+        return -(
+            c.s_skip.flatten() * x.square().flatten(1).sum(1) / 2
+            + (c.s_out / c.c_in).flatten() * potential
+        )
 
-    def log_density(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
+    def log_density(
+        self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None
+    ) -> Tensor:
         """-energy, (B,): log p_sigma up to a constant of sigma."""
         return -self.energy(x, sigma, condition)
 
@@ -298,12 +389,16 @@ class ScalarEnergy(Energy):
         return self.network(u, noise_input, condition).flatten(1).sum(1)
 
 
-FORMS: dict[str, type[Preconditioned]] = {form.form: form for form in (Preconditioned, SquareEnergy, ScalarEnergy)}
+FORMS: dict[str, type[Preconditioned]] = {
+    form.form: form for form in (Preconditioned, SquareEnergy, ScalarEnergy)
+}
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """N(mean, covariance) of p_sigma_max: mean (*event); variance (*event), or a root of the covariance (d, d) with d elements an event."""
+    """N(mean, covariance) of p_sigma_max: mean (*event); variance (*event), or a root of the
+    covariance (d, d) with d elements an event.
+    """
 
     mean: Tensor
     variance: Tensor | None = None
@@ -313,7 +408,9 @@ class Terminal:
         """Standard normals (B, *event) -> samples of the terminal law, same shape and dtype."""
         mean = self.mean.to(noise.device, noise.dtype)
         if self.root is not None:
-            return mean + (noise.flatten(1) @ self.root.to(noise.device, noise.dtype).T).reshape(noise.shape)
+            return mean + (noise.flatten(1) @ self.root.to(noise.device, noise.dtype).T).reshape(
+                noise.shape
+            )
         assert self.variance is not None
         return mean + self.variance.to(noise.device, noise.dtype).sqrt() * noise
 
@@ -333,7 +430,9 @@ class Terminal:
 
 
 def terminal(model: ScoreModel, sigma_max: float) -> Terminal:
-    """N(mean, sigma_max² I + covariance or variance of x0): moment-matched where `moments()` is known, N(0, sigma_max² I) where it is not."""
+    """N(mean, sigma_max² I + covariance or variance of x0): moment-matched where `moments()` is
+    known, N(0, sigma_max² I) where it is not.
+    """
     moments: Callable[[], tuple[Tensor, Tensor] | None] | None = getattr(model, "moments", None)
     known = None if moments is None else moments()
     if known is None:

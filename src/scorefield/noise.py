@@ -1,4 +1,5 @@
-"""Noise scales: ladders for sampling, laws of sigma for training, and the one check both go through.
+"""Noise scales: ladders for sampling, laws of sigma for training, and the one check both go
+through.
 
 A ladder is a float64 tensor sigma_1 > ... > sigma_L > 0; zero is never in it.
 
@@ -6,7 +7,8 @@ A ladder is a float64 tensor sigma_1 > ... > sigma_L > 0; zero is never in it.
     karras      sigma_i = (sigma_1^(1/rho) + (i-1)/(L-1) (sigma_L^(1/rho) - sigma_1^(1/rho)))^rho          Karras et al. 2022, Eq. 5
     few-step    density of ln sigma ~ (u [arctan(1/u) - u / (1 + u²)])^(1/4),  u = sigma / spread        see `few_step`
 
-A law maps uniform numbers to sigma through its quantile function, so that stratified uniforms give stratified sigmas.
+A law maps uniform numbers to sigma through its quantile function, so that stratified uniforms give
+stratified sigmas.
 """
 
 import math
@@ -20,47 +22,74 @@ from .errors import InputError
 
 
 def check_ladder(sigmas: Tensor | Sequence[float]) -> Tensor:
-    """The ladder as a float64 tensor (L,), L >= 1, strictly decreasing, finite and above zero; anything else is an InputError."""
-    # Not as_tensor(sigmas) and then float64: numbers would pass through float32, and 0.01 come out below a model's sigma_min of 0.01.
+    """The ladder as a float64 tensor (L,), L >= 1, strictly decreasing, finite and above zero;
+    anything else is an InputError.
+    """
+    # Not as_tensor(sigmas) and then float64: numbers would pass through float32, and 0.01 come out
+    # below a model's sigma_min of 0.01.
     ladder = torch.as_tensor(sigmas, dtype=torch.float64).detach().cpu()
     if ladder.ndim != 1 or len(ladder) == 0:
-        raise InputError(f"a ladder is one row of at least one sigma; got shape {tuple(ladder.shape)}")
+        raise InputError(
+            f"a ladder is one row of at least one sigma; got shape {tuple(ladder.shape)}"
+        )
     if not bool(torch.isfinite(ladder).all()) or not bool((ladder > 0).all()):
         bad = int((~torch.isfinite(ladder) | (ladder <= 0)).nonzero()[0])
-        raise InputError(f"sigmas must be finite and above zero (zero is never in a ladder); got sigmas[{bad}]={float(ladder[bad]):g}")
+        raise InputError(
+            "sigmas must be finite and above zero (zero is never in a ladder); got "
+            f"sigmas[{bad}]={float(ladder[bad]):g}"
+        )
     rising = (ladder[1:] >= ladder[:-1]).nonzero()
     if len(rising):
         i = int(rising[0])
-        hint = " Ascending? use sigmas.flip(0)" if len(rising) == len(ladder) - 1 and bool((ladder[1:] > ladder[:-1]).all()) else ""
-        raise InputError(f"sigmas must decrease; got sigmas[{i}]={float(ladder[i]):g} <= sigmas[{i + 1}]={float(ladder[i + 1]):g}.{hint}")
+        hint = (
+            " Ascending? use sigmas.flip(0)"
+            if len(rising) == len(ladder) - 1 and bool((ladder[1:] > ladder[:-1]).all())
+            else ""
+        )
+        raise InputError(
+            f"sigmas must decrease; got sigmas[{i}]={float(ladder[i]):g} <= "
+            f"sigmas[{i + 1}]={float(ladder[i + 1]):g}.{hint}"
+        )
     return ladder
 
 
 def _check_ends(sigma_max: float, sigma_min: float, levels: int) -> None:
     if not (math.isfinite(sigma_max) and sigma_min > 0 and sigma_max >= sigma_min):
-        raise InputError(f"need sigma_max >= sigma_min > 0; got sigma_max={sigma_max:g}, sigma_min={sigma_min:g}. Exchanged?")
+        raise InputError(
+            f"need sigma_max >= sigma_min > 0; got sigma_max={sigma_max:g}, "
+            f"sigma_min={sigma_min:g}. Exchanged?"
+        )
     if levels < 1 or (levels > 1 and sigma_max == sigma_min):
         raise InputError(
-            f"need at least one level, and sigma_max > sigma_min for more than one; got {levels} levels from {sigma_max:g} to {sigma_min:g}"
+            f"need at least one level, and sigma_max > sigma_min for more than one; got {levels} "
+            f"levels from {sigma_max:g} to {sigma_min:g}"
         )
 
 
 def geometric(sigma_max: float, sigma_min: float, levels: int) -> Tensor:
     """`levels` sigmas of constant ratio from sigma_max down to sigma_min (one level: sigma_max)."""
     _check_ends(sigma_max, sigma_min, levels)
-    ladder = torch.linspace(math.log(sigma_max), math.log(sigma_min), levels, dtype=torch.float64).exp()
+    ladder = torch.linspace(
+        math.log(sigma_max), math.log(sigma_min), levels, dtype=torch.float64
+    ).exp()
     ladder[0] = sigma_max
     if levels > 1:
-        ladder[-1] = sigma_min  # exp(log(.)) misses the ends by an ulp, and ranges are checked exactly
+        ladder[-1] = (
+            sigma_min  # exp(log(.)) misses the ends by an ulp, and ranges are checked exactly
+        )
     return check_ladder(ladder)
 
 
 def karras(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) -> Tensor:
-    """Karras et al. 2022, Eq. 5, without its last zero: dense at small sigma, the more the larger `rho`."""
+    """Karras et al. 2022, Eq. 5, without its last zero: dense at small sigma, the more the larger
+    `rho`.
+    """
     _check_ends(sigma_max, sigma_min, levels)
     if rho <= 0:
         raise InputError(f"rho must be above zero; got {rho:g}")
-    ladder = torch.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), levels, dtype=torch.float64).pow(rho)
+    ladder = torch.linspace(
+        sigma_max ** (1 / rho), sigma_min ** (1 / rho), levels, dtype=torch.float64
+    ).pow(rho)
     ladder[0] = sigma_max
     if levels > 1:
         ladder[-1] = sigma_min
@@ -68,29 +97,42 @@ def karras(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) ->
 
 
 def few_step(sigma_max: float, sigma_min: float, levels: int, spread: float = 0.5) -> Tensor:
-    """A ladder for five to ten evaluations of a multistep method, from one number: spread, the data's standard deviation (model units).
+    """A ladder for five to ten evaluations of a multistep method, from one number: spread, the
+    data's standard deviation (model units).
 
-    On N(0, v) an exponential step's error, carried to the end of the flow, is in proportion to sqrt(v) g (1 - g) with g = v / (v + sigma²): it
-    matters where sigma is about sqrt(v). Data have structure at every scale below their spread S, so v is spread evenly in ln v over (0, S²]:
+    On N(0, v) an exponential step's error, carried to the end of the flow, is in proportion to
+    sqrt(v) g (1 - g) with g = v / (v + sigma²): it
+    matters where sigma is about sqrt(v). Data have structure at every scale below their spread S,
+    so v is spread evenly in ln v over (0, S²]:
 
         e(u) = int over y in (0, 1/u²) of u sqrt(y) / (1 + y)² dy = u [arctan(1/u) - u / (1 + u²)],   u = sigma / S
 
-    it rises with sigma below S and falls as 1/sigma² above, where p_sigma is all but a Gaussian. A method of order q errs by the integral of
-    e / rho^q for rho levels a unit of ln sigma, least where rho ~ e^(1/(q+1)) (as Sabour et al. 2024 choose levels by a bound); q = 3 here.
-    Measured in docs/benchmarks.md with multistep methods at 5 to 10 evaluations: 0.4 to 0.6 of karras' error on mixtures, a tie on smoothed
-    digits. Not for Euler and Heun, which its long first steps make unstable. Fewer than three levels are the ends.
+    it rises with sigma below S and falls as 1/sigma² above, where p_sigma is all but a Gaussian. A
+    method of order q errs by the integral of
+    e / rho^q for rho levels a unit of ln sigma, least where rho ~ e^(1/(q+1)) (as Sabour et al.
+    2024 choose levels by a bound); q = 3 here.
+    Measured in docs/benchmarks.md with multistep methods at 5 to 10 evaluations: 0.4 to 0.6 of
+    karras' error on mixtures, a tie on smoothed
+    digits. Not for Euler and Heun, which its long first steps make unstable. Fewer than three
+    levels are the ends.
     """
     _check_ends(sigma_max, sigma_min, levels)
     if not (math.isfinite(spread) and spread > 0):
-        raise InputError(f"spread, the data's standard deviation, must be above zero and finite; got {spread:g}")
+        raise InputError(
+            f"spread, the data's standard deviation, must be above zero and finite; got {spread:g}"
+        )
     if levels < 3:
         return geometric(sigma_max, sigma_min, levels)
     grid = torch.linspace(math.log(sigma_max), math.log(sigma_min), 8193, dtype=torch.float64)
     u = grid.exp() / spread
     # Far above the spread the bracket cancels; its series is 2 / (3 u³).
-    error = torch.where(u > 1e3, 2 / (3 * u.square()), u * (torch.atan(1 / u) - u / (1 + u.square())))
+    error = torch.where(
+        u > 1e3, 2 / (3 * u.square()), u * (torch.atan(1 / u) - u / (1 + u.square()))
+    )
     density = error.pow(0.25)
-    filled = torch.cat([torch.zeros(1, dtype=torch.float64), ((density[1:] + density[:-1]) / 2).cumsum(0)])
+    filled = torch.cat(
+        [torch.zeros(1, dtype=torch.float64), ((density[1:] + density[:-1]) / 2).cumsum(0)]
+    )
     wanted = torch.linspace(0, 1, levels, dtype=torch.float64)[1:-1] * filled[-1]
     after = torch.searchsorted(filled, wanted)
     share = (wanted - filled[after - 1]) / (filled[after] - filled[after - 1])
@@ -99,12 +141,18 @@ def few_step(sigma_max: float, sigma_min: float, levels: int, spread: float = 0.
     return check_ladder(torch.cat([ends[:1], inner, ends[1:]]))
 
 
-LADDERS: dict[str, Callable[[float, float, int], Tensor]] = {"geometric": geometric, "karras": karras, "few-step": few_step}
+LADDERS: dict[str, Callable[[float, float, int], Tensor]] = {
+    "geometric": geometric,
+    "karras": karras,
+    "few-step": few_step,
+}
 
 
 @dataclass(frozen=True)
 class LogNormal:
-    """ln sigma ~ N(mean, std²) (Karras et al. 2022: -1.2, 1.2 at sigma_data 0.5), cut to [sigma_min, sigma_max]."""
+    """ln sigma ~ N(mean, std²) (Karras et al. 2022: -1.2, 1.2 at sigma_data 0.5), cut to
+    [sigma_min, sigma_max].
+    """
 
     mean: float
     std: float
@@ -113,7 +161,10 @@ class LogNormal:
 
     def quantile(self, u: Tensor) -> Tensor:
         """u: uniforms in (0, 1), any shape -> sigma, same shape and dtype."""
-        low, high = (0.5 * (1 + math.erf((math.log(s) - self.mean) / (self.std * math.sqrt(2)))) for s in (self.sigma_min, self.sigma_max))
+        low, high = (
+            0.5 * (1 + math.erf((math.log(s) - self.mean) / (self.std * math.sqrt(2))))
+            for s in (self.sigma_min, self.sigma_max)
+        )
         z = torch.special.ndtri(low + (high - low) * u)
         return (self.mean + self.std * z).exp().clamp(self.sigma_min, self.sigma_max)
 
@@ -147,6 +198,8 @@ SigmaLaw = LogNormal | LogUniform | Levels
 
 
 def stratified(u: Tensor) -> Tensor:
-    """One shared offset spreads a batch evenly: u (B,) uniform -> (i + u_0) / B in (0, 1). Which image gets which stratum is as random as the data order."""
+    """One shared offset spreads a batch evenly: u (B,) uniform -> (i + u_0) / B in (0, 1). Which
+    image gets which stratum is as random as the data order.
+    """
     n = len(u)
     return (torch.arange(n, dtype=u.dtype, device=u.device) + u[0]) / n

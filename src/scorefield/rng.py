@@ -1,7 +1,10 @@
-"""Noise as a function: a normal is determined by (key, stream, step, position), never by what was drawn before it.
+"""Noise as a function: a normal is determined by (key, stream, step, position), never by what was
+drawn before it.
 
-Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") on integer tensors turns a 64-bit key and a 128-bit
-counter into four 32-bit words; Box-Muller turns those into four normals. One key belongs to one sample, so a sample's noise is bitwise
+Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") on integer tensors
+turns a 64-bit key and a 128-bit
+counter into four 32-bit words; Box-Muller turns those into four normals. One key belongs to one
+sample, so a sample's noise is bitwise
 the same in a batch of one and in a batch of a million, next to any batch mates, in any process.
 
     key of sample k of seed s    hash(s, k), itself a Philox block: seeds 0 and 1 share nothing, and seed + k never occurs
@@ -43,11 +46,14 @@ class Stream(IntEnum):
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
-    """Philox4x32-10. counter: four, key: two int64 tensors holding 32-bit words, mutually broadcastable -> four words of the broadcast shape."""
+    """Philox4x32-10. counter: four, key: two int64 tensors holding 32-bit words, mutually
+    broadcastable -> four words of the broadcast shape.
+    """
     c0, c1, c2, c3 = torch.broadcast_tensors(*counter, *key)[:4]
     k0, k1 = key
     for _ in range(ROUNDS):
-        # 32 x 32 -> 64 bits in int64: the product wraps, its bits do not. c1 and c3 carry waste above their 32 bits until the next mask.
+        # 32 x 32 -> 64 bits in int64: the product wraps, its bits do not. c1 and c3 carry waste
+        # above their 32 bits until the next mask.
         low, high = c0 * MULTIPLIERS[0], c2 * MULTIPLIERS[1]
         c0 = (high >> 32).bitwise_xor_(c1).bitwise_xor_(k0).bitwise_and_(WORD)
         c2 = (low >> 32).bitwise_xor_(c3).bitwise_xor_(k1).bitwise_and_(WORD)
@@ -63,7 +69,9 @@ def _words(value: int, what: str) -> tuple[int, int]:
 
 
 def keys(seed: int, count: int, first: int = 0) -> Tensor:
-    """The keys of samples first .. first + count - 1 of `seed`: int64 (count, 2), each row two 32-bit words."""
+    """The keys of samples first .. first + count - 1 of `seed`: int64 (count, 2), each row two
+    32-bit words.
+    """
     if count < 0 or first < 0:
         raise InputError(f"count and first must not be negative; got count={count}, first={first}")
     low, high = _words(int(seed), "seed")
@@ -75,12 +83,17 @@ def keys(seed: int, count: int, first: int = 0) -> Tensor:
 
 def keys_of(seeds: Sequence[int]) -> Tensor:
     """One key a seed, (s, 0) for each s: int64 (len(seeds), 2)."""
-    return torch.cat([keys(seed, 1) for seed in seeds]) if len(seeds) else torch.empty(0, 2, dtype=torch.int64)
+    return (
+        torch.cat([keys(seed, 1) for seed in seeds])
+        if len(seeds)
+        else torch.empty(0, 2, dtype=torch.int64)
+    )
 
 
 @dataclass(frozen=True)
 class Blend:
-    """Keys of samples between two others: their normals are cos(angle) z + sin(angle) z', standard normals again. first, second: (B, 2);
+    """Keys of samples between two others: their normals are cos(angle) z + sin(angle) z', standard
+    normals again. first, second: (B, 2);
     angle: (B,) float64."""
 
     first: Tensor
@@ -102,7 +115,9 @@ Keys = Tensor | Blend
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
-    """A CPU generator that is a function of (seed, stream, index): for draws that belong to a whole set, such as a permutation."""
+    """A CPU generator that is a function of (seed, stream, index): for draws that belong to a whole
+    set, such as a permutation.
+    """
     low, high = _words(int(seed), "seed")
     counter = [torch.tensor([w]) for w in (*_words(index, "index"), int(stream), 1)]
     a, b, *_ = philox(counter, (torch.tensor([low]), torch.tensor([high])))
@@ -110,11 +125,22 @@ def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
 
 
 def _draw(
-    keys: Tensor, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype, draw: int, convert: Callable[[list[Tensor]], Tensor]
+    keys: Tensor,
+    stream: Stream,
+    step: int,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    draw: int,
+    convert: Callable[[list[Tensor]], Tensor],
 ) -> Tensor:
-    """Fill (B, *shape) from blocks of four words: `convert` maps four (rows, blocks) word tensors to (rows, blocks, 4) numbers."""
+    """Fill (B, *shape) from blocks of four words: `convert` maps four (rows, blocks) word tensors
+    to (rows, blocks, 4) numbers.
+    """
     if keys.ndim != 2 or keys.shape[1] != 2 or keys.dtype != torch.int64:
-        raise InputError(f"keys must be an int64 tensor (B, 2) as rng.keys makes it; got {keys.dtype} {tuple(keys.shape)}")
+        raise InputError(
+            f"keys must be an int64 tensor (B, 2) as rng.keys makes it; got {keys.dtype} "
+            f"{tuple(keys.shape)}"
+        )
     size = math.prod(shape)
     blocks = (size + 3) // 4
     out = torch.empty(len(keys), blocks * 4, dtype=dtype, device=keys.device)
@@ -138,10 +164,21 @@ def _unit(word: Tensor, dtype: torch.dtype) -> Tensor:
     return word.to(dtype).add_(0.5).mul_(2.0**-32)
 
 
-def normal(keys: Keys, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
-    """Standard normals (B, *shape) on the keys' device, B = len(keys). `draw` numbers several draws within one step."""
+def normal(
+    keys: Keys,
+    stream: Stream,
+    step: int,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    draw: int = 0,
+) -> Tensor:
+    """Standard normals (B, *shape) on the keys' device, B = len(keys). `draw` numbers several draws
+    within one step.
+    """
     if isinstance(keys, Blend):
-        a, b = (normal(part, stream, step, shape, dtype, draw) for part in (keys.first, keys.second))
+        a, b = (
+            normal(part, stream, step, shape, dtype, draw) for part in (keys.first, keys.second)
+        )
         angle = keys.angle.reshape(-1, *(1,) * len(shape))
         return (angle.cos() * a + angle.sin() * b).to(dtype)
     real = torch.float64 if dtype == torch.float64 else torch.float32
@@ -157,8 +194,17 @@ def normal(keys: Keys, stream: Stream, step: int, shape: Sequence[int], dtype: t
     return _draw(keys, stream, step, shape, real, draw, box_muller).to(dtype)
 
 
-def uniform(keys: Keys, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
-    """Uniform numbers in (0, 1), (B, *shape). In float32 the largest rounds to 1 - 2^-24. Of a Blend: the normal law's quantiles of its normals."""
+def uniform(
+    keys: Keys,
+    stream: Stream,
+    step: int,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    draw: int = 0,
+) -> Tensor:
+    """Uniform numbers in (0, 1), (B, *shape). In float32 the largest rounds to 1 - 2^-24. Of a
+    Blend: the normal law's quantiles of its normals.
+    """
     if isinstance(keys, Blend):
         return torch.special.ndtr(normal(keys, stream, step, shape, dtype, draw))
     real = torch.float64 if dtype == torch.float64 else torch.float32
@@ -170,7 +216,14 @@ def uniform(keys: Keys, stream: Stream, step: int, shape: Sequence[int], dtype: 
     return _draw(keys, stream, step, shape, real, draw, unit).to(dtype)
 
 
-def rademacher(keys: Keys, stream: Stream, step: int, shape: Sequence[int], dtype: torch.dtype = torch.float32, draw: int = 0) -> Tensor:
+def rademacher(
+    keys: Keys,
+    stream: Stream,
+    step: int,
+    shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    draw: int = 0,
+) -> Tensor:
     """Signs +1 or -1 with equal probability, (B, *shape). Of a Blend: the signs of its normals."""
     if isinstance(keys, Blend):
         return normal(keys, stream, step, shape, dtype, draw).sign()

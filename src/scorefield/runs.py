@@ -22,7 +22,9 @@ from .errors import InputError
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """All or nothing: a temporary name beside `path`, flushed to the disk, renamed, the folder synced. A failure leaves the old file."""
+    """All or nothing: a temporary name beside `path`, flushed to the disk, renamed, the folder
+    synced. A failure leaves the old file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -55,16 +57,26 @@ def write_npz(path: Path, **arrays: Any) -> None:
 
 
 @contextmanager
-def stream_npz(path: Path, name: str, shape: tuple[int, ...], dtype: Any) -> Iterator[Callable[[np.ndarray], int]]:
-    """A .npz of one array of known shape, written part by part in constant memory: call the function with each part along the first
+def stream_npz(
+    path: Path, name: str, shape: tuple[int, ...], dtype: Any
+) -> Iterator[Callable[[np.ndarray], int]]:
+    """A .npz of one array of known shape, written part by part in constant memory: call the
+    function with each part along the first
     dimension. The file takes its name when the block ends well; otherwise nothing is left."""
     made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        "fortran_order": False,
+        "shape": shape,
+    }
     try:
         with open(temporary, "wb") as target:
-            with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive, archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+            with (
+                zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive,
+                archive.open(f"{name}.npy", "w", force_zip64=True) as file,
+            ):
                 np.lib.format.write_array_header_1_0(file, header)
                 yield lambda part: file.write(np.ascontiguousarray(part, dtype=dtype).tobytes())
             target.flush()
@@ -89,7 +101,9 @@ class Run:
         self.previews = self.folder / "previews"
 
     def claim(self, config: dict[str, Any]) -> bool:
-        """Write config.json, or find the same one there (True: the run continues). Another configuration is an InputError that names what differs."""
+        """Write config.json, or find the same one there (True: the run continues). Another
+        configuration is an InputError that names what differs.
+        """
         if not self.config.exists():
             if self.folder.exists() and not self.folder.is_dir():
                 raise InputError(f"--run must name a folder; {self.folder} is a file")
@@ -98,11 +112,14 @@ class Run:
         try:
             stored = json.loads(self.config.read_text())
         except json.JSONDecodeError as error:
-            raise InputError(f"{self.config} is not JSON ({error}); move the folder away or use another --run") from error
+            raise InputError(
+                f"{self.config} is not JSON ({error}); move the folder away or use another --run"
+            ) from error
         changed = list(_differences(stored, config))
         if changed:
             raise InputError(
-                f"{self.folder} holds a run of another configuration: {'; '.join(changed[:6])}. Use the same settings to continue it, or another --run"
+                f"{self.folder} holds a run of another configuration: {'; '.join(changed[:6])}. "
+                "Use the same settings to continue it, or another --run"
             )
         return True
 
@@ -127,16 +144,22 @@ class Run:
         """Drop the lines of metrics.jsonl past `images`: a resumed run logs them again."""
         if self.metrics.exists():
             kept = [record for record in self.records() if record.get("images", 0) <= images]
-            write_bytes(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+            write_bytes(
+                self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode()
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One process at a time: an InputError where another holds the run. The lock ends with the process, however it ends."""
+        """One process at a time: an InputError where another holds the run. The lock ends with the
+        process, however it ends.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / ".lock"
         try:
             import fcntl
-        except ImportError:  # no flock on this system: an exclusive file would survive a kill and block the resume, so there is none
+        # no flock on this system: an exclusive file would survive a kill and block the resume, so
+        # there is none
+        except ImportError:
             yield
             return
         with open(path, "a+") as file:
@@ -145,7 +168,8 @@ class Run:
             except BlockingIOError as error:
                 file.seek(0)
                 raise InputError(
-                    f"{self.folder} is being written by process {file.read().strip() or '?'}; wait for it or use another --run"
+                    f"{self.folder} is being written by process {file.read().strip() or '?'}; "
+                    "wait for it or use another --run"
                 ) from error
             file.truncate(0)
             file.write(str(os.getpid()))
@@ -156,6 +180,8 @@ class Run:
 def _differences(stored: Any, given: Any, path: str = "") -> Iterator[str]:
     if isinstance(stored, dict) and isinstance(given, dict):
         for key in sorted(stored.keys() | given.keys()):
-            yield from _differences(stored.get(key), given.get(key), f"{path}.{key}" if path else str(key))
+            yield from _differences(
+                stored.get(key), given.get(key), f"{path}.{key}" if path else str(key)
+            )
     elif stored != given:
         yield f"{path} is {stored!r} there, {given!r} here"

@@ -1,4 +1,5 @@
-"""The command line. Exit codes: 0 done or budget reached; 1 the machine failed (disk, memory); 2 the user's mistake; 3 non-finite;
+"""The command line. Exit codes: 0 done or budget reached; 1 the machine failed (disk, memory); 2
+the user's mistake; 3 non-finite;
 128 + n stopped by signal n after saving."""
 
 import sys
@@ -19,7 +20,10 @@ def main() -> None:
         error(str(problem))
         sys.exit(3)
     except (OSError, MemoryError) as problem:
-        error(f"the machine failed: {problem}. Files already there are intact; free space or memory, then run the same command again")
+        error(
+            f"the machine failed: {problem}. Files already there are intact; free space or "
+            "memory, then run the same command again"
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         error("interrupted")

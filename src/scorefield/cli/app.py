@@ -3,7 +3,6 @@
 import typer
 
 from .. import __version__
-from .benchmark import benchmark
 from .demo import demo
 from .figures import figures
 from .import_ import import_command
@@ -30,7 +29,11 @@ def _version(value: bool) -> None:
 
 
 @app.callback()
-def options(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version.")) -> None:
+def options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
     """Options before the command."""
 
 
@@ -42,4 +45,3 @@ app.command()(likelihood)
 app.command()(info)
 app.command()(figures)
 app.command("import")(import_command)
-app.add_typer(benchmark, name="benchmark")

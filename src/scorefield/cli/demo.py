@@ -26,18 +26,26 @@ class Stage:
 
 
 def demo(
-    run: Path = typer.Option(Path("runs/demo"), help="The run's folder. The same command again continues it."),
-    budget: str = typer.Option(f"{BUDGET:g}s", help="Wall time of training, compilation included: 20s, 4m."),
+    run: Path = typer.Option(
+        Path("runs/demo"), help="The run's folder. The same command again continues it."
+    ),
+    budget: str = typer.Option(
+        f"{BUDGET:g}s", help="Wall time of training, compilation included: 20s, 4m."
+    ),
     data: str = typer.Option("mnist5k", help="mnist5k or digits."),
     seed: int = typer.Option(0, help="Decides everything."),
 ) -> None:
-    """Train on real digits, draw samples, restore half-hidden digits, and write a report: the main job in one command."""
+    """Train on real digits, draw samples, restore half-hidden digits, and write a report: the main
+    job in one command.
+    """
     from .sample import draw_to, ready
     from .train import run_training
 
     began = time.perf_counter()
     config = preset("fast")
-    config = validate(replace(config, data=replace(config.data, source=data), seconds=seconds(budget), seed=seed))
+    config = validate(
+        replace(config, data=replace(config.data, source=data), seconds=seconds(budget), seed=seed)
+    )
     stages = []
 
     def timed(name: str, work: Any) -> Any:
@@ -50,15 +58,23 @@ def demo(
     timed("training, held-out loss and previews", lambda: run_training(config, run))
     model, execution = ready(run, "auto", "auto", "auto", 0)
     say("2/3 sampling")
-    timed("64 samples", lambda: draw_to(model, run / "samples", SAMPLES, seed, {}, True, execution.to_dict()))
+    timed(
+        "64 samples",
+        lambda: draw_to(model, run / "samples", SAMPLES, seed, {}, True, execution.to_dict()),
+    )
     say("3/3 inpainting held-out digits, the right half hidden")
-    timed("inpainting", lambda: inpaint_held_out(model, data, run / "restore", seed, config.data.held_out))
+    timed(
+        "inpainting",
+        lambda: inpaint_held_out(model, data, run / "restore", seed, config.data.held_out),
+    )
     write_report(run, stages, time.perf_counter() - began)
     say(f"done in {duration(time.perf_counter() - began)}: {run}/report.md")
 
 
 def inpaint_held_out(model: Any, source: str, out: Path, seed: int, held_out: float) -> None:
-    """Hide the right half of INPUTS digits the training never saw, and draw DRAWS restorations of each."""
+    """Hide the right half of INPUTS digits the training never saw, and draw DRAWS restorations of
+    each.
+    """
     from ..data import load, split
     from ..inverse import left_half
     from ..inverse.operators import Mask
@@ -73,11 +89,22 @@ def inpaint_held_out(model: Any, source: str, out: Path, seed: int, held_out: fl
     values = collection.values[chosen]
     truth = values if collection.levels in (None, 256) else collection.floats(chosen)
     observed = truth * left_half(model.event_shape).to(truth.dtype)
-    inpaint_to(model, observed, Mask(left_half(model.event_shape)), DRAWS, seed, out, {"steps_per_level": STEPS_PER_LEVEL}, truth)
+    inpaint_to(
+        model,
+        observed,
+        Mask(left_half(model.event_shape)),
+        DRAWS,
+        seed,
+        out,
+        {"steps_per_level": STEPS_PER_LEVEL},
+        truth,
+    )
 
 
 def write_report(run: Path, stages: list[Stage], total: float) -> None:
-    """report.md: what was done, on what, how long it took, what came out, each number from the run's own files."""
+    """report.md: what was done, on what, how long it took, what came out, each number from the
+    run's own files.
+    """
     from ..checkpoint import load
     from ..plotting import save_training_curve
     from ..runs import Run, write_bytes
@@ -93,7 +120,10 @@ def write_report(run: Path, stages: list[Stage], total: float) -> None:
     table = final["held_out_by_sigma"]
     sampled = json.loads((run / "samples" / "samples.json").read_text())
     restored = json.loads((run / "restore" / "restore.json").read_text())
-    rows = "\n".join(f"| {s:.4g} | {v:.4f} | {e:.4f} |" for s, v, e in zip(table["sigma"], table["loss"], table["se"], strict=True))
+    rows = "\n".join(
+        f"| {s:.4g} | {v:.4f} | {e:.4f} |"
+        for s, v, e in zip(table["sigma"], table["loss"], table["se"], strict=True)
+    )
     times = "\n".join(f"| {stage.name} | {duration(stage.seconds)} |" for stage in stages)
     parameters = sum(p.numel() for p in model.parameters())
     text = f"""# Report of {run.name}

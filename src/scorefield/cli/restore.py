@@ -25,16 +25,24 @@ def read_input(path: Path, event_shape: tuple[int, ...], image: bool) -> Any:
 
         value = read_images([path], channels=event_shape[0])[0]
     else:
-        raise InputError(f"this model is of arrays {event_shape}, not images: --input must be a .npy file; got {path.name}")
+        raise InputError(
+            f"this model is of arrays {event_shape}, not images: --input must be a .npy file; got "
+            f"{path.name}"
+        )
     if value.ndim == len(event_shape) - 1 and event_shape[0] == 1:
         value = value[None]
     if tuple(value.shape) != tuple(event_shape):
-        raise InputError(f"--input {path.name} has shape {tuple(value.shape)}; the model needs {tuple(event_shape)}. Resize it first")
+        raise InputError(
+            f"--input {path.name} has shape {tuple(value.shape)}; the model needs "
+            f"{tuple(event_shape)}. Resize it first"
+        )
     return value
 
 
 def read_mask(path: Path, event_shape: tuple[int, ...]) -> Any:
-    """A mask from an image (white = known) or a .npy, as a bool tensor of (1, H, W) or the event's shape."""
+    """A mask from an image (white = known) or a .npy, as a bool tensor of (1, H, W) or the event's
+    shape.
+    """
     import numpy as np
     import torch
 
@@ -48,25 +56,42 @@ def read_mask(path: Path, event_shape: tuple[int, ...]) -> Any:
         mask = read_images([path], channels=1)[0]
     if mask.ndim == len(event_shape) - 1:
         mask = mask[None]
-    if mask.ndim != len(event_shape) or tuple(mask.shape[1:]) != tuple(event_shape[1:]) or mask.shape[0] not in (1, event_shape[0]):
+    if (
+        mask.ndim != len(event_shape)
+        or tuple(mask.shape[1:]) != tuple(event_shape[1:])
+        or mask.shape[0] not in (1, event_shape[0])
+    ):
         raise InputError(
-            f"the mask {path.name} has shape {tuple(mask.shape)}; it must match the image {tuple(event_shape)} (white or 1 = known)"
+            f"the mask {path.name} has shape {tuple(mask.shape)}; it must match the image "
+            f"{tuple(event_shape)} (white or 1 = known)"
         )
     return mask
 
 
 def restore(
     run: Path = typer.Argument(..., help="A run's folder or a .safetensors model file."),
-    input: Path = typer.Option(..., "--input", help="The damaged image (PNG, JPEG) or array (.npy), of the model's size."),
-    out: Path = typer.Option(..., help="Folder for restored.npz, restore.json, the sheet and the draws."),
+    input: Path = typer.Option(
+        ..., "--input", help="The damaged image (PNG, JPEG) or array (.npy), of the model's size."
+    ),
+    out: Path = typer.Option(
+        ..., help="Folder for restored.npz, restore.json, the sheet and the draws."
+    ),
     task: str = typer.Option("inpaint", help="inpaint."),
-    mask: Path | None = typer.Option(None, help="White or 1 = known. [default: the left half is known]"),
+    mask: Path | None = typer.Option(
+        None, help="White or 1 = known. [default: the left half is known]"
+    ),
     draws: int = typer.Option(8, help="How many restorations, 1 or more."),
     seed: int = typer.Option(0, help="0 or more; draw k is a function of (seed, k) alone."),
     levels: int | None = typer.Option(None, help="Length of the ladder, 1 or more."),
-    steps_per_level: int | None = typer.Option(None, help="Langevin steps at each level, 1 or more."),
-    epsilon: float | None = typer.Option(None, help="Coefficient of the score at the last level, in squared model units."),
-    redraw: str = typer.Option("level", help="level or step: how often the observation's noise is drawn anew."),
+    steps_per_level: int | None = typer.Option(
+        None, help="Langevin steps at each level, 1 or more."
+    ),
+    epsilon: float | None = typer.Option(
+        None, help="Coefficient of the score at the last level, in squared model units."
+    ),
+    redraw: str = typer.Option(
+        "level", help="level or step: how often the observation's noise is drawn anew."
+    ),
     precision: str = typer.Option("auto", help="auto, float32 or bfloat16."),
     threads: int = typer.Option(0, help="CPU threads; 0 = all."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
@@ -80,9 +105,16 @@ def restore(
         raise InputError(f"--task must be one of {', '.join(TASKS)}; got {task!r}")
     model, execution = ready(run, device, precision, "off", threads)
     observed = read_input(input, model.event_shape, model.units.image)
-    operator = Mask(left_half(model.event_shape) if mask is None else read_mask(mask, model.event_shape))
+    operator = Mask(
+        left_half(model.event_shape) if mask is None else read_mask(mask, model.event_shape)
+    )
     say(f"running on {execution.describe()}")
-    options = {"levels": levels, "steps_per_level": steps_per_level, "epsilon": epsilon, "redraw": redraw}
+    options = {
+        "levels": levels,
+        "steps_per_level": steps_per_level,
+        "epsilon": epsilon,
+        "redraw": redraw,
+    }
     inpaint_to(model, observed[None], operator, draws, seed, out, options)
 
 
@@ -97,7 +129,9 @@ def inpaint_to(
     truth: Any = None,
     name: str = "inpaint.png",
 ) -> Any:
-    """Inpaint a batch of observations (K, *event) and write arrays, facts and, for images, the sheet and each draw."""
+    """Inpaint a batch of observations (K, *event) and write arrays, facts and, for images, the
+    sheet and each draw.
+    """
     import time
 
     import torch
@@ -144,11 +178,21 @@ def inpaint_to(
     if model.units.image:
         shown = min(draws, 8)
         save_inpainting(
-            out / name, truth, observed, mask, result.draws[:, :shown], result.mean, result.std if draws > 1 else None, title="Inpainting"
+            out / name,
+            truth,
+            observed,
+            mask,
+            result.draws[:, :shown],
+            result.mean,
+            result.std if draws > 1 else None,
+            title="Inpainting",
         )
         for k in range(len(observed)):
             for j in range(draws):
                 stem = f"{j:03d}.png" if len(observed) == 1 else f"{k:03d}_{j:03d}.png"
                 save_grid(out / "draws" / stem, result.draws[k, j][None], pad=0, scale=1)
-    say(f"{len(observed)} x {draws} draws, {result.evaluations} evaluations, {duration(seconds)}: {out}")
+    say(
+        f"{len(observed)} x {draws} draws, {result.evaluations} evaluations, {duration(seconds)}: "
+        f"{out}"
+    )
     return result

@@ -1,4 +1,6 @@
-"""What the command line prints: messages, progress, tables. A terminal gets a live bar, a log file a line every few seconds."""
+"""What the command line prints: messages, progress, tables. A terminal gets a live bar, a log file
+a line every few seconds.
+"""
 
 import time
 from collections.abc import Iterator
@@ -58,7 +60,9 @@ def progress(title: str) -> Iterator[Report]:
         )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(title, total=1.0, words="")
-            yield lambda share, words: bar.update(task, completed=share, words=f"{left(share)}  {words}")
+            yield lambda share, words: bar.update(
+                task, completed=share, words=f"{left(share)}  {words}"
+            )
         return
     last = -LINE_SECONDS
 

@@ -34,7 +34,12 @@ def configure(
         config = replace(config, images=number)
     if seed is not None:
         config = replace(config, seed=seed)
-    config = replace(config, execution=replace(config.execution, **{k: v for k, v in execution.items() if v is not None}))  # type: ignore[arg-type]
+    config = replace(
+        config,
+        execution=replace(
+            config.execution, **{k: v for k, v in execution.items() if v is not None}
+        ),
+    )  # type: ignore[arg-type]
     return validate(override(config, settings))
 
 
@@ -45,29 +50,52 @@ def train(
     ),
     run: Path = typer.Option(..., help="The run's folder. The same command again continues it."),
     preset: str = typer.Option("fast", help="Settings to start from: fast, mlp, ncsn, ncsnv2."),
-    budget: str | None = typer.Option(None, help="Wall time, compilation included: 90s, 5m, 1.5h. [default: the preset's, 5m]"),
+    budget: str | None = typer.Option(
+        None, help="Wall time, compilation included: 90s, 5m, 1.5h. [default: the preset's, 5m]"
+    ),
     images: str | None = typer.Option(None, help="Budget in images seen instead: 250k, 1M."),
-    seed: int | None = typer.Option(None, help="Decides weights, data order and noise. [default: 0]"),
+    seed: int | None = typer.Option(
+        None, help="Decides weights, data order and noise. [default: 0]"
+    ),
     objective: str | None = typer.Option(
-        None, help="The loss: denoising, sliced, sliced-vr, exact, or energy (denoising of a model with log-density)."
+        None,
+        help="The loss: denoising, sliced, sliced-vr, exact, or energy (denoising of a model with log-density).",
     ),
     size: int | None = typer.Option(None, help="Resize and crop images to this many pixels."),
     channels: int | None = typer.Option(None, help="1 grey, 3 RGB."),
     key: str | None = typer.Option(None, help="Which array of an .npz."),
-    width: int | None = typer.Option(None, help="Channels of the first stage (ngf of NCSN) or features of the mlp, 1 or more."),
+    width: int | None = typer.Option(
+        None, help="Channels of the first stage (ngf of NCSN) or features of the mlp, 1 or more."
+    ),
     precision: str | None = typer.Option(None, help="auto, float32 or bfloat16."),
     compile: str | None = typer.Option(None, help="auto, on or off."),
     threads: int | None = typer.Option(None, help="CPU threads; 0 = all."),
     device: str | None = typer.Option(None, help="auto, cpu or cuda."),
-    set: list[str] = typer.Option([], "--set", help="Any other setting, e.g. optim.lr=1e-3 (repeatable; --dry-run lists them)."),
+    set: list[str] = typer.Option(
+        [],
+        "--set",
+        help="Any other setting, e.g. optim.lr=1e-3 (repeatable; --dry-run lists them).",
+    ),
     checkpoint_every: float = typer.Option(60.0, help="Seconds between checkpoints."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="Print the resolved settings as JSON and stop."),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Print the resolved settings as JSON and stop."
+    ),
 ) -> None:
     """Train a model of DATA into the folder RUN, or continue it."""
-    named: dict[str, object] = {"data.size": size, "data.channels": channels, "data.key": key, "objective.name": objective}
+    named: dict[str, object] = {
+        "data.size": size,
+        "data.channels": channels,
+        "data.key": key,
+        "objective.name": objective,
+    }
     named["network.options.width"] = width
     settings = [f"{name}={value}" for name, value in named.items() if value is not None] + set
-    execution: dict[str, str | int | None] = {"precision": precision, "compile": compile, "threads": threads, "device": device}
+    execution: dict[str, str | int | None] = {
+        "precision": precision,
+        "compile": compile,
+        "threads": threads,
+        "device": device,
+    }
     config = configure(preset, data, budget, images, seed, settings, execution)
     if dry_run:
         typer.echo(json.dumps(config.to_dict(), indent=2))
@@ -83,13 +111,18 @@ def run_training(config: Config, run: Path, checkpoint_seconds: float = 60.0) ->
         hooks = Hooks(
             on_notice=say,
             on_progress=lambda p: report(
-                p.share, f"{p.images:,} images{f' of {p.budget:,}' if p.budget else ''}  {p.rate:,.0f} images/s  loss {p.loss:.4f}"
+                p.share,
+                f"{p.images:,} images{f' of {p.budget:,}' if p.budget else ''}  {p.rate:,.0f} "
+                f"images/s  loss {p.loss:.4f}",
             ),
         )
         summary = train(config, run, hooks=hooks, checkpoint_seconds=checkpoint_seconds)
         if not summary.signal:
             report(1.0, f"{summary.images:,} images")
-    say(f"{summary.reason}: {summary.images:,} images in {duration(summary.seconds)}; {run}/model.safetensors")
+    say(
+        f"{summary.reason}: {summary.images:,} images in {duration(summary.seconds)}; "
+        f"{run}/model.safetensors"
+    )
     if summary.signal:
         say("run the same command again to continue")
         raise typer.Exit(128 + summary.signal)

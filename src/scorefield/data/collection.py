@@ -1,4 +1,5 @@
-"""A collection: N events of one shape as a tensor (N, *event), channel first, with what there is to know of them.
+"""A collection: N events of one shape as a tensor (N, *event), channel first, with what there is to
+know of them.
 
 What an array's dimensions mean:
 
@@ -11,8 +12,10 @@ What an array's dimensions mean:
     (N, D, H, W), channels=1, no length 1        (1, D, H, W)   a volume
     (N, C, D, H, W), or C last as above          (C, D, H, W)   a volume
 
-Fields (C, H, W) with one or three channels are *images* where they are uint8 (stored so, 256 levels) or floats that all lie in [0, 1].
-Everything else keeps its own units, float32 or float64 as it came; whole numbers become float32 where that holds them exactly.
+Fields (C, H, W) with one or three channels are *images* where they are uint8 (stored so, 256
+levels) or floats that all lie in [0, 1].
+Everything else keeps its own units, float32 or float64 as it came; whole numbers become float32
+where that holds them exactly.
 """
 
 import hashlib
@@ -25,15 +28,19 @@ from torch import Tensor
 
 from ..errors import InputError
 
-BLOCK = 1 << 24  # bytes looked at in one go: memory-mapped arrays larger than memory are never copied whole
+BLOCK = (
+    1 << 24
+)  # bytes looked at in one go: memory-mapped arrays larger than memory are never copied whole
 PICTURE_CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
 class Collection:
-    """values (N, *event): images as uint8 0 .. levels - 1 or as floats in [0, 1], other arrays as floats in their own units.
+    """values (N, *event): images as uint8 0 .. levels - 1 or as floats in [0, 1], other arrays as
+    floats in their own units.
 
-    labels: int64 (N,) or None; columns: a table's names; levels: into how many values images were quantised (256 for uint8), None for
+    labels: int64 (N,) or None; columns: a table's names; levels: into how many values images were
+    quantised (256 for uint8), None for
     continuous data; description: what a model's card says of the data, JSON-able.
     """
 
@@ -69,8 +76,12 @@ def _row_bytes(values: Tensor) -> int:
     return values[0].numel() * values.element_size()
 
 
-def arrange(shape: Sequence[int], channels: int | None, source: str) -> tuple[int | None, int | None]:
-    """(axis of the channels, axis at which to insert one) of an array (N, ...) by the module's table; (None, None) for a table."""
+def arrange(
+    shape: Sequence[int], channels: int | None, source: str
+) -> tuple[int | None, int | None]:
+    """(axis of the channels, axis at which to insert one) of an array (N, ...) by the module's
+    table; (None, None) for a table.
+    """
     n = len(shape)
     if channels is None:
         if n == 2:
@@ -86,14 +97,23 @@ def arrange(shape: Sequence[int], channels: int | None, source: str) -> tuple[in
     if channels == 1 and n < 5:
         return 1, 1
     fix = "give the length of its channel axis, or leave it out"
-    raise InputError(f"{source}: channels={channels} fits no axis of an array of shape {tuple(shape)}; {fix}")
+    raise InputError(
+        f"{source}: channels={channels} fits no axis of an array of shape {tuple(shape)}; {fix}"
+    )
 
 
 def _numeric(values: Tensor) -> Tensor:
-    """Floats as they are if float32 or float64; other real types in the smallest of the two that holds them."""
+    """Floats as they are if float32 or float64; other real types in the smallest of the two that
+    holds them.
+    """
     if values.dtype in (torch.float32, torch.float64):
         return values
-    exact = values.is_floating_point() or values.dtype in (torch.bool, torch.uint8, torch.int8, torch.int16)
+    exact = values.is_floating_point() or values.dtype in (
+        torch.bool,
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+    )
     if not exact:
         exact = int(values.min()) >= -(1 << 24) and int(values.max()) <= 1 << 24
     return values.to(torch.float32 if exact else torch.float64)
@@ -109,7 +129,8 @@ def _range(values: Tensor, source: str) -> tuple[float, float]:
             row, *place = (~finite).nonzero()[0].tolist()
             found = float(block[(row, *place)])
             raise InputError(
-                f"{source}: row {part.start + row} (from 0) holds {found} at {place}; every value must be finite. Drop or fill such rows"
+                f"{source}: row {part.start + row} (from 0) holds {found} at {place}; every value "
+                "must be finite. Drop or fill such rows"
             )
         low, high = min(low, float(block.min())), max(high, float(block.max()))
     return low, high
@@ -134,17 +155,27 @@ def collect(
 ) -> Collection:
     """A Collection of a raw array (N, ...) by the module's table.
 
-    levels: how many levels a uint8 image has; extra: further entries of the description. An InputError where the array is empty, has an
+    levels: how many levels a uint8 image has; extra: further entries of the description. An
+    InputError where the array is empty, has an
     unusable number of dimensions or type, or holds a NaN or an infinity (named by row).
     """
     values = values.detach().cpu()
     if not 2 <= values.ndim <= 5:
         fix = ". One column? Use x[:, None]" if values.ndim == 1 else ""
-        raise InputError(f"{source}: need 2 to 5 dimensions, the first counting the events; got shape {tuple(values.shape)}{fix}")
+        raise InputError(
+            f"{source}: need 2 to 5 dimensions, the first counting the events; got shape "
+            f"{tuple(values.shape)}{fix}"
+        )
     if values.numel() == 0:
-        raise InputError(f"{source}: the array is empty, shape {tuple(values.shape)}; at least one event of at least one element is needed")
+        raise InputError(
+            f"{source}: the array is empty, shape {tuple(values.shape)}; at least one event of at "
+            "least one element is needed"
+        )
     if values.is_complex():
-        raise InputError(f"{source}: complex numbers are not taken; give real and imaginary parts as two channels")
+        raise InputError(
+            f"{source}: complex numbers are not taken; give real and imaginary parts as two "
+            "channels"
+        )
     axis, insert = arrange(values.shape, channels, source)
     if insert is not None:
         values = values.unsqueeze(insert)
@@ -165,4 +196,6 @@ def collect(
         **(extra or {}),
     }
     names = None if columns is None else tuple(columns)
-    return Collection(values, source, labels, names, picture, levels if quantised else None, description)
+    return Collection(
+        values, source, labels, names, picture, levels if quantised else None, description
+    )

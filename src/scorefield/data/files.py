@@ -1,4 +1,6 @@
-"""Array files: .npy, .npz, .csv and .parquet as tensors, with errors that name the file and the row. No pickle is ever read."""
+"""Array files: .npy, .npz, .csv and .parquet as tensors, with errors that name the file and the
+row. No pickle is ever read.
+"""
 
 import csv
 import math
@@ -15,8 +17,32 @@ from torch import Tensor
 from ..errors import InputError
 
 MEMORY_MAP = 256 << 20  # .npy files above this many bytes are mapped, not read
-VALUE_KEYS = ("images", "train_images", "data", "x", "X", "x_train", "X_train", "train_x", "samples", "values", "arr_0")
-LABEL_KEYS = ("labels", "train_labels", "label", "y", "Y", "y_train", "Y_train", "train_y", "targets", "target", "classes")
+VALUE_KEYS = (
+    "images",
+    "train_images",
+    "data",
+    "x",
+    "X",
+    "x_train",
+    "X_train",
+    "train_x",
+    "samples",
+    "values",
+    "arr_0",
+)
+LABEL_KEYS = (
+    "labels",
+    "train_labels",
+    "label",
+    "y",
+    "Y",
+    "y_train",
+    "Y_train",
+    "train_y",
+    "targets",
+    "target",
+    "classes",
+)
 
 
 class Raw(NamedTuple):
@@ -28,7 +54,9 @@ class Raw(NamedTuple):
 
 
 def to_tensor(array: np.ndarray, source: str) -> Tensor:
-    """The array's memory as a tensor where torch can take it, else a copy; an InputError for anything but real numbers."""
+    """The array's memory as a tensor where torch can take it, else a copy; an InputError for
+    anything but real numbers.
+    """
     if array.dtype.kind not in "biufc":
         raise InputError(f"{source}: need an array of numbers; got dtype {array.dtype}")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
@@ -37,13 +65,18 @@ def to_tensor(array: np.ndarray, source: str) -> Tensor:
         array = array.astype(np.int64)  # torch has few operations on wider unsigned numbers
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if any(step < 0 or step % array.itemsize for step in array.strides) or not array.flags.writeable:
+    if (
+        any(step < 0 or step % array.itemsize for step in array.strides)
+        or not array.flags.writeable
+    ):
         array = array.copy()
     return torch.from_numpy(array)
 
 
 def to_labels(array: np.ndarray, count: int) -> Tensor | None:
-    """int64 (count,) of whole numbers or of names (numbered in their order); None where the array is no such thing."""
+    """int64 (count,) of whole numbers or of names (numbered in their order); None where the array
+    is no such thing.
+    """
     if array.shape not in ((count,), (count, 1)):
         return None
     array = array.reshape(count)
@@ -57,22 +90,34 @@ def to_labels(array: np.ndarray, count: int) -> Tensor | None:
 def read_npy(path: Path) -> Raw:
     """The array; above 256 MB memory-mapped, copy on write, so that the file is never altered."""
     try:
-        array = np.load(path, mmap_mode="c" if path.stat().st_size > MEMORY_MAP else None, allow_pickle=False)
+        array = np.load(
+            path, mmap_mode="c" if path.stat().st_size > MEMORY_MAP else None, allow_pickle=False
+        )
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: not a readable .npy array of numbers ({error})") from error
     return Raw(to_tensor(array, str(path)))
 
 
 def _label_keys(key: str) -> Iterator[str]:
-    """Where the labels of the array `key` may be: first its own partner (x_test -> y_test), then the usual names."""
-    for values, label in (("images", "labels"), ("data", "labels"), ("X", "y"), ("X", "Y"), ("x", "y")):
+    """Where the labels of the array `key` may be: first its own partner (x_test -> y_test), then
+    the usual names.
+    """
+    for values, label in (
+        ("images", "labels"),
+        ("data", "labels"),
+        ("X", "y"),
+        ("X", "Y"),
+        ("x", "y"),
+    ):
         if values in key:
             yield key.replace(values, label)
     yield from LABEL_KEYS
 
 
 def read_npz(path: Path, key: str | None = None) -> Raw:
-    """The array `key`; without one the only array that is not labels, else the first of the usual names. Labels where their length fits."""
+    """The array `key`; without one the only array that is not labels, else the first of the usual
+    names. Labels where their length fits.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
@@ -82,13 +127,19 @@ def read_npz(path: Path, key: str | None = None) -> Raw:
                 candidates = [name for name in names if name not in LABEL_KEYS] or names
                 usual = [name for name in VALUE_KEYS if name in candidates]
                 if len(candidates) > 1 and not usual:
-                    raise InputError(f"{path}: holds the arrays {', '.join(names)}; say which with key=")
+                    raise InputError(
+                        f"{path}: holds the arrays {', '.join(names)}; say which with key="
+                    )
                 key = candidates[0] if len(candidates) == 1 else usual[0]
             elif key not in names:
                 raise InputError(f"{path}: holds no array {key!r}; it holds {', '.join(names)}")
             array = archive[key]
             count = len(array) if array.ndim else 0
-            found = (to_labels(archive[name], count) for name in _label_keys(key) if name in names and name != key)
+            found = (
+                to_labels(archive[name], count)
+                for name in _label_keys(key)
+                if name in names and name != key
+            )
             labels = next((x for x in found if x is not None), None)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
@@ -105,7 +156,9 @@ def _number(cell: str) -> float | None:
 
 
 def _complain(path: Path, delimiter: str, columns: list[str] | None, width: int) -> None:
-    """Go through the file cell by cell and raise for the first that is not a finite number, naming its line and column."""
+    """Go through the file cell by cell and raise for the first that is not a finite number, naming
+    its line and column.
+    """
     with path.open(newline="", encoding="utf-8-sig") as handle:
         reader = csv.reader(handle, delimiter=delimiter)
         rows = (row for row in reader if len(row) > 1 or any(cell.strip() for cell in row))
@@ -114,14 +167,22 @@ def _complain(path: Path, delimiter: str, columns: list[str] | None, width: int)
         for row in rows:
             where = f"{path}: line {reader.line_num}"
             if len(row) != width:
-                raise InputError(f"{where} has {len(row)} cells, the first line has {width}; every line needs the same")
+                raise InputError(
+                    f"{where} has {len(row)} cells, the first line has {width}; every line needs "
+                    "the same"
+                )
             for k, cell in enumerate(row):
                 name = f"column {k + 1}" + (f" ({columns[k]})" if columns else "")
                 value = _number(cell)
                 if value is None:
-                    raise InputError(f"{where}, {name}: {cell!r} is not a number; only numeric columns are taken")
+                    raise InputError(
+                        f"{where}, {name}: {cell!r} is not a number; only numeric columns are taken"
+                    )
                 if not math.isfinite(value):
-                    raise InputError(f"{where}, {name} holds {cell.strip()}; every value must be finite. Drop or fill such rows")
+                    raise InputError(
+                        f"{where}, {name} holds {cell.strip()}; every value must be finite. Drop "
+                        "or fill such rows"
+                    )
 
 
 def _table(path: Path) -> Raw:
@@ -137,7 +198,14 @@ def _table(path: Path) -> Raw:
         with path.open(encoding="utf-8-sig") as handle, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of no data: said below
             lines = (line for line in handle if line.strip())
-            table = np.loadtxt(lines, delimiter=delimiter, ndmin=2, comments=None, quotechar='"', skiprows=int(named))
+            table = np.loadtxt(
+                lines,
+                delimiter=delimiter,
+                ndmin=2,
+                comments=None,
+                quotechar='"',
+                skiprows=int(named),
+            )
     except UnicodeDecodeError:
         raise
     except ValueError as error:
@@ -151,7 +219,9 @@ def _table(path: Path) -> Raw:
 
 
 def read_csv(path: Path) -> Raw:
-    """A table of numbers, float64 (N, d), with or without a line of names; commas, semicolons or tabs. Names are numbered where empty."""
+    """A table of numbers, float64 (N, d), with or without a line of names; commas, semicolons or
+    tabs. Names are numbered where empty.
+    """
     try:
         return _table(path)
     except UnicodeDecodeError as error:
@@ -164,20 +234,33 @@ def read_parquet(path: Path) -> Raw:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise InputError(f"{path}: reading parquet needs pyarrow; install it with pip install 'scorefield[tables]'") from error
+        raise InputError(
+            f"{path}: reading parquet needs pyarrow; install it with pip install "
+            "'scorefield[tables]'"
+        ) from error
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: not a readable parquet file ({error})") from error
     if table.num_rows == 0 or table.num_columns == 0:
-        raise InputError(f"{path}: the table is empty, {table.num_rows} rows and {table.num_columns} columns")
+        raise InputError(
+            f"{path}: the table is empty, {table.num_rows} rows and {table.num_columns} columns"
+        )
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind = column.type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-            raise InputError(f"{path}: column {name!r} has type {kind}; only numeric columns are taken. Drop or encode it")
+        if not (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        ):
+            raise InputError(
+                f"{path}: column {name!r} has type {kind}; only numeric columns are taken. Drop "
+                "or encode it"
+            )
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
-            raise InputError(f"{path}: row {row} (from 0), column {name!r} is missing; every value must be there. Drop or fill such rows")
+            raise InputError(
+                f"{path}: row {row} (from 0), column {name!r} is missing; every value must be "
+                "there. Drop or fill such rows"
+            )
     real = np.float32 if all(pa.types.is_float32(c.type) for c in table.columns) else np.float64
     values = np.stack([c.to_numpy().astype(real) for c in table.columns], axis=1)
     return Raw(to_tensor(values, str(path)), columns=list(table.column_names))

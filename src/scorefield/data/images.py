@@ -1,7 +1,9 @@
 """A folder of pictures: every PNG and JPEG below it, decoded to uint8 (N, C, H, W).
 
-With a `size` the picture is scaled until it covers (H, W) - its shorter side fits where both are square - and the centre is cut out;
-without one all pictures must have the same size. 16-bit greys are scaled to 8 bits; JPEGs are turned as their EXIF says.
+With a `size` the picture is scaled until it covers (H, W) - its shorter side fits where both are
+square - and the centre is cut out;
+without one all pictures must have the same size. 16-bit greys are scaled to 8 bits; JPEGs are
+turned as their EXIF says.
 """
 
 from pathlib import Path
@@ -22,8 +24,14 @@ NAMED = 3  # how many offenders an error names
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every PNG and JPEG below `folder` but hidden ones, in the order of their paths; an InputError where there is none."""
-    found = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()]
+    """Every PNG and JPEG below `folder` but hidden ones, in the order of their paths; an InputError
+    where there is none.
+    """
+    found = [
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    ]
     if not found:
         others = sorted({p.suffix.lower() or "no suffix" for p in folder.rglob("*") if p.is_file()})
         held = f"it holds files with {', '.join(others[:6])}" if others else "it is empty"
@@ -32,7 +40,9 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def folder_labels(folder: Path, files: list[Path]) -> tuple[Tensor | None, list[str]]:
-    """Labels and their names from the folders directly below `folder`, where every picture lies in one of at least two."""
+    """Labels and their names from the folders directly below `folder`, where every picture lies in
+    one of at least two.
+    """
     tops = [p.relative_to(folder).parts for p in files]
     classes = sorted({parts[0] for parts in tops if len(parts) > 1})
     if len(classes) < 2 or any(len(parts) == 1 for parts in tops):
@@ -44,9 +54,18 @@ def check_size(size: Any) -> tuple[int, int] | None:
     """(H, W) of an int, a pair or None; an InputError for anything else."""
     if size is None:
         return None
-    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (tuple, list)) else ()
+    pair = (
+        (size, size)
+        if isinstance(size, int)
+        else tuple(size)
+        if isinstance(size, (tuple, list))
+        else ()
+    )
     if len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
-        raise InputError(f"size must be a whole number above zero or a pair (height, width) of them; got {size!r}")
+        raise InputError(
+            "size must be a whole number above zero or a pair (height, width) of them; got "
+            f"{size!r}"
+        )
     return pair[0], pair[1]
 
 
@@ -70,7 +89,9 @@ def _decode(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarr
     with Image.open(path) as opened:
         image = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I"):  # 16-bit grey, which convert("L") would clip
-            image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+            image = Image.fromarray(
+                (np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8)
+            )
         image = image.convert("L" if channels == 1 else "RGB")
     pixels = np.asarray(image if size is None else _fit(image, size))
     return pixels[:, :, None] if channels == 1 else pixels
@@ -86,7 +107,8 @@ def _is_grey(path: Path) -> bool:
 def read_images(files: list[Path], size: Any = None, channels: int | None = None) -> Tensor:
     """uint8 (N, C, H, W). channels: 1 grey, 3 RGB, None: 1 where every file is grey, else 3.
 
-    An InputError names the corrupt files among good ones, or two files of different size where no `size` is given.
+    An InputError names the corrupt files among good ones, or two files of different size where no
+    `size` is given.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -94,7 +116,14 @@ def read_images(files: list[Path], size: Any = None, channels: int | None = None
         raise InputError(f"channels of pictures must be 1 (grey) or 3 (RGB); got {channels}")
     target = check_size(size)
     # What Pillow raises for a damaged file: SyntaxError comes from its PNG reader.
-    damaged = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+    damaged = (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        Image.DecompressionBombError,
+    )
     bad: dict[Path, str] = {}
     if channels is None:
         channels = 1
@@ -124,6 +153,9 @@ def read_images(files: list[Path], size: Any = None, channels: int | None = None
     if bad:
         named = "; ".join(f"{path} ({why})" for path, why in list(bad.items())[:NAMED])
         rest = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise InputError(f"{len(bad)} of {len(files)} pictures cannot be read: {named}{rest}. Mend or remove them")
+        raise InputError(
+            f"{len(bad)} of {len(files)} pictures cannot be read: {named}{rest}. Mend or remove "
+            "them"
+        )
     assert out is not None
     return out

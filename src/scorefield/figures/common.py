@@ -1,4 +1,5 @@
-"""What the experiments share: the article's mixture, a network as a score, a training loop at one sigma, and intervals.
+"""What the experiments share: the article's mixture, a network as a score, a training loop at one
+sigma, and intervals.
 
 p = 1/5 N((-5, -5), I) + 4/5 N((5, 5), I)                                                 Song & Ermon 2019, Section 3.2
 interval of a share k/n (95 %)   (k + z²/2 ± z sqrt(k (n - k)/n + z²/4)) / (n + z²)       Wilson 1927, z = 1.96
@@ -32,7 +33,9 @@ SMALL = float(WEIGHTS[0])
 
 @dataclass(frozen=True)
 class Settings:
-    """quick: the same experiments with less training and fewer samples, for tests; run: a trained run for experiment 8."""
+    """quick: the same experiments with less training and fewer samples, for tests; run: a trained
+    run for experiment 8.
+    """
 
     quick: bool = False
     run: Path | None = None
@@ -81,7 +84,11 @@ def share(mask: Tensor) -> dict[str, Any]:
     """The share of True with its Wilson interval."""
     n, k, z = len(mask), int(mask.sum()), 1.96
     middle, half = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
-    return {"value": k / n, "interval_95": [(middle - half) / (n + z * z), (middle + half) / (n + z * z)], "n": n}
+    return {
+        "value": k / n,
+        "interval_95": [(middle - half) / (n + z * z), (middle + half) / (n + z * z)],
+        "n": n,
+    }
 
 
 def small_mode(x: Tensor) -> dict[str, Any]:
@@ -96,9 +103,19 @@ def said(estimate: dict[str, Any]) -> str:
 
 
 class PlainScore(ScoreModel):
-    """s(x) = scale network(x): one density, that of data with noise `sigma` (0: as they are), and no other. seed: of the weights."""
+    """s(x) = scale network(x): one density, that of data with noise `sigma` (0: as they are), and
+    no other. seed: of the weights.
+    """
 
-    def __init__(self, event_shape: tuple[int, ...], sigma: float, seed: int, scale: float = 1.0, width: int = 64, depth: int = 1) -> None:
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        sigma: float,
+        seed: int,
+        scale: float = 1.0,
+        width: int = 64,
+        depth: int = 1,
+    ) -> None:
         super().__init__()
         self.event_shape, self.scale = event_shape, scale
         self.sigma_min = self.sigma_max = sigma
@@ -114,7 +131,9 @@ class PlainScore(ScoreModel):
 
 @dataclass(frozen=True)
 class Trained:
-    """model; losses: of every step; seconds: of the fastest step, data not counted (other work on the machine can only add)."""
+    """model; losses: of every step; seconds: of the fastest step, data not counted (other work on
+    the machine can only add).
+    """
 
     model: PlainScore
     losses: list[float]
@@ -122,7 +141,9 @@ class Trained:
 
 
 def errors(model: ScoreModel, sigma: float) -> tuple[Tensor, Tensor]:
-    """|s_model - s_true| at the centres of GRID x GRID cells of the frame, (GRID²,), and which of them lie near a mode."""
+    """|s_model - s_true| at the centres of GRID x GRID cells of the frame, (GRID²,), and which of
+    them lie near a mode.
+    """
     from ..plotting import grid_points
 
     x = torch.as_tensor(grid_points(FRAME, GRID))
@@ -132,9 +153,13 @@ def errors(model: ScoreModel, sigma: float) -> tuple[Tensor, Tensor]:
 
 
 def serve(source: Any, seed: int = 0, count: int | None = None) -> Pipeline:
-    """The events of anything `load` takes in their own units, in the order of `seed`; images in [0, 1] as they are stored."""
+    """The events of anything `load` takes in their own units, in the order of `seed`; images in [0,
+    1] as they are stored.
+    """
     collection = load(source, count=count, seed=seed)
-    return Pipeline(collection, torch.arange(len(collection)), Units.identity(), seed, dequantise="none")
+    return Pipeline(
+        collection, torch.arange(len(collection)), Units.identity(), seed, dequantise="none"
+    )
 
 
 def train_at(
@@ -148,16 +173,20 @@ def train_at(
     decay: bool = True,
     scale: float = 1.0,
 ) -> Trained:
-    """A plain score of the data at one sigma, by `steps` of Adam, the learning rate constant or (decay) falling to zero as a cosine.
+    """A plain score of the data at one sigma, by `steps` of Adam, the learning rate constant or
+    (decay) falling to zero as a cosine.
 
-    Not the trainer of `training`: these experiments want the loss of every step and the time of each, and no run to continue.
+    Not the trainer of `training`: these experiments want the loss of every step and the time of
+    each, and no run to continue.
     """
     model = PlainScore(pipeline.event_shape, sigma, seed, scale)
     optimiser = torch.optim.Adam(model.parameters(), lr, betas=(0.9, 0.99))
     level, losses, seconds = as_sigma(sigma).float(), [], []
     for step in range(steps):
         x0, keys = pipeline.batch(step * batch, batch), rng.keys(seed, batch, step * batch)
-        optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2 if decay else lr
+        optimiser.param_groups[0]["lr"] = (
+            lr * (1 + math.cos(math.pi * step / steps)) / 2 if decay else lr
+        )
         began = time.perf_counter()
         loss = objective.losses(model, x0, level, keys).mean()
         optimiser.zero_grad()

@@ -1,4 +1,5 @@
-"""Experiment 1: a density and its score. The score needs no normalising constant, and points uphill: to the nearer mode, whatever its weight.
+"""Experiment 1: a density and its score. The score needs no normalising constant, and points
+uphill: to the nearer mode, whatever its weight.
 
 s(x) = grad log p(x) = sum_k r_k(x) (m_k - x),   r_k the responsibilities of the two modes
 """
@@ -35,5 +36,8 @@ def make(stem: Path, settings: Settings) -> Made:
         "mass_in_the_frame": float(p.log_prob(x).exp().sum() * cell),
     }
     return Made(
-        [path], f"The score is the slope of log p: it equals central differences of log p to {gap:.1g} everywhere in the frame.", numbers
+        [path],
+        f"The score is the slope of log p: it equals central differences of log p to {gap:.1g} "
+        "everywhere in the frame.",
+        numbers,
     )

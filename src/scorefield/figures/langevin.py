@@ -2,7 +2,8 @@
 
     x <- x + eps s(x) + sqrt(2 eps) z        eps = 0.1, s the exact score, x ~ U[-8, 8]² at first
 
-Within a mode N(m, I) the variance settles at 2 eps/(1 - (1 - eps)²), not at 1: a finite step is biased. How many points a mode gets is decided
+Within a mode N(m, I) the variance settles at 2 eps/(1 - (1 - eps)²), not at 1: a finite step is
+biased. How many points a mode gets is decided
 by where they start: the weights are wrong, and stay wrong (experiment 5).
 """
 
@@ -17,11 +18,39 @@ from ..sampling import Event, Langevin, sample
 from .common import FRAME, SMALL, Made, Settings, mixture, said, small_mode
 
 SEED, EPSILON, STEPS, TINY, SHOWN = 2, 0.1, 400, 1e-4, 1500
-FRAMES = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 30, 35, 40, 50, 60, 80, 100, 150, 200, 300, 400)
+FRAMES = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    12,
+    15,
+    18,
+    22,
+    26,
+    30,
+    35,
+    40,
+    50,
+    60,
+    80,
+    100,
+    150,
+    200,
+    300,
+    400,
+)
 
 
 def make(stem: Path, settings: Settings) -> Made:
-    """The points after some of the steps, as a GIF; numbers: the small mode's weight and the variance within the modes."""
+    """The points after some of the steps, as a GIF; numbers: the small mode's weight and the
+    variance within the modes.
+    """
     p, count = mixture(), settings.pick(20_000, 1000)
     frames: dict[int, Tensor] = {}
 
@@ -50,7 +79,8 @@ def make(stem: Path, settings: Settings) -> Made:
         p.log_prob,
         FRAME,
         [
-            f"step {step} of {STEPS}: {small_mode(frames[step])['value']:.2f} of the points lower left, truly {SMALL:g}"
+            f"step {step} of {STEPS}: {small_mode(frames[step])['value']:.2f} of the points lower "
+            f"left, truly {SMALL:g}"
             for step in FRAMES[:shown]
         ],
         f"Langevin dynamics from uniform noise (exact score, ε = {EPSILON:g})",
@@ -64,11 +94,17 @@ def make(stem: Path, settings: Settings) -> Made:
         "steps": STEPS,
         "weight_of_small_mode": weight,
         "true_weight": SMALL,
-        "variance_within_modes": {"value": variance, "se": variance * (1 / count) ** 0.5, "fixed_point": expected},
+        "variance_within_modes": {
+            "value": variance,
+            "se": variance * (1 / count) ** 0.5,
+            "fixed_point": expected,
+        },
         "weight_after_steps": {step: small_mode(frames[step])["value"] for step in FRAMES},
     }
     found = (
-        f"After {STEPS} steps the points lie as the modes do: variance {variance:.3f} within them, the discretised dynamics' own {expected:.3f}. "
-        f"But the small mode holds {said(weight)} of them instead of {SMALL:g}: as many as started nearer to it."
+        f"After {STEPS} steps the points lie as the modes do: variance {variance:.3f} within "
+        f"them, the discretised dynamics' own {expected:.3f}. "
+        f"But the small mode holds {said(weight)} of them instead of {SMALL:g}: as many as "
+        "started nearer to it."
     )
     return Made([path], found, numbers)

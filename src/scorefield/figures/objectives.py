@@ -1,8 +1,12 @@
-"""Experiment 7: denoising against sliced and exact score matching: how near the true score, at which price?
+"""Experiment 7: denoising against sliced and exact score matching: how near the true score, at
+which price?
 
-All four estimate the score of p_sigma from the same draws, order and number of steps; sliced forms take one slice. Denoising needs one backward
-pass but regresses on -z/sigma, whose variance grows as 1/sigma²; the others differentiate the score, once a slice or d times, and know no such
-variance. Error: root mean square of s - s_true over that of s_true, under p_sigma, on draws of its own.
+All four estimate the score of p_sigma from the same draws, order and number of steps; sliced forms
+take one slice. Denoising needs one backward
+pass but regresses on -z/sigma, whose variance grows as 1/sigma²; the others differentiate the
+score, once a slice or d times, and know no such
+variance. Error: root mean square of s - s_true over that of s_true, under p_sigma, on draws of its
+own.
 """
 
 from pathlib import Path
@@ -29,7 +33,9 @@ def relative_errors(name: str, data: list[Pipeline], steps: int) -> list[list[fl
         row = []
         for sigma in SIGMAS:
             held = p.sample(8192, sigma, SEED + 1000).float()
-            model = train_at(sigma, make_objective(name, weight="fisher"), pipeline, steps, seed, BATCH).model
+            model = train_at(
+                sigma, make_objective(name, weight="fisher"), pipeline, steps, seed, BATCH
+            ).model
             size = float(p.score(held, sigma).square().sum(1).mean())
             row.append((2 * fisher_divergence(model, p, sigma, held).value / size) ** 0.5)
         rows.append(row)
@@ -37,22 +43,34 @@ def relative_errors(name: str, data: list[Pipeline], steps: int) -> list[list[fl
 
 
 def step_seconds(dimensions: tuple[int, ...], rounds: int) -> dict[str, list[float]]:
-    """Seconds of one training step, a number a dimension: the fastest of all rounds, data not counted."""
+    """Seconds of one training step, a number a dimension: the fastest of all rounds, data not
+    counted.
+    """
     table: dict[str, list[float]] = {name: [] for name in OBJECTIVES}
     for d in dimensions:
         data = serve(torch.randn(4096, d, generator=torch.Generator().manual_seed(SEED)))
         times: dict[str, list[float]] = {name: [] for name in OBJECTIVES}
         for _ in range(rounds):
             for name in OBJECTIVES:
-                times[name].append(train_at(1.0, make_objective(name, weight="fisher"), data, TIMED, SEED, BATCH).seconds)
+                times[name].append(
+                    train_at(
+                        1.0, make_objective(name, weight="fisher"), data, TIMED, SEED, BATCH
+                    ).seconds
+                )
         for name in OBJECTIVES:
             table[name].append(min(times[name]))
     return table
 
 
 def make(stem: Path, settings: Settings) -> Made:
-    """Error over sigma, and time per step over the dimension; numbers: both, and the times relative to denoising."""
-    steps, seeds, rounds = settings.pick(STEPS, 40), settings.pick(SEEDS, 1), settings.pick(ROUNDS, 1)
+    """Error over sigma, and time per step over the dimension; numbers: both, and the times relative
+    to denoising.
+    """
+    steps, seeds, rounds = (
+        settings.pick(STEPS, 40),
+        settings.pick(SEEDS, 1),
+        settings.pick(ROUNDS, 1),
+    )
     dimensions = DIMENSIONS[: settings.pick(len(DIMENSIONS), 2)]
     data = [serve("mixture", SEED + seed, count=steps * BATCH) for seed in range(seeds)]
     error = {name: relative_errors(name, data, steps) for name in OBJECTIVES}
@@ -79,18 +97,26 @@ def make(stem: Path, settings: Settings) -> Made:
         stem.with_suffix(".png"),
         charts,
         "Score matching four ways: how good, how dear",
-        f"Left: p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I) with noise of σ; thin lines: {seeds} seeds, thick: their mean. Error: root mean square of "
-        "learned − true score over that of the true score. Right: a perceptron on events of d elements, the fastest of "
-        f"{rounds * TIMED} steps, methods in turn, on this machine. Denoising's target is −z/σ, mostly noise where σ is small; sliced forms add a backward "
+        f"Left: p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I) with noise of σ; thin lines: {seeds} "
+        "seeds, thick: their mean. Error: root mean square of "
+        "learned − true score over that of the true score. Right: a perceptron on events of d "
+        "elements, the fastest of "
+        f"{rounds * TIMED} steps, methods in turn, on this machine. Denoising's target is −z/σ, "
+        "mostly noise where σ is small; sliced forms add a backward "
         "pass a slice, the exact trace one an element.",
     )
     mean = {name: torch.tensor(rows).mean(0).tolist() for name, rows in error.items()}
-    ratio = {name: [s / base for s, base in zip(row, seconds["denoising"], strict=True)] for name, row in seconds.items()}
+    ratio = {
+        name: [s / base for s, base in zip(row, seconds["denoising"], strict=True)]
+        for name, row in seconds.items()
+    }
     numbers: dict[str, Any] = {
         "steps": steps,
         "batch": BATCH,
         "sigmas": SIGMAS,
-        "relative_error": {name: {"mean": mean[name], "by_seed": error[name]} for name in OBJECTIVES},
+        "relative_error": {
+            name: {"mean": mean[name], "by_seed": error[name]} for name in OBJECTIVES
+        },
         "dimensions": dimensions,
         "seconds_per_step": seconds,
         "seconds_relative_to_denoising": ratio,

@@ -1,4 +1,5 @@
-"""Other people's models: published checkpoints become files of ours, other libraries' models become ScoreModels.
+"""Other people's models: published checkpoints become files of ours, other libraries' models become
+ScoreModels.
 
 ncsn.py       NCSN and NCSNv2 checkpoints (.pth) -> model.safetensors with a card
 adapters.py   variance-preserving, flow-matching, diffusers and azula models -> ScoreModel, in memory

@@ -4,4 +4,11 @@ from . import operators
 from .measurement import Measurement
 from .restore import Restoration, inpainting_projection, left_half, restore
 
-__all__ = ["Measurement", "Restoration", "inpainting_projection", "left_half", "operators", "restore"]
+__all__ = [
+    "Measurement",
+    "Restoration",
+    "inpainting_projection",
+    "left_half",
+    "operators",
+    "restore",
+]

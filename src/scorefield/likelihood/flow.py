@@ -1,17 +1,23 @@
-"""Likelihood: log p_sigma_min(x) of a score model, by carrying x along the probability flow to a law whose density is known.
+"""Likelihood: log p_sigma_min(x) of a score model, by carrying x along the probability flow to a
+law whose density is known.
 
     dx/dsigma = - sigma s(x, sigma)                                        Song et al. 2021, Eq. 13, variance exploding
     log p_min(x) = log p_max(x_max) + integral of div(dx/dsigma) dsigma    ibid., Eq. 39 (instantaneous change of variables)
 
-It is integrated in t = ln sigma and y = (x - m) / r, r² = sigma² + v, with m, v one mean and variance for all data, where the flow of
-N(m, v) stands still: an adaptive step then follows what is not Gaussian, and tolerances mean the same at every sigma.
+It is integrated in t = ln sigma and y = (x - m) / r, r² = sigma² + v, with m, v one mean and
+variance for all data, where the flow of
+N(m, v) stands still: an adaptive step then follows what is not Gaussian, and tolerances mean the
+same at every sigma.
 
     dy/dt = g = - sigma² s / r - y sigma² / r²      log p_min = log p_max + integral of div_y g dt + d/2 ln(r_max² / r_min²)
 
-div g is exact from d vector-Jacobian products, or the mean of v'(dg/dy)v over Rademacher probes v (Hutchinson), a function of (seed,
-sample, probe), fixed along the trajectory: each probe has an integral of its own, and their spread is the standard error.
+div g is exact from d vector-Jacobian products, or the mean of v'(dg/dy)v over Rademacher probes v
+(Hutchinson), a function of (seed,
+sample, probe), fixed along the trajectory: each probe has an integral of its own, and their spread
+is the standard error.
 
-What comes out is the density of the flow's samples at sigma_min, started from the terminal law at sigma_max: both are named in the result.
+What comes out is the density of the flow's samples at sigma_min, started from the terminal law at
+sigma_max: both are named in the result.
 """
 
 import math
@@ -24,11 +30,15 @@ from ..errors import InputError, NonFiniteError
 from ..model import ScoreModel
 
 MOST_STEPS = 20_000  # tried by the solver; a smooth flow takes some tens
-HIGH_ORDER = 1e-5  # rtol below which the method of order 8 takes fewer evaluations than that of order 5
+HIGH_ORDER = (
+    1e-5  # rtol below which the method of order 8 takes fewer evaluations than that of order 5
+)
 
 
 class Flow:
-    """g of the module docstring with the divergences of its probes: state (B, d + K) -> its slope. K: integrals a sample, 1 where exact."""
+    """g of the module docstring with the divergences of its probes: state (B, d + K) -> its slope.
+    K: integrals a sample, 1 where exact.
+    """
 
     def __init__(
         self,
@@ -38,7 +48,13 @@ class Flow:
         condition: Tensor | None,
         tell: Callable[[float], None],
     ) -> None:
-        self.model, self.ends, self.probes, self.condition, self.tell = model, ends, probes, condition, tell
+        self.model, self.ends, self.probes, self.condition, self.tell = (
+            model,
+            ends,
+            probes,
+            condition,
+            tell,
+        )
         self.evaluations = 0
         self.mean, self.variance = _scale(model)
 
@@ -57,12 +73,16 @@ class Flow:
     def slope(self, y: Tensor, sigma: float) -> Tensor:
         """g (B, d)."""
         r = self.radius(sigma)
-        score = self.model.score(self.to_x(y, sigma), torch.tensor(sigma, dtype=torch.float64), self.condition)
+        score = self.model.score(
+            self.to_x(y, sigma), torch.tensor(sigma, dtype=torch.float64), self.condition
+        )
         return -(sigma**2 / r) * score.flatten(1) - (sigma / r) ** 2 * y
 
     def __call__(self, t: Tensor, state: Tensor) -> Tensor:
         low, high = self.ends
-        sigma = min(max(math.exp(float(t)), low), high)  # exp(ln sigma_max) may pass sigma_max by an ulp
+        sigma = min(
+            max(math.exp(float(t)), low), high
+        )  # exp(ln sigma_max) may pass sigma_max by an ulp
         self.evaluations += 1
         d = math.prod(self.model.event_shape)
         with torch.enable_grad():
@@ -73,7 +93,8 @@ class Flow:
         if not bool(torch.isfinite(slope).all()):
             share = float((~torch.isfinite(slope)).any(1).double().mean())
             raise NonFiniteError(
-                f"log_prob at sigma {sigma:g}: the flow of {share:.1%} of {len(slope)} samples is not finite. Was the model trained there?"
+                f"log_prob at sigma {sigma:g}: the flow of {share:.1%} of {len(slope)} samples is "
+                "not finite. Was the model trained there?"
             )
         self.tell(math.log(sigma / low) / math.log(high / low))
         return slope
@@ -98,7 +119,9 @@ def _hutchinson(g: Tensor, y: Tensor, probes: Tensor) -> Tensor:
 
 
 def _scale(model: ScoreModel) -> tuple[float, float]:
-    """One mean and one variance for all elements of x0, model units; 0 and 1 where the model does not know them. They change no result."""
+    """One mean and one variance for all elements of x0, model units; 0 and 1 where the model does
+    not know them. They change no result.
+    """
     moments = getattr(model, "moments", None)
     known = None if moments is None else moments()
     if known is None:
@@ -109,9 +132,12 @@ def _scale(model: ScoreModel) -> tuple[float, float]:
 
 
 def _worst(state: Tensor, d: int) -> Tensor:
-    """The error's size: the largest over samples and over (x, integrals) of root mean squares. A mean over the batch would forgive one
+    """The error's size: the largest over samples and over (x, integrals) of root mean squares. A
+    mean over the batch would forgive one
     sample a large error among many easy ones."""
-    return torch.maximum(state[:, :d].square().mean(1).max(), state[:, d:].square().mean(1).max()).sqrt()
+    return torch.maximum(
+        state[:, :d].square().mean(1).max(), state[:, d:].square().mean(1).max()
+    ).sqrt()
 
 
 def solve(flow: Flow, state: Tensor, rtol: float, atol: float) -> Tensor:
@@ -124,7 +150,9 @@ def solve(flow: Flow, state: Tensor, rtol: float, atol: float) -> Tensor:
     d = math.prod(flow.model.event_shape)
     options = {
         "norm": lambda error: _worst(error, d),
-        "step_t": times[1:],  # the solver would step past the end and interpolate, beyond the model's range
+        "step_t": times[
+            1:
+        ],  # the solver would step past the end and interpolate, beyond the model's range
         "first_step": min(0.05, (high - low) / 4),
         "max_num_steps": MOST_STEPS,
         "dtype": clock,
@@ -134,6 +162,7 @@ def solve(flow: Flow, state: Tensor, rtol: float, atol: float) -> Tensor:
         return odeint(flow, state, times, rtol=rtol, atol=atol, method=method, options=options)[-1]
     except AssertionError as stuck:  # how torchdiffeq says that steps became too small or too many
         raise InputError(
-            f"the solver cannot hold rtol={rtol:g}, atol={atol:g} in {str(state.dtype).removeprefix('torch.')} ({stuck}). "
+            f"the solver cannot hold rtol={rtol:g}, atol={atol:g} in "
+            f"{str(state.dtype).removeprefix('torch.')} ({stuck}). "
             "Use larger tolerances, or dtype=torch.float64"
         ) from stuck

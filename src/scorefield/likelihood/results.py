@@ -1,4 +1,6 @@
-"""What a likelihood is told in: nats with their standard error, and bits a dimension of quantised data."""
+"""What a likelihood is told in: nats with their standard error, and bits a dimension of quantised
+data.
+"""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ class Values:
 
     @property
     def mean_se(self) -> float:
-        """The mean's standard error over samples, Hutchinson's noise included; NaN for a single sample."""
+        """The mean's standard error over samples, Hutchinson's noise included; NaN for a single
+        sample.
+        """
         return self.value.std().item() / len(self.value) ** 0.5 if len(self.value) > 1 else math.nan
 
 
@@ -32,8 +36,10 @@ class Values:
 class LogProb(Values):
     """log p_sigma_min(x) in nats, of the density in data units.
 
-    value, se: float64 (B,) on the CPU; se is Hutchinson's standard error, 0 for the exact trace. evaluations: of the model, a sample (the
-    most over batches); products: vector-Jacobian products, a sample. sigma_min, sigma_max: model units. elements: of an event.
+    value, se: float64 (B,) on the CPU; se is Hutchinson's standard error, 0 for the exact trace.
+    evaluations: of the model, a sample (the
+    most over batches); products: vector-Jacobian products, a sample. sigma_min, sigma_max: model
+    units. elements: of an event.
     """
 
     se: Tensor
@@ -54,15 +60,22 @@ class LogProb(Values):
 
     def __str__(self) -> str:
         return (
-            f"log p = {self.mean:.4g} ± {self.mean_se:.2g} nats over {len(self)} samples, smoothed by sigma_min {self.sigma_min:g}; "
-            f"{self.divergence}; terminal law {self.terminal}; {self.evaluations} evaluations, {self.seconds:.1f} s"
+            f"log p = {self.mean:.4g} ± {self.mean_se:.2g} nats over {len(self)} samples, "
+            f"smoothed by sigma_min {self.sigma_min:g}; "
+            f"{self.divergence}; terminal law {self.terminal}; {self.evaluations} evaluations, "
+            f"{self.seconds:.1f} s"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """A form JSON can hold."""
         fields = {k: v for k, v in vars(self).items() if k not in ("value", "se")}
         single = len(self) == 1
-        return {"mean": self.mean, "mean_se": None if single else self.mean_se, "count": len(self), **fields} | {
+        return {
+            "mean": self.mean,
+            "mean_se": None if single else self.mean_se,
+            "count": len(self),
+            **fields,
+        } | {
             "values": self.value.tolist(),
             "se": self.se.tolist(),
         }
@@ -70,11 +83,15 @@ class LogProb(Values):
 
 @dataclass(frozen=True)
 class BitsPerDim(Values):
-    """Bits a dimension of quantised data, an upper bound: value (B,), se (B,) of Hutchinson; levels: into how many values data are quantised."""
+    """Bits a dimension of quantised data, an upper bound: value (B,), se (B,) of Hutchinson;
+    levels: into how many values data are quantised.
+    """
 
     se: Tensor
     levels: int
-    dequantisation: str = "uniform: data are (v + u) / levels, u ~ U(0, 1), one draw; the bound of Theis et al. 2016"
+    dequantisation: str = (
+        "uniform: data are (v + u) / levels, u ~ U(0, 1), one draw; the bound of Theis et al. 2016"
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """A form JSON can hold."""
@@ -87,16 +104,20 @@ class BitsPerDim(Values):
 
 
 def bits_per_dim(model: ScoreModel, log_p: LogProb) -> BitsPerDim:
-    """log2(levels) - log p / (d ln 2), for log p of data dequantised uniformly, (v + u) / levels, in data units.
+    """log2(levels) - log p / (d ln 2), for log p of data dequantised uniformly, (v + u) / levels,
+    in data units.
 
-    A bin of (v + u) / levels has width 1 / levels in each of d dimensions, so P(v) = levels^-d E_u p, and by Jensen
-    - log P(v) <= d log levels - E_u log p (Theis, van den Oord & Bethge 2016, Eq. 3). Only where the model's card declares the data's
+    A bin of (v + u) / levels has width 1 / levels in each of d dimensions, so P(v) = levels^-d E_u
+    p, and by Jensen
+    - log P(v) <= d log levels - E_u log p (Theis, van den Oord & Bethge 2016, Eq. 3). Only where
+    the model's card declares the data's
     `levels`; an InputError elsewhere: of continuous data, bits depend on the unit.
     """
     levels = (model.card or {}).get("levels")
     if not isinstance(levels, int) or levels < 2:
         raise InputError(
-            f"bits per dimension need data whose quantisation the model's card declares; this card says levels={levels!r}. "
+            "bits per dimension need data whose quantisation the model's card declares; this "
+            f"card says levels={levels!r}. "
             "Use nats, the mean of log_prob"
         )
     per_dim = log_p.elements * math.log(2)

@@ -1,11 +1,14 @@
-"""What the networks share: convolutions, norm and modulation, embeddings and folding, written once for signals, images and volumes.
+"""What the networks share: convolutions, norm and modulation, embeddings and folding, written once
+for signals, images and volumes.
 
     space_to_depth(x, f)   (B, C, *n) -> (B, C prod(f), *(n / f))    blocks of f become channels; depth_to_space undoes it
     rms_norm(x)            x / sqrt(mean over channels of x² + eps)   per position: no statistics of the batch, none over space
     modulate(x, s, t)      x (1 + s) + t                              s, t: (B, C) from the embedding
 
-Tensors are (B, C, *space) with the channels innermost in memory ("channels-last"): the layout in which processors convolve without a
-repack and in which a norm over channels reads neighbours. PyTorch has that layout for two and three spatial dimensions only, so a
+Tensors are (B, C, *space) with the channels innermost in memory ("channels-last"): the layout in
+which processors convolve without a
+repack and in which a norm over channels reads neighbours. PyTorch has that layout for two and three
+spatial dimensions only, so a
 signal runs as an image of height one; `lift` pads sizes, kernels and factors to match.
 """
 
@@ -20,17 +23,24 @@ EPS = 1e-6
 
 
 def lift(values: Sequence[int]) -> tuple[int, ...]:
-    """Sizes, kernels or factors for 1, 2 or 3 spatial dimensions; one dimension becomes two, the first of size 1."""
+    """Sizes, kernels or factors for 1, 2 or 3 spatial dimensions; one dimension becomes two, the
+    first of size 1.
+    """
     return (1, *values) if len(values) == 1 else tuple(values)
 
 
 def channels_last(spatial: int) -> torch.memory_format:
-    """The memory format with channels innermost for tensors of `spatial` (2 or 3) spatial dimensions."""
+    """The memory format with channels innermost for tensors of `spatial` (2 or 3) spatial
+    dimensions.
+    """
     return torch.channels_last if spatial == 2 else torch.channels_last_3d
 
 
-def conv(dims: int, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, zero: bool = False) -> nn.Module:
-    """A convolution over `dims` dimensions. Stride 1 keeps the size (odd kernel); otherwise stride = kernel folds blocks into one.
+def conv(
+    dims: int, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, zero: bool = False
+) -> nn.Module:
+    """A convolution over `dims` dimensions. Stride 1 keeps the size (odd kernel); otherwise stride
+    = kernel folds blocks into one.
 
     Weights start at N(0, 1/fan_in) and biases at 0, or all at 0 where `zero` is set.
     """
@@ -55,7 +65,9 @@ def linear(inputs: int, outputs: int, zero: bool = False) -> nn.Linear:
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x: (B, C, ...) divided by its root mean square over channels. Plain arithmetic, which a compiler fuses with what follows."""
+    """x: (B, C, ...) divided by its root mean square over channels. Plain arithmetic, which a
+    compiler fuses with what follows.
+    """
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS)
 
 
@@ -66,11 +78,17 @@ def modulate(x: Tensor, scale_shift: Tensor) -> Tensor:
 
 
 def space_to_depth(x: Tensor, factors: Sequence[int]) -> Tensor:
-    """Blocks of `factors` become channels (pixel-unshuffle): (B, C, *n) -> (B, prod(factors) C, *(n / factors)), channels innermost."""
+    """Blocks of `factors` become channels (pixel-unshuffle): (B, C, *n) -> (B, prod(factors) C, *(n
+    / factors)), channels innermost.
+    """
     b, c, *n = x.shape
     d = len(n)
     split = [size for s, f in zip(n, factors, strict=True) for size in (s // f, f)]
-    x = x.movedim(1, -1).reshape(b, *split, c).permute(0, *range(1, 2 * d, 2), *range(2, 2 * d + 1, 2), 2 * d + 1)
+    x = (
+        x.movedim(1, -1)
+        .reshape(b, *split, c)
+        .permute(0, *range(1, 2 * d, 2), *range(2, 2 * d + 1, 2), 2 * d + 1)
+    )
     return x.reshape(b, *split[::2], math.prod(factors) * c).movedim(-1, 1)
 
 
@@ -85,12 +103,16 @@ def depth_to_space(x: Tensor, factors: Sequence[int]) -> Tensor:
 
 
 def fourier(t: Tensor, features: int, lowest: float = 0.25, highest: float = 32.0) -> Tensor:
-    """cos and sin of t at features / 2 frequencies spaced evenly in their logarithm, t: (B,) -> (B, features).
+    """cos and sin of t at features / 2 frequencies spaced evenly in their logarithm, t: (B,) -> (B,
+    features).
 
-    The frequencies (radians per unit of t) suit ln(sigma)/4, of which a unit is a factor of 55 in sigma, as well as the index of a level.
+    The frequencies (radians per unit of t) suit ln(sigma)/4, of which a unit is a factor of 55 in
+    sigma, as well as the index of a level.
     Computed in float32 at least, whatever the weights are in: a bfloat16 angle would be noise.
     """
-    t = t.to(torch.promote_types(t.dtype if t.is_floating_point() else torch.float32, torch.float32))
+    t = t.to(
+        torch.promote_types(t.dtype if t.is_floating_point() else torch.float32, torch.float32)
+    )
     half = features // 2
     power = torch.arange(half, device=t.device, dtype=t.dtype) / max(half - 1, 1)
     angle = t[:, None] * (lowest * (highest / lowest) ** power)
@@ -98,7 +120,9 @@ def fourier(t: Tensor, features: int, lowest: float = 0.25, highest: float = 32.
 
 
 class Embedding(nn.Module):
-    """noise_input (B,) or None and condition (B, k) or None -> (B, width), through one hidden layer; None adds nothing."""
+    """noise_input (B,) or None and condition (B, k) or None -> (B, width), through one hidden
+    layer; None adds nothing.
+    """
 
     def __init__(self, width: int, condition: int = 0, features: int = 64) -> None:
         super().__init__()
@@ -109,7 +133,11 @@ class Embedding(nn.Module):
 
     def forward(self, batch: int, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
         dtype = self.noise.weight.dtype
-        h = self.noise.bias.expand(batch, -1) if noise_input is None else self.noise(fourier(noise_input, self.features).to(dtype))
+        h = (
+            self.noise.bias.expand(batch, -1)
+            if noise_input is None
+            else self.noise(fourier(noise_input, self.features).to(dtype))
+        )
         if condition is not None and self.condition is not None:
             h = h + self.condition(condition.to(dtype))
         return F.silu(self.out(F.silu(h)))

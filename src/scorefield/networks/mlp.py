@@ -30,23 +30,39 @@ class Residual(nn.Module):
 class MLP(nn.Module):
     """A residual perceptron on events of any shape, flattened.
 
-    width: features; depth: residual blocks; embedding: width of the embedding; condition: length of condition vectors, 0 for none.
+    width: features; depth: residual blocks; embedding: width of the embedding; condition: length of
+    condition vectors, 0 for none.
     """
 
-    def __init__(self, event_shape: Sequence[int], width: int = 128, depth: int = 3, embedding: int = 64, condition: int = 0) -> None:
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        width: int = 128,
+        depth: int = 3,
+        embedding: int = 64,
+        condition: int = 0,
+    ) -> None:
         super().__init__()
         if min((*event_shape, width, embedding)) < 1 or depth < 0:
             raise InputError(
-                f"mlp needs sizes of at least 1; got event {tuple(event_shape)}, width={width}, depth={depth}, embedding={embedding}"
+                f"mlp needs sizes of at least 1; got event {tuple(event_shape)}, width={width}, "
+                f"depth={depth}, embedding={embedding}"
             )
-        self.options = {"width": width, "depth": depth, "embedding": embedding, "condition": condition}
+        self.options = {
+            "width": width,
+            "depth": depth,
+            "embedding": embedding,
+            "condition": condition,
+        }
         elements = math.prod(event_shape)
         self.embed = Embedding(embedding, condition)
         self.stem = linear(elements, width)
         self.blocks = nn.ModuleList(Residual(width, embedding) for _ in range(depth))
         self.head = linear(width, elements, zero=True)
 
-    def forward(self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         e = self.embed(len(x), noise_input, condition)
         h = self.stem(x.flatten(1))
         for block in self.blocks:

@@ -1,4 +1,5 @@
-"""NCSN's and NCSNv2's networks as published: RefineNets of dilated residual blocks under InstanceNorm++.
+"""NCSN's and NCSNv2's networks as published: RefineNets of dilated residual blocks under
+InstanceNorm++.
 
     h = 2x - 1                                 h = x where the data are rescaled or logit-transformed already
     begin -> stages of two residual blocks     the first of a stage halves the image or dilates its convolutions
@@ -6,12 +7,17 @@
           -> norm, ELU, end convolution
 
     InstanceNorm++    gamma (h' + alpha m') + beta, h' = (h - mean) / sqrt(var + 1e-5) per image and channel, m' the image's means,
-                      standardised over its channels (unbiased variance): plain instance norm would forget an image's brightness
+                      standardised over its channels (unbiased variance): plain instance norm would
+                      forget an image's brightness
 
-Song & Ermon 2019, appendix A, and 2020, appendix B; RefineNet: Lin et al. 2017. The variants are rows of VARIANTS: the conditional network
-looks gamma, alpha and beta up by the level's index, norms everywhere and pools with means; the others norm the residual blocks only and
-pool with maxima. Parameters carry the names of the published checkpoints, so that interop/ncsn.py loads them by name. The norm is plain
-arithmetic that a compiler fuses with the ELU behind it; its statistics are float32 whatever the convolutions compute in.
+Song & Ermon 2019, appendix A, and 2020, appendix B; RefineNet: Lin et al. 2017. The variants are
+rows of VARIANTS: the conditional network
+looks gamma, alpha and beta up by the level's index, norms everywhere and pools with means; the
+others norm the residual blocks only and
+pool with maxima. Parameters carry the names of the published checkpoints, so that interop/ncsn.py
+loads them by name. The norm is plain
+arithmetic that a compiler fuses with the ELU behind it; its statistics are float32 whatever the
+convolutions compute in.
 """
 
 from collections.abc import Sequence
@@ -29,7 +35,9 @@ EPS = 1e-5
 
 @dataclass(frozen=True)
 class Stage:
-    """Two residual blocks. width: in multiples of the network's; down: the first block halves the image, or dilates where dilation > 1."""
+    """Two residual blocks. width: in multiples of the network's; down: the first block halves the
+    image, or dilates where dilation > 1.
+    """
 
     name: str
     width: int
@@ -39,7 +47,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class Join:
-    """A refine block: which features it joins, in order (the first sets the size), and its width in multiples of the network's."""
+    """A refine block: which features it joins, in order (the first sets the size), and its width in
+    multiples of the network's.
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -48,14 +58,21 @@ class Join:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network as data, in order of execution. conditional: rows by level index, norms in the refine blocks and mean pooling."""
+    """A network as data, in order of execution. conditional: rows by level index, norms in the
+    refine blocks and mean pooling.
+    """
 
     conditional: bool
     stages: tuple[Stage, ...]
     joins: tuple[Join, ...]
 
 
-_BASE = (Stage("res1", 1), Stage("res2", 2, True), Stage("res3", 2, True, 2), Stage("res4", 2, True, 4))
+_BASE = (
+    Stage("res1", 1),
+    Stage("res2", 2, True),
+    Stage("res3", 2, True, 2),
+    Stage("res4", 2, True, 4),
+)
 _BASE_JOINS = (
     Join("refine1", ("res4",), 2),
     Join("refine2", ("res3", "refine1"), 2),
@@ -70,20 +87,32 @@ _FINE_JOINS = (Join("refine4", ("res2", "refine3"), 1), Join("refine5", ("res1",
 VARIANTS: dict[str, Variant] = {
     "ncsn": Variant(True, _BASE, _BASE_JOINS),
     "ncsnv2": Variant(False, _BASE, _BASE_JOINS),
-    "deeper": Variant(False, _FINE + _COARSE, (*_COARSE_JOINS, Join("refine3", ("res3", "refine2"), 2), *_FINE_JOINS)),
+    "deeper": Variant(
+        False,
+        _FINE + _COARSE,
+        (*_COARSE_JOINS, Join("refine3", ("res3", "refine2"), 2), *_FINE_JOINS),
+    ),
     "deepest": Variant(
         False,
         (*_FINE, Stage("res31", 2, True), *_COARSE),
-        (*_COARSE_JOINS, Join("refine31", ("res31", "refine2"), 2), Join("refine3", ("res3", "refine31"), 2), *_FINE_JOINS),
+        (
+            *_COARSE_JOINS,
+            Join("refine31", ("res31", "refine2"), 2),
+            Join("refine3", ("res3", "refine31"), 2),
+            *_FINE_JOINS,
+        ),
     ),
 }
 
 
 def instance_norm_plus(x: Tensor, gamma: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """InstanceNorm++ of the module docstring: x (B, C, H, W); gamma, alpha, beta (C,) or (B, C); x's shape and dtype.
+    """InstanceNorm++ of the module docstring: x (B, C, H, W); gamma, alpha, beta (C,) or (B, C);
+    x's shape and dtype.
 
-    The variance is taken about a constant, with the correction that this asks for: its value is zero, its derivatives are what
-    differentiating through the mean would give, without another pass over the image on the way back.
+    The variance is taken about a constant, with the correction that this asks for: its value is
+    zero, its derivatives are what
+    differentiating through the mean would give, without another pass over the image on the way
+    back.
     """
     h = x.to(torch.promote_types(x.dtype, torch.float32))
     mean = h.mean((2, 3), keepdim=True)
@@ -96,12 +125,16 @@ def instance_norm_plus(x: Tensor, gamma: Tensor, alpha: Tensor, beta: Tensor) ->
 
 
 def activate(x: Tensor) -> Tensor:
-    """ELU of a tensor nobody else needs, in place: its derivative is then read off the result, with no second exponential."""
+    """ELU of a tensor nobody else needs, in place: its derivative is then read off the result, with
+    no second exponential.
+    """
     return F.elu(x, inplace=True)
 
 
 class MeanPool(torch.autograd.Function):
-    """5 x 5 means of stride 1, over 25 at the border too, as two of 5: a symmetric linear map, so its derivative is itself."""
+    """5 x 5 means of stride 1, over 25 at the border too, as two of 5: a symmetric linear map, so
+    its derivative is itself.
+    """
 
     generate_vmap_rule = True
 
@@ -118,7 +151,9 @@ class MeanPool(torch.autograd.Function):
 
 
 def halve(x: Tensor) -> Tensor:
-    """2 x 2 mean pool of stride 2: an odd side loses its last row, as pooling does; a side of 1 stays."""
+    """2 x 2 mean pool of stride 2: an odd side loses its last row, as pooling does; a side of 1
+    stays.
+    """
     window = (min(2, x.shape[2]), min(2, x.shape[3]))
     return F.avg_pool2d(x, window, window)
 
@@ -129,7 +164,9 @@ def conv3(inputs: int, outputs: int, dilation: int = 1, bias: bool = True) -> nn
 
 
 class InstanceNormPlus(nn.Module):
-    """`instance_norm_plus` with its rows: a table over `levels` (gamma, alpha, beta side by side), or plain parameters where levels is 0."""
+    """`instance_norm_plus` with its rows: a table over `levels` (gamma, alpha, beta side by side),
+    or plain parameters where levels is 0.
+    """
 
     def __init__(self, channels: int, levels: int) -> None:
         super().__init__()
@@ -152,7 +189,9 @@ class InstanceNormPlus(nn.Module):
 
 
 class Halved(nn.Module):
-    """A convolution and a mean pool behind it (or before it, for a pointwise one: they commute, and the pooled image is a quarter)."""
+    """A convolution and a mean pool behind it (or before it, for a pointwise one: they commute, and
+    the pooled image is a quarter).
+    """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -165,9 +204,14 @@ class Halved(nn.Module):
 class Residual(nn.Module):
     """shortcut(x) + conv2(act(norm2(conv1(act(norm1(x)))))); inputs = outputs unless `down`."""
 
-    def __init__(self, inputs: int, outputs: int, levels: int, down: bool = False, dilation: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, levels: int, down: bool = False, dilation: int = 1
+    ) -> None:
         super().__init__()
-        self.normalize1, self.normalize2 = InstanceNormPlus(inputs, levels), InstanceNormPlus(inputs, levels)
+        self.normalize1, self.normalize2 = (
+            InstanceNormPlus(inputs, levels),
+            InstanceNormPlus(inputs, levels),
+        )
         self.conv1, conv2 = conv3(inputs, inputs, dilation), conv3(inputs, outputs, dilation)
         self.conv2: nn.Module = conv2
         self.shortcut: nn.Module = nn.Identity()
@@ -182,7 +226,9 @@ class Residual(nn.Module):
 
 
 class ResidualConvUnits(nn.Module):
-    """`blocks` times x + conv(act(conv(act(x)))), with a norm before each act in conditional networks."""
+    """`blocks` times x + conv(act(conv(act(x)))), with a norm before each act in conditional
+    networks.
+    """
 
     def __init__(self, width: int, blocks: int, levels: int) -> None:
         super().__init__()
@@ -204,7 +250,9 @@ class ResidualConvUnits(nn.Module):
 
 
 class Fusion(nn.Module):
-    """The sum of one convolution of each input, resized bilinearly (corners aligned) to the first one's size."""
+    """The sum of one convolution of each input, resized bilinearly (corners aligned) to the first
+    one's size.
+    """
 
     def __init__(self, inputs: Sequence[int], width: int, levels: int) -> None:
         super().__init__()
@@ -216,12 +264,18 @@ class Fusion(nn.Module):
         parts = []
         for i, x in enumerate(inputs):
             h = self.convs[i](self.norms[i](x, level) if len(self.norms) else x)
-            parts.append(h if h.shape[2:] == size else F.interpolate(h, size, mode="bilinear", align_corners=True))
+            parts.append(
+                h
+                if h.shape[2:] == size
+                else F.interpolate(h, size, mode="bilinear", align_corners=True)
+            )
         return sum(parts[1:], parts[0])
 
 
 class ChainedPooling(nn.Module):
-    """x + path_1 + path_2, path_t = conv(pool(path_(t-1))), path_0 = x = act(input); 5 x 5 windows of stride 1."""
+    """x + path_1 + path_2, path_t = conv(pool(path_(t-1))), path_0 = x = act(input); 5 x 5 windows
+    of stride 1.
+    """
 
     def __init__(self, width: int, levels: int) -> None:
         super().__init__()
@@ -231,7 +285,11 @@ class ChainedPooling(nn.Module):
     def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
         x = path = F.elu(x)
         for i, conv in enumerate(self.convs):
-            pooled = MeanPool.apply(self.norms[i](path, level)) if len(self.norms) else F.max_pool2d(path, 5, 1, 2)
+            pooled = (
+                MeanPool.apply(self.norms[i](path, level))
+                if len(self.norms)
+                else F.max_pool2d(path, 5, 1, 2)
+            )
             path = conv(pooled)
             x = x + path
         return x
@@ -256,9 +314,12 @@ class Refine(nn.Module):
 class RefineNet(nn.Module):
     """A row of VARIANTS for images (C, H, W) of any size.
 
-    variant: ncsn, ncsnv2, deeper (published for 64 x 64 and 96 x 96) or deepest (128 x 128 and up). width: channels of the first stage,
-    ngf in the originals; None: 64 for one channel, 128 for more, as published. levels: rows of the conditional tables, the length of the
-    ladder; 0 in the unconditional variants, and NCSN's 10 in the conditional one. rescaled: x is centred already (2x - 1 or logits).
+    variant: ncsn, ncsnv2, deeper (published for 64 x 64 and 96 x 96) or deepest (128 x 128 and up).
+    width: channels of the first stage,
+    ngf in the originals; None: 64 for one channel, 128 for more, as published. levels: rows of the
+    conditional tables, the length of the
+    ladder; 0 in the unconditional variants, and NCSN's 10 in the conditional one. rescaled: x is
+    centred already (2x - 1 or logits).
     """
 
     def __init__(
@@ -271,16 +332,29 @@ class RefineNet(nn.Module):
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
-            raise InputError(f"refinenet's variant must be one of {', '.join(VARIANTS)}; got {variant!r}")
+            raise InputError(
+                f"refinenet's variant must be one of {', '.join(VARIANTS)}; got {variant!r}"
+            )
         if len(event_shape) != 3 or min(event_shape) < 1:
-            raise InputError(f"refinenet needs images (channels, height, width); got {tuple(event_shape)}. Other data? use unet or mlp")
+            raise InputError(
+                f"refinenet needs images (channels, height, width); got {tuple(event_shape)}. "
+                "Other data? use unet or mlp"
+            )
         plan = VARIANTS[variant]
         channels = event_shape[0]
         width = int(width if width is not None else 64 if channels == 1 else 128)
         levels = int(levels or 10) if plan.conditional else 0
         if width < 2 or levels < 0:
-            raise InputError(f"refinenet needs a width of at least 2 and no negative number of levels; got width={width}, levels={levels}")
-        self.options = {"variant": variant, "width": width, "levels": levels, "rescaled": bool(rescaled)}
+            raise InputError(
+                "refinenet needs a width of at least 2 and no negative number of levels; got "
+                f"width={width}, levels={levels}"
+            )
+        self.options = {
+            "variant": variant,
+            "width": width,
+            "levels": levels,
+            "rescaled": bool(rescaled),
+        }
         self.plan, self.rescaled = plan, bool(rescaled)
         self.begin_conv, self.end_conv = conv3(channels, width), conv3(width, channels)
         self.normalizer = InstanceNormPlus(width, levels)
@@ -288,20 +362,33 @@ class RefineNet(nn.Module):
         for stage in plan.stages:
             out = stage.width * width
             first = Residual(last, out, levels, stage.down, stage.dilation)
-            self.add_module(stage.name, nn.ModuleList([first, Residual(out, out, levels, dilation=stage.dilation)]))
+            self.add_module(
+                stage.name,
+                nn.ModuleList([first, Residual(out, out, levels, dilation=stage.dilation)]),
+            )
             widths[stage.name] = last = out
         for join in plan.joins:
             widths[join.name] = join.width * width
             blocks = 3 if join is plan.joins[-1] else 1
-            self.add_module(join.name, Refine([widths[name] for name in join.inputs], join.width * width, levels, blocks))
+            self.add_module(
+                join.name,
+                Refine([widths[name] for name in join.inputs], join.width * width, levels, blocks),
+            )
 
-    def forward(self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
-        """x (B, C, H, W); noise_input (B,): the level's index (conditional variants), else not heard; condition: none is taken."""
+    def forward(
+        self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
+        """x (B, C, H, W); noise_input (B,): the level's index (conditional variants), else not
+        heard; condition: none is taken.
+        """
         assert condition is None, "refinenet takes no condition"
         level = None
         if self.plan.conditional:
             if noise_input is None:
-                raise InputError("refinenet's variant ncsn is told the level's index: use preconditioner ncsn, or a variant of NCSNv2")
+                raise InputError(
+                    "refinenet's variant ncsn is told the level's index: use preconditioner ncsn, "
+                    "or a variant of NCSNv2"
+                )
             level = noise_input.long()
         h = self.begin_conv(x if self.rescaled else 2 * x - 1)
         features: dict[str, Tensor] = {}
@@ -310,5 +397,7 @@ class RefineNet(nn.Module):
                 h = block(h, level)
             features[stage.name] = h
         for join in self.plan.joins:
-            h = features[join.name] = getattr(self, join.name)([features[name] for name in join.inputs], level)
+            h = features[join.name] = getattr(self, join.name)(
+                [features[name] for name in join.inputs], level
+            )
         return self.end_conv(activate(self.normalizer(h, level)))

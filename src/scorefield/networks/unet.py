@@ -1,15 +1,21 @@
-"""The default network for signals, images and volumes: a small U-Net shaped for what processors are fast at.
+"""The default network for signals, images and volumes: a small U-Net shaped for what processors are
+fast at.
 
     x -> pad -> blocks of `patch` become channels -> 3-wide convolution
-      -> [residual blocks, fold and mix] per level -> blocks -> [mix and unfold, add the skip, residual blocks] per level
+      -> [residual blocks, fold and mix] per level -> blocks -> [mix and unfold, add the skip,
+      residual blocks] per level
       -> norm, SiLU, mix -> channels become blocks again -> crop
 
     block      h + conv(silu(norm(conv(silu(modulate(norm(h), embedding))))))
-    fold, mix  2-wide blocks become channels (an odd side gets a row of zeros), a 1-wide convolution brings them to the next width
+    fold, mix  2-wide blocks become channels (an odd side gets a row of zeros), a 1-wide convolution
+    brings them to the next width
 
-Processors want many channels and few positions: the work lies in wide convolutions at the coarse levels. The finest level is narrow (twice
-what a patch holds, at least 32 channels) and has residual blocks on the way up only, where they decide what is drawn. The norm is a root mean
-square over channels at each position: it fuses with its neighbours, needs no second pass over the image, and no sample sees its batch
+Processors want many channels and few positions: the work lies in wide convolutions at the coarse
+levels. The finest level is narrow (twice
+what a patch holds, at least 32 channels) and has residual blocks on the way up only, where they
+decide what is drawn. The norm is a root mean
+square over channels at each position: it fuses with its neighbours, needs no second pass over the
+image, and no sample sees its batch
 mates. Layers are channels-last from the first fold on (layers.py).
 """
 
@@ -21,7 +27,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .layers import Embedding, conv, depth_to_space, lift, linear, modulate, rms_norm, space_to_depth
+from .layers import (
+    Embedding,
+    conv,
+    depth_to_space,
+    lift,
+    linear,
+    modulate,
+    rms_norm,
+    space_to_depth,
+)
 
 POSITIONS = 1024  # at most so many patches an event, while patches are at most LARGEST_PATCH wide
 LARGEST_PATCH = 8
@@ -30,23 +45,33 @@ COARSEST = 8  # levels are added until the longest side has at most so many posi
 
 
 def size_from_data(event_shape: Sequence[int]) -> dict[str, Any]:
-    """Patch, widths and depths for events (C, *space): 1x28x28 gives patch 2, widths (32, 128) at 14x14 and 7x7.
+    """Patch, widths and depths for events (C, *space): 1x28x28 gives patch 2, widths (32, 128) at
+    14x14 and 7x7.
 
-    Sides under 16 keep patch 1; larger ones get the smallest power of two from 2 up that leaves at most POSITIONS patches. The finest level
+    Sides under 16 keep patch 1; larger ones get the smallest power of two from 2 up that leaves at
+    most POSITIONS patches. The finest level
     has the least of WIDTHS that is twice what a patch holds.
     """
     channels, *space = event_shape
     patch = 1 if max(space) < 16 else 2
-    while patch > 1 and patch < LARGEST_PATCH and math.prod(-(-n // patch) for n in space) > POSITIONS:
+    while (
+        patch > 1 and patch < LARGEST_PATCH and math.prod(-(-n // patch) for n in space) > POSITIONS
+    ):
         patch *= 2
     longest = -(-max(space) // patch)
     levels = 1
     while longest > COARSEST:
         longest, levels = -(-longest // 2), levels + 1
     levels = max(levels, 2) if longest > 2 else levels
-    finest = next((width for width in WIDTHS if width >= 2 * channels * patch ** len(space)), WIDTHS[-1])
+    finest = next(
+        (width for width in WIDTHS if width >= 2 * channels * patch ** len(space)), WIDTHS[-1]
+    )
     coarser = [128, 192][: levels - 1] + [192] * (levels - 3)
-    return {"patch": patch, "widths": [finest, *coarser] if levels > 1 else [max(finest, 64)], "depths": [1] * (levels - 1) + [4]}
+    return {
+        "patch": patch,
+        "widths": [finest, *coarser] if levels > 1 else [max(finest, 64)],
+        "depths": [1] * (levels - 1) + [4],
+    }
 
 
 class Block(nn.Module):
@@ -64,10 +89,13 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """The U-Net of this module for events (C, *space) with 1, 2 or 3 spatial dimensions of any size.
+    """The U-Net of this module for events (C, *space) with 1, 2 or 3 spatial dimensions of any
+    size.
 
-    patch, widths, depths: None reads them off the event (`size_from_data`); depths[i] blocks run on the way up at level i and, but for the
-    finest, as many on the way down; depths[-1] in all at the coarsest. embedding: width of the embedding; condition: length of condition
+    patch, widths, depths: None reads them off the event (`size_from_data`); depths[i] blocks run on
+    the way up at level i and, but for the
+    finest, as many on the way down; depths[-1] in all at the coarsest. embedding: width of the
+    embedding; condition: length of condition
     vectors, or 0.
     """
 
@@ -84,21 +112,37 @@ class UNet(nn.Module):
         channels, *space = event_shape
         if len(space) not in (1, 2, 3) or min(event_shape) < 1:
             raise InputError(
-                f"unet needs an event (channels, *space) with 1 to 3 spatial dimensions; got {tuple(event_shape)}. Vectors? use mlp"
+                "unet needs an event (channels, *space) with 1 to 3 spatial dimensions; got "
+                f"{tuple(event_shape)}. Vectors? use mlp"
             )
         sized = size_from_data(event_shape)
         patch = int(sized["patch"] if patch is None else patch)
         widths = list(sized["widths"] if widths is None else widths)
         depths = list([1] * (len(widths) - 1) + [4] if depths is None else depths)
-        if len(widths) != len(depths) or not widths or min(widths) < 1 or min(depths) < 0 or patch < 1:
+        if (
+            len(widths) != len(depths)
+            or not widths
+            or min(widths) < 1
+            or min(depths) < 0
+            or patch < 1
+        ):
             raise InputError(
-                f"unet needs patch >= 1 and one width and one depth a level; got patch={patch}, widths={widths}, depths={depths}"
+                f"unet needs patch >= 1 and one width and one depth a level; got patch={patch}, "
+                f"widths={widths}, depths={depths}"
             )
-        self.options = {"patch": patch, "widths": widths, "depths": depths, "embedding": embedding, "condition": condition}
+        self.options = {
+            "patch": patch,
+            "widths": widths,
+            "depths": depths,
+            "embedding": embedding,
+            "condition": condition,
+        }
         dims, levels = len(space), len(widths)
         self.space = lift(space)
         self.patch = lift((patch,) * dims)
-        self.factors = tuple(2 if n > 1 else 1 for n in lift((2,) * dims))  # of every fold; the first of a signal's two dimensions stays 1
+        self.factors = tuple(
+            2 if n > 1 else 1 for n in lift((2,) * dims)
+        )  # of every fold; the first of a signal's two dimensions stays 1
         self.padding, self.window = fit(self.space, self.patch)
         folded, corners = channels * patch**dims, 2**dims
         self.embed = Embedding(embedding, condition)
@@ -109,12 +153,18 @@ class UNet(nn.Module):
             return nn.ModuleList(Block(dims, widths[level], embedding) for _ in range(count))
 
         self.down = nn.ModuleList(blocks(i, depths[i] if i else 0) for i in range(levels - 1))
-        self.coarsen = nn.ModuleList(conv(dims, widths[i] * corners, widths[i + 1], kernel=1) for i in range(levels - 1))
+        self.coarsen = nn.ModuleList(
+            conv(dims, widths[i] * corners, widths[i + 1], kernel=1) for i in range(levels - 1)
+        )
         self.middle = blocks(levels - 1, depths[-1])
-        self.refine = nn.ModuleList(conv(dims, widths[i + 1], widths[i] * corners, kernel=1) for i in range(levels - 1))
+        self.refine = nn.ModuleList(
+            conv(dims, widths[i + 1], widths[i] * corners, kernel=1) for i in range(levels - 1)
+        )
         self.up = nn.ModuleList(blocks(i, depths[i]) for i in range(levels - 1))
 
-    def forward(self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None
+    ) -> Tensor:
         shape = x.shape
         e = self.embed(len(x), noise_input, condition)
         h = x.reshape(*x.shape[:2], *self.space)
@@ -139,7 +189,9 @@ class UNet(nn.Module):
 
 
 def fit(space: Sequence[int], multiple: Sequence[int]) -> tuple[list[int], tuple[Any, ...]]:
-    """How to make each size a multiple: F.pad's list (last dimension first, nearly even on both sides) and the window that undoes it."""
+    """How to make each size a multiple: F.pad's list (last dimension first, nearly even on both
+    sides) and the window that undoes it.
+    """
     low = [(-n % m) // 2 for n, m in zip(space, multiple, strict=True)]
     high = [-n % m - a for n, m, a in zip(space, multiple, low, strict=True)]
     padding = [p for a, b in zip(reversed(low), reversed(high), strict=True) for p in (a, b)]

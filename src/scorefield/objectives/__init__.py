@@ -1,10 +1,13 @@
-"""Objectives: what is minimised so that a model's score becomes the data's. Each gives one loss a sample, the mean over the event's elements.
+"""Objectives: what is minimised so that a model's score becomes the data's. Each gives one loss a
+sample, the mean over the event's elements.
 
-What is wanted is the Fisher divergence to the smoothed density p_sigma, x = x0 + sigma z (d elements an event, everything at sigma):
+What is wanted is the Fisher divergence to the smoothed density p_sigma, x = x0 + sigma z (d
+elements an event, everything at sigma):
 
     F = 1/2 E |grad log p_sigma(x) - s(x)|²        G = E |grad log p_sigma(x)|², which no model changes
 
-It holds the unknown score. These losses do not, and equal lambda(sigma) / d times F up to a constant:
+It holds the unknown score. These losses do not, and equal lambda(sigma) / d times F up to a
+constant:
 
     name        per sample, times lambda / d                        expectation        passes          source
     denoising   1/2 |s(x) + z/sigma|²                               F - G/2 + d/(2 sigma²)  1         Vincent 2011
@@ -13,8 +16,10 @@ It holds the unknown score. These losses do not, and equal lambda(sigma) / d tim
     sliced-vr   mean over slices of v'(grad s)v, + 1/2 |s|²         F - G/2            1 + slices      Song et al. 2019
     energy      denoising, of a model whose score is -grad energy   as denoising       2               Song & Kingma 2021
 
-for slices with E[vv'] = I: signs, normals, or the sphere of radius sqrt(d). sigma may differ from sample to sample: one value is one
-density, the levels of a ladder are Song & Ermon's weighted sum. At sigma = 0, where the model knows it, the implicit forms (exact,
+for slices with E[vv'] = I: signs, normals, or the sphere of radius sqrt(d). sigma may differ from
+sample to sample: one value is one
+density, the levels of a ladder are Song & Ermon's weighted sum. At sigma = 0, where the model knows
+it, the implicit forms (exact,
 sliced, sliced-vr) are those of the clean data; denoising needs sigma > 0.
 """
 
@@ -55,17 +60,24 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
-def make_objective(name: str, weight: str | Weight | None = None, sigma_data: float = 0.5, **options: Any) -> Objective:
-    """An objective by name. weight: None is the objective's own, edm for denoising and energy, ncsn for the implicit forms (see `implicit`).
+def make_objective(
+    name: str, weight: str | Weight | None = None, sigma_data: float = 0.5, **options: Any
+) -> Objective:
+    """An objective by name. weight: None is the objective's own, edm for denoising and energy, ncsn
+    for the implicit forms (see `implicit`).
 
-    options: its own settings (control_variate; slices, probe; limit). Raises InputError for a name or a setting that is not there.
+    options: its own settings (control_variate; slices, probe; limit). Raises InputError for a name
+    or a setting that is not there.
     """
     if name not in OBJECTIVES:
         raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
     kind = OBJECTIVES[name]
     known = [f.name for f in dataclasses.fields(kind) if f.name not in ("weight", "sigma_data")]
     for key in options.keys() - set(known):
-        raise InputError(f"the {name} objective has no setting {key}; it has {', '.join(known) or 'none but the weight'}")
+        raise InputError(
+            f"the {name} objective has no setting {key}; it has "
+            f"{', '.join(known) or 'none but the weight'}"
+        )
     if weight is not None:
         options["weight"] = weight
     return kind(sigma_data=sigma_data, **options)

@@ -1,18 +1,26 @@
-"""Implicit score matching: the Fisher divergence by parts, without the data's score, through derivatives of the model's score in x.
+"""Implicit score matching: the Fisher divergence by parts, without the data's score, through
+derivatives of the model's score in x.
 
-By parts E[s' grad log p] = -E[tr(grad s)] (p s vanishing far out), hence 1/2 E|grad log p - s|² = E[tr(grad s) + 1/2 |s|²] + 1/2 E|grad log p|².
-The exact form takes the trace with d backward passes; the sliced forms take v'(grad s)v, whose mean over v with E[vv'] = I is the trace.
+By parts E[s' grad log p] = -E[tr(grad s)] (p s vanishing far out), hence 1/2 E|grad log p - s|² =
+E[tr(grad s) + 1/2 |s|²] + 1/2 E|grad log p|².
+The exact form takes the trace with d backward passes; the sliced forms take v'(grad s)v, whose mean
+over v with E[vv'] = I is the trace.
 
     exact       tr(grad s) + 1/2 |s|²                Hyvärinen 2005
     sliced      v'(grad s)v + 1/2 (v's)²             Song et al. 2019 (arXiv 1905.07088)
     sliced-vr   v'(grad s)v + 1/2 |s|²               ibid.: the slice's share in the second term integrated
 
-All are evaluated at x = x0 + sigma z: they estimate p_sigma's divergence, as denoising does. Training needs the score's second derivatives.
+All are evaluated at x = x0 + sigma z: they estimate p_sigma's divergence, as denoising does.
+Training needs the score's second derivatives.
 
-Which sigma is noisy is the other way round than with denoising. With the edm row of `model`, u = x/sqrt(v), v = sigma² + sd², the part of
-tr(grad s) + 1/2 |s|² that is linear in the network, (sd/(sigma v)) (tr(grad F) - u'F), has mean near zero and standard deviation of its own
-order, against (sd²/(sigma² v)) |F|²/2: the noise of a gradient is sigma/sd times what it measures. The edm weight multiplies that into
-2 sigma/sd and large sigma drown the rest; ncsn's keeps it at sd sigma/v <= 1/2, so it is the default here.
+Which sigma is noisy is the other way round than with denoising. With the edm row of `model`, u =
+x/sqrt(v), v = sigma² + sd², the part of
+tr(grad s) + 1/2 |s|² that is linear in the network, (sd/(sigma v)) (tr(grad F) - u'F), has mean
+near zero and standard deviation of its own
+order, against (sd²/(sigma² v)) |F|²/2: the noise of a gradient is sigma/sd times what it measures.
+The edm weight multiplies that into
+2 sigma/sd and large sigma drown the rest; ncsn's keeps it at sd sigma/v <= 1/2, so it is the
+default here.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,11 +64,22 @@ class Implicit(Objective):
     second_order: ClassVar[bool] = True
 
     def terms(self, score: Tensor, x: Tensor, keys: Tensor, graph: bool) -> tuple[Tensor, Tensor]:
-        """Estimates (B,) of tr(grad s) and of |s|². score hangs on x in the graph; graph: whether the result is differentiated again."""
+        """Estimates (B,) of tr(grad s) and of |s|². score hangs on x in the graph; graph: whether
+        the result is differentiated again.
+        """
         raise NotImplementedError
 
-    def losses(self, model: ScoreModel, x0: Tensor, sigma: Tensor, keys: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Losses (B,), of either sign; differentiable in the model's parameters where gradients are enabled, not in x0."""
+    def losses(
+        self,
+        model: ScoreModel,
+        x0: Tensor,
+        sigma: Tensor,
+        keys: Tensor,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Losses (B,), of either sign; differentiable in the model's parameters where gradients are
+        enabled, not in x0.
+        """
         self.check(model)
         graph = torch.is_grad_enabled()
         x, _, level = perturb(x0.detach(), sigma, keys)
@@ -74,7 +93,9 @@ class Implicit(Objective):
 
 @dataclass(frozen=True)
 class Sliced(Implicit):
-    """v'(grad s)v + 1/2 (v's)², the mean over `slices` vectors v a sample. probe: rademacher, gaussian, or sphere (of radius sqrt(d))."""
+    """v'(grad s)v + 1/2 (v's)², the mean over `slices` vectors v a sample. probe: rademacher,
+    gaussian, or sphere (of radius sqrt(d)).
+    """
 
     slices: int = 1
     probe: str = "rademacher"
@@ -112,7 +133,9 @@ class SlicedVR(Sliced):
 
 @dataclass(frozen=True)
 class Exact(Implicit):
-    """tr(grad s) + 1/2 |s|², d backward passes: for small events. limit: the most elements an event may have."""
+    """tr(grad s) + 1/2 |s|², d backward passes: for small events. limit: the most elements an event
+    may have.
+    """
 
     limit: int = 256
 
@@ -121,8 +144,10 @@ class Exact(Implicit):
         shape: tuple[int, ...] = getattr(model, "module", model).event_shape
         if torch.Size(shape).numel() > self.limit:
             raise InputError(
-                f"the exact trace takes one backward pass an element: {torch.Size(shape).numel()} for events of shape {tuple(shape)}, and the limit is "
-                f"{self.limit}. Use the sliced-vr objective, or make_objective('exact', limit=...) from Python"
+                f"the exact trace takes one backward pass an element: {torch.Size(shape).numel()} "
+                f"for events of shape {tuple(shape)}, and the limit is "
+                f"{self.limit}. Use the sliced-vr objective, or make_objective('exact', "
+                "limit=...) from Python"
             )
 
     def terms(self, score: Tensor, x: Tensor, keys: Tensor, graph: bool) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,12 @@
-"""Pictures: grids, animations, restoration sheets, score fields and curves, each one to be understood alone.
+"""Pictures: grids, animations, restoration sheets, score fields and curves, each one to be
+understood alone.
 
-Every function takes arrays or tensors in *data units* (images: floats in [0, 1] or uint8) and, if it writes, writes atomically: a temporary
-name in the same folder, then a rename, so that a picture is whole or absent. Image pixels are only ever enlarged by whole factors
-(nearest), so a stored pixel is the model's pixel. Colours are viridis, cividis and the palette of Okabe & Ito: safe for colour-blind
+Every function takes arrays or tensors in *data units* (images: floats in [0, 1] or uint8) and, if
+it writes, writes atomically: a temporary
+name in the same folder, then a rename, so that a picture is whole or absent. Image pixels are only
+ever enlarged by whole factors
+(nearest), so a stored pixel is the model's pixel. Colours are viridis, cividis and the palette of
+Okabe & Ito: safe for colour-blind
 readers.
 """
 

@@ -13,9 +13,15 @@ from .files import BLUE, ORANGE, VERMILLION, as_array, new_figure, save_figure
 
 
 def _wide(*series: np.ndarray) -> bool:
-    """True where all values are above zero and span more than a factor 20: a logarithmic axis shows them better."""
+    """True where all values are above zero and span more than a factor 20: a logarithmic axis shows
+    them better.
+    """
     values = np.concatenate([s[np.isfinite(s)] for s in series])
-    return len(values) > 0 and float(values.min()) > 0 and float(values.max()) > 20 * float(values.min())
+    return (
+        len(values) > 0
+        and float(values.min()) > 0
+        and float(values.max()) > 20 * float(values.min())
+    )
 
 
 def save_loss_per_sigma(
@@ -28,8 +34,10 @@ def save_loss_per_sigma(
     loss_label: str = "loss (weighted, mean per element, dimensionless)",
     sigma_label: str = "noise level σ (model units)",
 ) -> Path:
-    """Loss (L,) over sigma (L,) > 0 on a logarithmic axis; se (L,): standard errors, drawn as bars of ± 2; best (L,): the least loss
-    possible, where it is known, drawn dashed. The order of the levels does not matter. Returns the path. Errors: shapes, NaNs, sigma <= 0,
+    """Loss (L,) over sigma (L,) > 0 on a logarithmic axis; se (L,): standard errors, drawn as bars
+    of ± 2; best (L,): the least loss
+    possible, where it is known, drawn dashed. The order of the levels does not matter. Returns the
+    path. Errors: shapes, NaNs, sigma <= 0,
     the ending.
     """
     levels = as_array(sigma, "sigma").astype(np.float64)
@@ -41,7 +49,9 @@ def save_loss_per_sigma(
         if given is not None:
             columns[name] = as_array(given, name).astype(np.float64)
             if columns[name].shape != levels.shape:
-                raise InputError(f"{name} must have sigma's shape {levels.shape}; got {columns[name].shape}")
+                raise InputError(
+                    f"{name} must have sigma's shape {levels.shape}; got {columns[name].shape}"
+                )
             columns[name] = columns[name][order]
     levels = levels[order]
     figure = new_figure(6.8, 4.3)
@@ -49,7 +59,14 @@ def save_loss_per_sigma(
     marker = "o" if len(levels) <= 60 else ""
     if "se" in columns:
         axes.errorbar(
-            levels, columns["loss"], 2 * columns["se"], fmt=f"{marker}-", ms=4, color=BLUE, capsize=2, label="loss ± 2 standard errors"
+            levels,
+            columns["loss"],
+            2 * columns["se"],
+            fmt=f"{marker}-",
+            ms=4,
+            color=BLUE,
+            capsize=2,
+            label="loss ± 2 standard errors",
         )
     else:
         axes.plot(levels, columns["loss"], f"{marker}-", ms=4, color=BLUE, label="loss")
@@ -68,22 +85,35 @@ def save_loss_per_sigma(
 
 def _column(records: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
     """images and `name` over the records that have both (None counts as absent)."""
-    pairs = [(r["images"], r[name]) for r in records if r.get("images") is not None and r.get(name) is not None]
+    pairs = [
+        (r["images"], r[name])
+        for r in records
+        if r.get("images") is not None and r.get(name) is not None
+    ]
     try:
         table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
     except (TypeError, ValueError) as error:
-        raise InputError(f"records must hold numbers under 'images' and {name!r}: {error}") from error
+        raise InputError(
+            f"records must hold numbers under 'images' and {name!r}: {error}"
+        ) from error
     return table[:, 0], table[:, 1]
 
 
-def save_training_curve(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]], title: str = "Training") -> Path:
-    """Loss and held-out loss over the images seen, from records with `images` and any of `seconds`, `loss`, `held_out`; other keys and
-    records without images are passed over. Values that are not finite leave gaps, and the caption counts them. Returns the path.
+def save_training_curve(
+    path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]], title: str = "Training"
+) -> Path:
+    """Loss and held-out loss over the images seen, from records with `images` and any of `seconds`,
+    `loss`, `held_out`; other keys and
+    records without images are passed over. Values that are not finite leave gaps, and the caption
+    counts them. Returns the path.
     """
     images, loss = _column(records, "loss")
     held_images, held = _column(records, "held_out")
     if len(loss) + len(held) == 0:
-        raise InputError(f"records need 'images' and 'loss' or 'held_out'; none of the {len(records)} records has them")
+        raise InputError(
+            f"records need 'images' and 'loss' or 'held_out'; none of the {len(records)} records "
+            "has them"
+        )
     figure = new_figure(6.8, 4.3)
     axes = figure.add_subplot()
     if len(loss) > 20:
@@ -91,11 +121,18 @@ def save_training_curve(path: str | os.PathLike[str], records: Sequence[Mapping[
         half = max(1, len(loss) // 40)
         smooth = np.array([loss[max(0, i - half) : i + half + 1].mean() for i in range(len(loss))])
         axes.plot(images, loss, color=BLUE, alpha=0.25, lw=0.8)
-        axes.plot(images, smooth, color=BLUE, label=f"training loss (mean of {2 * half + 1} records; pale: each)")
+        axes.plot(
+            images,
+            smooth,
+            color=BLUE,
+            label=f"training loss (mean of {2 * half + 1} records; pale: each)",
+        )
     elif len(loss):
         axes.plot(images, loss, "o-", ms=3, color=BLUE, label="training loss")
     if len(held):
-        axes.plot(held_images, held, "s-", ms=4, color=ORANGE, mec="black", mew=0.4, label="held-out loss")
+        axes.plot(
+            held_images, held, "s-", ms=4, color=ORANGE, mec="black", mew=0.4, label="held-out loss"
+        )
     axes.set(title=title, xlabel="images seen", ylabel="loss (weighted, mean per element)")
     if _wide(loss, held):
         axes.set_yscale("log")
@@ -117,7 +154,10 @@ def _history(records: Sequence[Mapping[str, Any]], values: np.ndarray) -> str:
     images, seconds = _column(records, "seconds")
     said = []
     if len(seconds) and math.isfinite(seconds[-1]) and seconds[-1] > 0:
-        said.append(f"{images[-1]:,.0f} images in {seconds[-1]:,.0f} s, {images[-1] / seconds[-1]:,.0f} images a second.")
+        said.append(
+            f"{images[-1]:,.0f} images in {seconds[-1]:,.0f} s, {images[-1] / seconds[-1]:,.0f} "
+            "images a second."
+        )
     gaps = int((~np.isfinite(values)).sum())
     if gaps:
         said.append(f"Not finite and so not drawn: {gaps}.")

@@ -1,4 +1,6 @@
-"""What all pictures share: arrays from anything array-like, atomic writing, and figures without global state."""
+"""What all pictures share: arrays from anything array-like, atomic writing, and figures without
+global state.
+"""
 
 import json
 import os
@@ -14,12 +16,21 @@ import torch
 from ..errors import InputError
 
 # Okabe & Ito 2008: distinguishable with any form of colour blindness.
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+)
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def as_array(values: Any, what: str) -> np.ndarray:
-    """A tensor (any device), array or nested list as a numpy array of bools, whole numbers or floats, all of them finite."""
+    """A tensor (any device), array or nested list as a numpy array of bools, whole numbers or
+    floats, all of them finite.
+    """
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         if values.dtype in (torch.bfloat16, torch.float16):
@@ -34,7 +45,10 @@ def as_array(values: Any, what: str) -> np.ndarray:
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise InputError(f"{what} must be finite; got {int(bad.sum())} of {array.size} values that are not, the first at index {first}")
+        raise InputError(
+            f"{what} must be finite; got {int(bad.sum())} of {array.size} values that are not, "
+            f"the first at index {first}"
+        )
     return array
 
 
@@ -50,20 +64,27 @@ def check_suffix(path: str | os.PathLike[str], allowed: tuple[str, ...]) -> Path
     """The path, if its ending is allowed."""
     path = Path(path)
     if path.suffix.lower() not in allowed:
-        raise InputError(f"this picture is written as {' or '.join(allowed)}; got {path.name!r}. Change the ending")
+        raise InputError(
+            f"this picture is written as {' or '.join(allowed)}; got {path.name!r}. Change the "
+            "ending"
+        )
     return path
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then rename it. If `write` raises, `path` is as it was and nothing is left
+    """Let `write` fill a temporary file beside `path`, then rename it. If `write` raises, `path` is
+    as it was and nothing is left
     behind."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; a picture needs a file name")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{path.parent} cannot be a folder: a file is in its way. Choose another name") from error
-    # Not tempfile.mkstemp: its files are readable by their owner alone, and the rename would keep that.
+        raise InputError(
+            f"{path.parent} cannot be a folder: a file is in its way. Choose another name"
+        ) from error
+    # Not tempfile.mkstemp: its files are readable by their owner alone, and the rename would keep
+    # that.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
@@ -76,7 +97,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
     return path
 
 
-def save_png(path: str | os.PathLike[str], pixels: np.ndarray, facts: Mapping[str, Any] | None = None) -> Path:
+def save_png(
+    path: str | os.PathLike[str], pixels: np.ndarray, facts: Mapping[str, Any] | None = None
+) -> Path:
     """uint8 (H, W, 1 or 3) as a PNG; `facts` go into its text chunks as JSON."""
     from PIL import Image, PngImagePlugin
 
@@ -89,7 +112,9 @@ def save_png(path: str | os.PathLike[str], pixels: np.ndarray, facts: Mapping[st
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib Figure (inches) on its own Agg canvas: pyplot and its global state stay untouched."""
+    """An empty matplotlib Figure (inches) on its own Agg canvas: pyplot and its global state stay
+    untouched.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

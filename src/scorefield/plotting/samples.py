@@ -16,7 +16,18 @@ import numpy as np
 
 from ..errors import InputError
 from .fields import AXES, save_scatter
-from .files import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, as_array, new_figure, save_figure, save_png
+from .files import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    as_array,
+    new_figure,
+    save_figure,
+    save_png,
+)
 from .images import arrange, framed, layout_of, save_grid
 
 MOST = 12  # panels of a figure
@@ -32,10 +43,13 @@ def save_samples(
     density: Callable[[Any], Any] | None = None,
     title: str = "samples",
 ) -> Path:
-    """Samples (N, *event) in data units as a picture chosen by their shape (module docstring). Returns the path.
+    """Samples (N, *event) in data units as a picture chosen by their shape (module docstring).
+    Returns the path.
 
-    image: values are intensities in [0, 1] or uint8; columns: images a row of a grid; names: of the columns of a table; reference: data of
-    the same event, drawn behind points and tables; density: log density behind points. Errors: shapes no picture fits, NaNs, endings.
+    image: values are intensities in [0, 1] or uint8; columns: images a row of a grid; names: of the
+    columns of a table; reference: data of
+    the same event, drawn behind points and tables; density: log density behind points. Errors:
+    shapes no picture fits, NaNs, endings.
     """
     x = as_array(samples, "samples")
     if x.size == 0:
@@ -47,16 +61,23 @@ def save_samples(
     if names is not None and len(names) != x.shape[1]:
         raise InputError(f"names must be one a column, {x.shape[1]}; got {len(names)}")
     if x.ndim == 2 and x.shape[1] == 2:
-        return save_scatter(path, x, density, reference, title, names=AXES if names is None else names)
+        return save_scatter(
+            path, x, density, reference, title, names=AXES if names is None else names
+        )
     if x.ndim == 2:
         return _save_histograms(path, x, names, reference, title)
     if x.ndim == 3:
         return _save_signals(path, x, title)
     if x.ndim == 4:
-        return _save_coloured(path, x[:, 0], columns, title, "" if x.shape[1] == 1 else f"Channel 1 of {x.shape[1]}. ")
+        return _save_coloured(
+            path, x[:, 0], columns, title, "" if x.shape[1] == 1 else f"Channel 1 of {x.shape[1]}. "
+        )
     if x.ndim == 5:
         return _save_slices(path, x, title)
-    raise InputError(f"no picture fits samples of shape {x.shape}; need (N, d), (N, C, L), (N, C, H, W) or (N, C, D, H, W)")
+    raise InputError(
+        f"no picture fits samples of shape {x.shape}; need (N, d), (N, C, L), (N, C, H, W) or (N, "
+        "C, D, H, W)"
+    )
 
 
 def _panels(count: int, width: float, height: float, most_columns: int) -> tuple[Any, list[Any]]:
@@ -66,23 +87,35 @@ def _panels(count: int, width: float, height: float, most_columns: int) -> tuple
     return figure, [figure.add_subplot(down, across, n + 1) for n in range(count)]
 
 
-def _save_histograms(path: str | os.PathLike[str], x: np.ndarray, names: Sequence[str] | None, reference: Any | None, title: str) -> Path:
+def _save_histograms(
+    path: str | os.PathLike[str],
+    x: np.ndarray,
+    names: Sequence[str] | None,
+    reference: Any | None,
+    title: str,
+) -> Path:
     shown = min(MOST, x.shape[1])
     other = None
     if reference is not None:
         other = as_array(reference, "reference")
         other = other[:, None] if other.ndim == 1 else other
         if other.ndim != 2 or other.shape[1] != x.shape[1] or len(other) == 0:
-            raise InputError(f"reference must have the samples' columns, (R, {x.shape[1]}); got {other.shape}")
+            raise InputError(
+                f"reference must have the samples' columns, (R, {x.shape[1]}); got {other.shape}"
+            )
     figure, axes = _panels(shown, 2.5, 2.0, 4)
     for column, panel in enumerate(axes):
         both = x[:, column] if other is None else np.concatenate([x[:, column], other[:, column]])
         edges = np.histogram_bin_edges(both, bins=max(10, min(50, round(2 * len(x) ** (1 / 3)))))
         if other is not None:
             panel.hist(other[:, column], edges, density=True, color="0.75", label="reference")
-        panel.hist(x[:, column], edges, density=True, histtype="step", color=BLUE, lw=1.4, label="samples")
+        panel.hist(
+            x[:, column], edges, density=True, histtype="step", color=BLUE, lw=1.4, label="samples"
+        )
         name = f"column {column}" if names is None else names[column]
-        panel.set_xlabel(name if both.min() < both.max() else f"{name}: constant, {both[0]:g}", fontsize=8)
+        panel.set_xlabel(
+            name if both.min() < both.max() else f"{name}: constant, {both[0]:g}", fontsize=8
+        )
         panel.tick_params(labelsize=7)
         panel.locator_params(nbins=5)
     figure.supylabel("density (1 / data unit)", fontsize=9)
@@ -112,21 +145,33 @@ def _save_signals(path: str | os.PathLike[str], x: np.ndarray, title: str) -> Pa
         axes[0].legend(fontsize=6)
     figure.suptitle(title)
     figure.supylabel("value (data units)", fontsize=9)
-    parts = [f"Horizontal: position 0 to {x.shape[2] - 1}.", f"The first {shown} of {len(x):,} samples."]
+    parts = [
+        f"Horizontal: position 0 to {x.shape[2] - 1}.",
+        f"The first {shown} of {len(x):,} samples.",
+    ]
     if channels < x.shape[1]:
         parts.append(f"The first {channels} of {x.shape[1]} channels.")
     return save_figure(path, figure, " ".join(parts))
 
 
 def _save_coloured(
-    path: str | os.PathLike[str], x: np.ndarray, columns: int | None, title: str, note: str, blank: np.ndarray | None = None
+    path: str | os.PathLike[str],
+    x: np.ndarray,
+    columns: int | None,
+    title: str,
+    note: str,
+    blank: np.ndarray | None = None,
 ) -> Path:
     """Fields (N, H, W) through viridis on one scale, as a PNG grid; white where `blank` holds."""
     from matplotlib import colormaps
 
     inside = x if blank is None else x[~blank]
     low, high = float(inside.min()), float(inside.max())
-    pixels = (colormaps["viridis"]((x - low) / ((high - low) or 1.0))[..., :3] * 255).round().astype(np.uint8)
+    pixels = (
+        (colormaps["viridis"]((x - low) / ((high - low) or 1.0))[..., :3] * 255)
+        .round()
+        .astype(np.uint8)
+    )
     if blank is not None:
         pixels[blank] = 255
     layout = layout_of(pixels, columns, 2, None, side=96)
@@ -134,22 +179,33 @@ def _save_coloured(
         arrange(pixels, layout),
         layout,
         title,
-        f"{note}Colour, one scale for all: {low:.4g} (dark blue) to {high:.4g} (yellow), data units.",
+        f"{note}Colour, one scale for all: {low:.4g} (dark blue) to {high:.4g} (yellow), data "
+        "units.",
     )
     return save_png(path, picture, {"layout": asdict(layout)})
 
 
 def _save_slices(path: str | os.PathLike[str], x: np.ndarray, title: str) -> Path:
-    """Volumes (N, C, D, H, W): the planes through the middle across D, H and W of channel 0, a row a sample, padded to one size."""
+    """Volumes (N, C, D, H, W): the planes through the middle across D, H and W of channel 0, a row
+    a sample, padded to one size.
+    """
     shown = min(8, len(x))
     volume = x[:shown, 0].astype(np.float64)
     depth, height, width = volume.shape[1:]
     tall, wide = max(depth, height), max(height, width)
     tiles = np.zeros((shown, 3, tall, wide))
     blank = np.ones(tiles.shape, dtype=bool)
-    for n, plane in enumerate((volume[:, depth // 2], volume[:, :, height // 2], volume[:, :, :, width // 2])):
+    for n, plane in enumerate(
+        (volume[:, depth // 2], volume[:, :, height // 2], volume[:, :, :, width // 2])
+    ):
         tiles[:, n, : plane.shape[1], : plane.shape[2]] = plane
         blank[:, n, : plane.shape[1], : plane.shape[2]] = False
     note = f"A row a sample, the first {shown} of {len(x):,}; planes through the middle across axes 1, 2, 3"
-    note += "; " + ("" if x.shape[1] == 1 else f"channel 1 of {x.shape[1]}; ") + f"volume {depth} x {height} x {width}. "
-    return _save_coloured(path, tiles.reshape(-1, tall, wide), 3, title, note, blank.reshape(-1, tall, wide))
+    note += (
+        "; "
+        + ("" if x.shape[1] == 1 else f"channel 1 of {x.shape[1]}; ")
+        + f"volume {depth} x {height} x {width}. "
+    )
+    return _save_coloured(
+        path, tiles.reshape(-1, tall, wide), 3, title, note, blank.reshape(-1, tall, wide)
+    )

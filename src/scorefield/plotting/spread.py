@@ -1,4 +1,6 @@
-"""Curves of several seeds: the mean as a line, the range over the seeds as a band, each seed as a thin line."""
+"""Curves of several seeds: the mean as a line, the range over the seeds as a band, each seed as a
+thin line.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,12 +13,20 @@ import numpy as np
 from ..errors import InputError
 from .files import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, as_array, new_figure, save_figure
 
-STYLES = ((BLUE, "-", "o"), (VERMILLION, "--", "s"), (GREEN, "-.", "^"), (ORANGE, ":", "D"), (PURPLE, "-", "v"), (SKY, "--", "P"))
+STYLES = (
+    (BLUE, "-", "o"),
+    (VERMILLION, "--", "s"),
+    (GREEN, "-.", "^"),
+    (ORANGE, ":", "D"),
+    (PURPLE, "-", "v"),
+    (SKY, "--", "P"),
+)
 
 
 @dataclass(frozen=True)
 class Chart:
-    """series: name -> (x (T,), values (S, T), a row a seed). log: which axes are logarithmic, "", "x", "y" or "xy"; marks: whether the points
+    """series: name -> (x (T,), values (S, T), a row a seed). log: which axes are logarithmic, "",
+    "x", "y" or "xy"; marks: whether the points
     are marked; bottom, top: the frame, where it is not the values' own."""
 
     title: str
@@ -37,15 +47,24 @@ def _scale(axes: Any, chart: Chart) -> None:
         if letter in chart.log:
             axes.set(**{f"{letter}scale": "log"})
             named = letter == "x" and chart.marks
-            places = sorted({float(v) for x, _ in chart.series.values() for v in as_array(x, "x").ravel()})
+            places = sorted(
+                {float(v) for x, _ in chart.series.values() for v in as_array(x, "x").ravel()}
+            )
             low, high = axis.get_view_interval()
-            axis.set_major_locator(FixedLocator(places) if named else LogLocator(subs=(1, 2, 3, 5) if high > 10 * low else range(1, 10)))
+            axis.set_major_locator(
+                FixedLocator(places)
+                if named
+                else LogLocator(subs=(1, 2, 3, 5) if high > 10 * low else range(1, 10))
+            )
             axis.set_minor_locator(NullLocator())
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def save_spread(path: str | os.PathLike[str], charts: Sequence[Chart], title: str, caption: str) -> Path:
-    """The charts in a row. Colours, dashes and markers belong to a series' name, whatever chart it is in. Returns the path. Errors: shapes,
+def save_spread(
+    path: str | os.PathLike[str], charts: Sequence[Chart], title: str, caption: str
+) -> Path:
+    """The charts in a row. Colours, dashes and markers belong to a series' name, whatever chart it
+    is in. Returns the path. Errors: shapes,
     NaNs, ending."""
     names = list(dict.fromkeys(name for chart in charts for name in chart.series))
     if not 1 <= len(names) <= len(STYLES):
@@ -54,14 +73,28 @@ def save_spread(path: str | os.PathLike[str], charts: Sequence[Chart], title: st
     for n, chart in enumerate(charts):
         axes = figure.add_subplot(1, len(charts), n + 1)
         for name, (x, values) in chart.series.items():
-            at, rows = as_array(x, "x").astype(np.float64), np.atleast_2d(as_array(values, name).astype(np.float64))
+            at, rows = (
+                as_array(x, "x").astype(np.float64),
+                np.atleast_2d(as_array(values, name).astype(np.float64)),
+            )
             if rows.shape[1:] != at.shape:
-                raise InputError(f"{name} needs values (seeds, {len(at)}), x's length; got {rows.shape}")
+                raise InputError(
+                    f"{name} needs values (seeds, {len(at)}), x's length; got {rows.shape}"
+                )
             colour, dash, marker = STYLES[names.index(name)]
             if len(rows) > 1:
                 axes.fill_between(at, rows.min(0), rows.max(0), color=colour, alpha=0.15, lw=0)
                 axes.plot(at, rows.T, color=colour, alpha=0.45, lw=0.7)
-            axes.plot(at, rows.mean(0), dash, color=colour, lw=1.8, marker=marker if chart.marks else "", ms=5, label=name)
+            axes.plot(
+                at,
+                rows.mean(0),
+                dash,
+                color=colour,
+                lw=1.8,
+                marker=marker if chart.marks else "",
+                ms=5,
+                label=name,
+            )
         axes.set(xlabel=chart.xlabel, ylabel=chart.ylabel)
         axes.set_title(chart.title, fontsize=10)
         _scale(axes, chart)

@@ -2,11 +2,15 @@
 
     sigma_1 > ... > sigma_L     a ladder; the state x enters at sigma_1 and leaves at sigma_L, or denoised from there
 
-A kernel that *moves* (Euler, ancestral) makes one step a pair, sigma_i -> sigma_(i+1); with repeats > 1 each level is first visited
-repeats - 1 more times with sigma_next = sigma. A kernel that *stays* (Langevin) visits every level, the last included, `repeats` times
-with sigma_next = sigma, and moving on is no step. A ladder of one level is legal: plain Langevin, or the final denoise alone.
+A kernel that *moves* (Euler, ancestral) makes one step a pair, sigma_i -> sigma_(i+1); with repeats
+> 1 each level is first visited
+repeats - 1 more times with sigma_next = sigma. A kernel that *stays* (Langevin) visits every level,
+the last included, `repeats` times
+with sigma_next = sigma, and moving on is no step. A ladder of one level is legal: plain Langevin,
+or the final denoise alone.
 
-Noise is a function of (key, step): the k-th `noise()` within step n is rng.normal(keys, Stream.KERNEL, n, shape, draw=k).
+Noise is a function of (key, step): the k-th `noise()` within step n is rng.normal(keys,
+Stream.KERNEL, n, shape, draw=k).
 """
 
 from collections.abc import Callable, Sequence
@@ -40,14 +44,20 @@ Project = Callable[[Tensor, Tensor, ProjectionNoise], Tensor]
 class Kernel:
     """One step of a method.
 
-    order: the global order of accuracy in the step, in ln sigma, from the first step on, that is claimed and tested: of x for kernels that
-        follow the flow, of the law's mean and covariance (weak order) for those that draw noise; None where it does not apply.
-    order_interior: the order with exact history in place of the starting steps, where it differs; None: the same.
+    order: the global order of accuracy in the step, in ln sigma, from the first step on, that is
+    claimed and tested: of x for kernels that
+        follow the flow, of the law's mean and covariance (weak order) for those that draw noise;
+        None where it does not apply.
+    order_interior: the order with exact history in place of the starting steps, where it differs;
+    None: the same.
     draws_noise: True where a step asks for noise.
-    stays: True for Langevin-type kernels, which have p_sigma as their (near) stationary law; only they allow `project`.
+    stays: True for Langevin-type kernels, which have p_sigma as their (near) stationary law; only
+    they allow `project`.
     projects: False for a kernel that stays and yet is wrong with `project`.
-    off_ladder: True where the kernel takes the score for a continuous function of sigma; index-conditioned models are refused.
-    keeps_history: True where the state holds earlier denoised x, which a corrector in between would turn into those of another path.
+    off_ladder: True where the kernel takes the score for a continuous function of sigma;
+    index-conditioned models are refused.
+    keeps_history: True where the state holds earlier denoised x, which a corrector in between would
+    turn into those of another path.
     """
 
     order: float | None = None
@@ -62,14 +72,20 @@ class Kernel:
         """The state handed from step to step: history, or facts of the ladder."""
         return None
 
-    def step(self, model: Field, x: Tensor, sigma: Tensor, sigma_next: Tensor, noise: Noise, state: Any) -> tuple[Tensor, Any]:
-        """x (B, *event) at sigma -> x at sigma_next, and the state. sigma, sigma_next: 0-dim float64 on the CPU. x is not written to."""
+    def step(
+        self, model: Field, x: Tensor, sigma: Tensor, sigma_next: Tensor, noise: Noise, state: Any
+    ) -> tuple[Tensor, Any]:
+        """x (B, *event) at sigma -> x at sigma_next, and the state. sigma, sigma_next: 0-dim
+        float64 on the CPU. x is not written to.
+        """
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a callback is told after each step: `step` of `steps` from 1, index and sigma of the level where x now is, x in model units."""
+    """What a callback is told after each step: `step` of `steps` from 1, index and sigma of the
+    level where x now is, x in model units.
+    """
 
     step: int
     steps: int
@@ -80,7 +96,8 @@ class Event:
 
 @dataclass(frozen=True)
 class Result:
-    """x in model units; evaluations of the model, each of the whole batch; trace: (sigma, x) for each level entered, then (sigma, x) at the
+    """x in model units; evaluations of the model, each of the whole batch; trace: (sigma, x) for
+    each level entered, then (sigma, x) at the
     end with sigma = 0 where x was denoised; None where no trace was asked for."""
 
     x: Tensor
@@ -89,7 +106,9 @@ class Result:
 
 
 class Counted:
-    """A model with its condition bound, whose evaluations are counted; every other attribute is the model's own."""
+    """A model with its condition bound, whose evaluations are counted; every other attribute is the
+    model's own.
+    """
 
     def __init__(self, model: ScoreModel, condition: Tensor | None = None) -> None:
         self.model, self.condition, self.evaluations = model, condition, 0
@@ -114,7 +133,14 @@ class Counted:
         return log_density
 
 
-def _check(kernel: Kernel, model: ScoreModel, ladder: Tensor, repeats: int, final: str, project: Project | None) -> None:
+def _check(
+    kernel: Kernel,
+    model: ScoreModel,
+    ladder: Tensor,
+    repeats: int,
+    final: str,
+    project: Project | None,
+) -> None:
     if repeats < 1:
         raise InputError(f"repeats must be at least 1; got {repeats}")
     if final not in FINALS:
@@ -122,19 +148,22 @@ def _check(kernel: Kernel, model: ScoreModel, ladder: Tensor, repeats: int, fina
     name = type(kernel).__name__
     if project is not None and not kernel.stays:
         raise InputError(
-            f"{name} moves from level to level and takes no projection: its step presumes x where the last one left it, and a projected x "
+            f"{name} moves from level to level and takes no projection: its step presumes x where "
+            "the last one left it, and a projected x "
             "is elsewhere. Use a Langevin-type kernel, which forgets where it came from"
         )
     if project is not None and not kernel.projects:
         raise InputError(
-            f"{name} takes no projection: it accepts or rejects whole moves, known part included, and would settle at another law. "
+            f"{name} takes no projection: it accepts or rejects whole moves, known part included, "
+            "and would settle at another law. "
             "Use annealed-langevin"
         )
     model.check_range(ladder)
     if getattr(model, "index_conditioned", False):
         if kernel.off_ladder:
             raise InputError(
-                f"{name} follows the score as a continuous function of sigma, and this model is conditioned on a level's index: it knows "
+                f"{name} follows the score as a continuous function of sigma, and this model is "
+                "conditioned on a level's index: it knows "
                 "its levels only. Use annealed-langevin on model.ladder"
             )
         level_index = getattr(model, "level_index", None)
@@ -145,7 +174,10 @@ def _check(kernel: Kernel, model: ScoreModel, ladder: Tensor, repeats: int, fina
 def _finite(x: Tensor, where: str) -> None:
     if not bool(torch.isfinite(x).all()):
         share = float((~torch.isfinite(x.flatten(1))).any(1).double().mean())
-        raise NonFiniteError(f"{where}: {share:.1%} of {len(x)} samples are not finite. Step too large, or a model not trained there?")
+        raise NonFiniteError(
+            f"{where}: {share:.1%} of {len(x)} samples are not finite. Step too large, or a model "
+            "not trained there?"
+        )
 
 
 def run(
@@ -162,13 +194,19 @@ def run(
     callbacks: Sequence[Callable[[Event], None]] = (),
     trace: bool = False,
 ) -> Result:
-    """Take x (B, *event), model units, down the ladder; the only loop over sigma. x is not written to.
+    """Take x (B, *event), model units, down the ladder; the only loop over sigma. x is not written
+    to.
 
-    final: "denoise" returns model.denoise(x, sigma_L), one more evaluation; "none" returns x at sigma_L. keys: (B, 2) as rng.keys makes
-    them, needed by kernels and projections that ask for noise. condition: handed to the model. project(x, sigma, noise) -> x is applied
-    after each step, for kernels that stay; its noise(per="step") is fresh each step and noise(per="level") one draw a level.
-    Raises InputError for a bad ladder, a ladder beyond the model's range, a kernel that does not fit the model, noise without keys;
-    NonFiniteError after the first step that leaves a NaN or an infinity. Gradients are off; a model that needs them turns them on itself.
+    final: "denoise" returns model.denoise(x, sigma_L), one more evaluation; "none" returns x at
+    sigma_L. keys: (B, 2) as rng.keys makes
+    them, needed by kernels and projections that ask for noise. condition: handed to the model.
+    project(x, sigma, noise) -> x is applied
+    after each step, for kernels that stay; its noise(per="step") is fresh each step and
+    noise(per="level") one draw a level.
+    Raises InputError for a bad ladder, a ladder beyond the model's range, a kernel that does not
+    fit the model, noise without keys;
+    NonFiniteError after the first step that leaves a NaN or an infinity. Gradients are off; a model
+    that needs them turns them on itself.
     """
     ladder = check_ladder(ladder)
     _check(kernel, model, ladder, repeats, final, project)
@@ -183,7 +221,9 @@ def run(
 
     def normal(stream: Stream, index: int, draw: int) -> Tensor:
         if keys is None:
-            raise InputError(f"{type(kernel).__name__} asks for noise: pass keys=rng.keys(seed, {len(x)})")
+            raise InputError(
+                f"{type(kernel).__name__} asks for noise: pass keys=rng.keys(seed, {len(x)})"
+            )
         return rng.normal(keys, stream, index, x.shape[1:], x.dtype, draw=draw)
 
     counted = Counted(model, condition)
@@ -207,9 +247,16 @@ def run(
                 draws["kernel"] += 1
                 return normal(Stream.KERNEL, step, draws["kernel"] - 1)
 
-            def projection_noise(per: str = "step", step: int = step, level: int = level, draws: dict[str, int] = draws) -> Tensor:
+            def projection_noise(
+                per: str = "step",
+                step: int = step,
+                level: int = level,
+                draws: dict[str, int] = draws,
+            ) -> Tensor:
                 if per == "level":
-                    return normal(Stream.PROJECTION, level, 1)  # odd draws belong to levels, even ones to steps
+                    return normal(
+                        Stream.PROJECTION, level, 1
+                    )  # odd draws belong to levels, even ones to steps
                 if per != "step":
                     raise InputError(f'noise is drawn per="step" or per="level"; got {per!r}')
                 draws["projection"] += 1

@@ -1,15 +1,22 @@
-"""A budget in images, given as such or converted once from wall time after a timed warm-up; the schedule follows images, the clock only stops."""
+"""A budget in images, given as such or converted once from wall time after a timed warm-up; the
+schedule follows images, the clock only stops.
+"""
 
 import math
 import time
 
 WARMUP_SHARE = 0.06  # of the time budget, spent timing before the budget is converted
 WARMUP_STEPS = 4  # timed steps at least; the first step compiles and is left out
-RESERVE_SHARE, RESERVE_SECONDS = 0.015, 2.0  # kept back for the last save and picture, and for a machine that slows down
+RESERVE_SHARE, RESERVE_SECONDS = (
+    0.015,
+    2.0,
+)  # kept back for the last save and picture, and for a machine that slows down
 
 
 class Clock:
-    """Wall seconds spent on a run, over all the processes that worked on it; start: perf_counter when this one began, now unless said."""
+    """Wall seconds spent on a run, over all the processes that worked on it; start: perf_counter
+    when this one began, now unless said.
+    """
 
     def __init__(self, spent: float = 0.0, start: float | None = None) -> None:
         self.start = (time.perf_counter() if start is None else start) - spent
@@ -46,7 +53,9 @@ class Budget:
         seen, since = images - self._first[0], elapsed - self._first[1]
         if self._steps >= WARMUP_STEPS and since >= WARMUP_SHARE * self.seconds:
             left = self.seconds * (1 - RESERVE_SHARE) - RESERVE_SECONDS - elapsed
-            self.images = images + step[0] * max(0, math.floor(seen / since * left / step[0]))  # whole steps
+            self.images = images + step[0] * max(
+                0, math.floor(seen / since * left / step[0])
+            )  # whole steps
 
     def progress(self, images: int) -> float:
         """Share of the budget used, 0 while it is not known: what the schedule follows."""
@@ -57,14 +66,26 @@ class Budget:
         if self.images and images >= self.images:
             return "image budget reached"
         size, step = self._step
-        if self.seconds and elapsed + step / 2 >= self.seconds:  # half a step: steps of many seconds end about the clock, not after it
+        if (
+            self.seconds and elapsed + step / 2 >= self.seconds
+        ):  # half a step: steps of many seconds end about the clock, not after it
             unfinished = self.schedule and self.images and images + size < 0.98 * self.images
-            return "time budget reached" + ("; the machine slowed down: the learning rate had not reached its end" if unfinished else "")
+            return "time budget reached" + (
+                "; the machine slowed down: the learning rate had not reached its end"
+                if unfinished
+                else ""
+            )
         return ""
 
 
 def learning_rate(base: float, images: int, warmup: int, decay: str, progress: float) -> float:
-    """The rate for the step that starts after `images` images: linear warm-up, then `decay` over the budget's `progress` in [0, 1]."""
+    """The rate for the step that starts after `images` images: linear warm-up, then `decay` over
+    the budget's `progress` in [0, 1].
+    """
     ramp = min(1.0, (images + 1) / warmup) if warmup > 0 else 1.0
-    shape = {"constant": 1.0, "linear": 1.0 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}[decay]
+    shape = {
+        "constant": 1.0,
+        "linear": 1.0 - progress,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+    }[decay]
     return base * ramp * shape

@@ -19,9 +19,11 @@ def fit(
     settings: dict[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> Summary:
-    """Train on `data` (array, tensor, torch Dataset, folder, file or name) into the run directory `run`, or go on with it.
+    """Train on `data` (array, tensor, torch Dataset, folder, file or name) into the run directory
+    `run`, or go on with it.
 
-    budget: wall time, "90s", "5m" or seconds; images: a budget in images seen instead. settings: {"optim.lr": 1e-3, ...} beats the preset.
+    budget: wall time, "90s", "5m" or seconds; images: a budget in images seen instead. settings:
+    {"optim.lr": 1e-3, ...} beats the preset.
     Raises InputError before anything is written where something does not fit.
     """
     config = find_preset(preset)
@@ -29,6 +31,11 @@ def fit(
         config = replace(config, data=replace(config.data, source=str(data)))
     else:
         config = replace(config, data=replace(config.data, source=f"<{type(data).__name__}>"))
-    config = replace(config, seed=seed, seconds=seconds(str(budget)), images=count(str(images)) if images is not None else 0)
+    config = replace(
+        config,
+        seed=seed,
+        seconds=seconds(str(budget)),
+        images=count(str(images)) if images is not None else 0,
+    )
     config = override(config, [f"{name}={value}" for name, value in (settings or {}).items()])
     return train(config, run, None if isinstance(data, str | Path) else data, hooks)

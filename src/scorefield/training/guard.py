@@ -1,4 +1,6 @@
-"""The non-finite guard: a bad step is not applied, and the message names what to look at: sigma, batch index, layer."""
+"""The non-finite guard: a bad step is not applied, and the message names what to look at: sigma,
+batch index, layer.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +15,30 @@ def is_finite(losses: Tensor, norm: Tensor) -> bool:
     return bool(torch.isfinite(norm)) and bool(torch.isfinite(losses).all())
 
 
-def explain(model: Preconditioned, objective: Objective, x0: Tensor, sigma: Tensor, keys: Tensor, losses: Tensor, norm: Tensor) -> str:
-    """In words: which sample at which sigma, and the first layer whose output is not finite, or the layers whose gradient is not."""
+def explain(
+    model: Preconditioned,
+    objective: Objective,
+    x0: Tensor,
+    sigma: Tensor,
+    keys: Tensor,
+    losses: Tensor,
+    norm: Tensor,
+) -> str:
+    """In words: which sample at which sigma, and the first layer whose output is not finite, or the
+    layers whose gradient is not.
+    """
     bad = (~torch.isfinite(losses)).nonzero().flatten()
     if len(bad) == 0:
-        layers = [name for name, p in model.network.named_parameters() if p.grad is not None and not bool(torch.isfinite(p.grad).all())]
-        where = f"in {layers[0]} and {len(layers) - 1} more parameters" if layers else "only in their norm"
+        layers = [
+            name
+            for name, p in model.network.named_parameters()
+            if p.grad is not None and not bool(torch.isfinite(p.grad).all())
+        ]
+        where = (
+            f"in {layers[0]} and {len(layers) - 1} more parameters"
+            if layers
+            else "only in their norm"
+        )
         return f"not finite: the gradient ({where}; norm {float(norm)}) though every loss is finite"
     rows = bad[:1]
     layer = first_bad_layer(model, objective, x0[rows], sigma[rows], keys[rows])
@@ -26,8 +46,12 @@ def explain(model: Preconditioned, objective: Objective, x0: Tensor, sigma: Tens
     return f"not finite: the loss at batch index {index}, sigma {level:.4g} ({len(bad)} of {len(losses)} losses), first in {layer}"
 
 
-def first_bad_layer(model: Preconditioned, objective: Objective, x0: Tensor, sigma: Tensor, keys: Tensor) -> str:
-    """The first layer of the network whose output is not finite on these samples, found by running them again, eagerly."""
+def first_bad_layer(
+    model: Preconditioned, objective: Objective, x0: Tensor, sigma: Tensor, keys: Tensor
+) -> str:
+    """The first layer of the network whose output is not finite on these samples, found by running
+    them again, eagerly.
+    """
     found: list[str] = []
 
     def look(name: str) -> object:
@@ -37,7 +61,11 @@ def first_bad_layer(model: Preconditioned, objective: Objective, x0: Tensor, sig
 
         return hook
 
-    layers = [(name, module) for name, module in model.network.named_modules() if not list(module.children())]
+    layers = [
+        (name, module)
+        for name, module in model.network.named_modules()
+        if not list(module.children())
+    ]
     handles = [module.register_forward_hook(look(name)) for name, module in layers]
     try:
         with eager(), torch.no_grad():

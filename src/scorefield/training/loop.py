@@ -1,6 +1,8 @@
-"""Training: a run is a function of its configuration; progress is counted in images; rerunning the same command continues.
+"""Training: a run is a function of its configuration; progress is counted in images; rerunning the
+same command continues.
 
-Batch, noise levels and noise of the step that starts after n images are functions of (seed, n). Live weights, averages, optimiser state
+Batch, noise levels and noise of the step that starts after n images are functions of (seed, n).
+Live weights, averages, optimiser state
 and counters are saved together, so a resumed run goes on as if it had not stopped.
 """
 
@@ -22,13 +24,18 @@ from .signals import StopRequest, watch
 from .trainer import Trainer
 
 PREVIEWS_AT = (0.1, 0.25, 0.5)  # shares of the budget; the last picture is made when training ends
-MIDWAY, FINAL = 0.003, 0.03  # shares of the training's time that a look may take on the way and at the end
+MIDWAY, FINAL = (
+    0.003,
+    0.03,
+)  # shares of the training's time that a look may take on the way and at the end
 PATIENCE = 5.0  # seconds the last look may take however short the training
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands, for whoever shows it. rate: images a second, lately; budget: images in all, 0 while not known."""
+    """Where training stands, for whoever shows it. rate: images a second, lately; budget: images in
+    all, 0 while not known.
+    """
 
     images: int
     budget: int
@@ -55,7 +62,9 @@ class Summary:
 
 @dataclass
 class Hooks:
-    """What the caller wants told. on_progress: about twice a second; on_notice: what the user should know."""
+    """What the caller wants told. on_progress: about twice a second; on_notice: what the user
+    should know.
+    """
 
     on_progress: Callable[[Progress], None] = lambda _: None
     on_notice: Callable[[str], None] = lambda _: None
@@ -69,16 +78,23 @@ def train(
     checkpoint_seconds: float = 60.0,
     log_seconds: float = 2.0,
 ) -> Summary:
-    """Train a run to its budget, or go on with it. data: anything `data.load` takes, in place of config.data.source.
+    """Train a run to its budget, or go on with it. data: anything `data.load` takes, in place of
+    config.data.source.
 
-    Raises InputError before anything is written where data, settings or the run directory do not fit; NonFiniteError (nothing of the bad step
+    Raises InputError before anything is written where data, settings or the run directory do not
+    fit; NonFiniteError (nothing of the bad step
     applied) where a loss or gradient is not finite.
     """
     validate(config)
     hooks = hooks or Hooks()
     began = time.perf_counter()
     d = config.data
-    collection = load(d.source if data is None else data, size=d.size or None, channels=d.channels or None, key=d.key or None)
+    collection = load(
+        d.source if data is None else data,
+        size=d.size or None,
+        channels=d.channels or None,
+        key=d.key or None,
+    )
     config = settle(config, collection.event_shape)
     run = Run(folder)
     trainer = Trainer(config, collection, run, hooks.on_notice)
@@ -91,7 +107,14 @@ def train(
             return _continue(trainer, hooks, stop, began, checkpoint_seconds, log_seconds)
 
 
-def _continue(trainer: Trainer, hooks: Hooks, stop: StopRequest, began: float, checkpoint_seconds: float, log_seconds: float) -> Summary:
+def _continue(
+    trainer: Trainer,
+    hooks: Hooks,
+    stop: StopRequest,
+    began: float,
+    checkpoint_seconds: float,
+    log_seconds: float,
+) -> Summary:
     run = trainer.run
     state, notices = checkpoint.load_state(run.state)
     for notice in notices:
@@ -104,15 +127,31 @@ def _continue(trainer: Trainer, hooks: Hooks, stop: StopRequest, began: float, c
     elif run.metrics.exists():
         run.rewind(0)
     if trainer.moments.constant:
-        hooks.on_notice(f"constant in the training data, kept as they are: {', '.join(map(str, trainer.moments.constant[:12]))}")
+        hooks.on_notice(
+            "constant in the training data, kept as they are: "
+            f"{', '.join(map(str, trainer.moments.constant[:12]))}"
+        )
     hooks.on_notice(f"running on {trainer.execution.describe()}")
     clock = Clock(state["elapsed"] if state else 0.0, began)
     if trainer.ended:
-        return Summary(run.folder, trainer.images, clock.seconds, f"already complete ({trainer.ended})", notices=tuple(notices))
+        return Summary(
+            run.folder,
+            trainer.images,
+            clock.seconds,
+            f"already complete ({trainer.ended})",
+            notices=tuple(notices),
+        )
     return _loop(trainer, hooks, stop, clock, checkpoint_seconds, log_seconds)
 
 
-def _loop(trainer: Trainer, hooks: Hooks, stop: StopRequest, clock: Clock, checkpoint_seconds: float, log_seconds: float) -> Summary:
+def _loop(
+    trainer: Trainer,
+    hooks: Hooks,
+    stop: StopRequest,
+    clock: Clock,
+    checkpoint_seconds: float,
+    log_seconds: float,
+) -> Summary:
     run, budget = trainer.run, trainer.budget
     meter = Meter(trainer.law)
     logged = shown = saved = time.perf_counter()
@@ -130,16 +169,31 @@ def _loop(trainer: Trainer, hooks: Hooks, stop: StopRequest, clock: Clock, check
             fresh = (trainer.images - shown_images) / max(now - shown, 1e-9)
             rate = fresh if not rate else 0.7 * rate + 0.3 * fresh
             loss = losses.mean().item() if loss != loss else loss
-            share = max(budget.progress(trainer.images), clock.seconds / budget.seconds if budget.seconds else 0.0)
-            hooks.on_progress(Progress(trainer.images, budget.images, share, clock.seconds, budget.seconds, loss, rate))
+            share = max(
+                budget.progress(trainer.images),
+                clock.seconds / budget.seconds if budget.seconds else 0.0,
+            )
+            hooks.on_progress(
+                Progress(
+                    trainer.images, budget.images, share, clock.seconds, budget.seconds, loss, rate
+                )
+            )
             shown, shown_images = now, trainer.images
         if now - logged > log_seconds or reason or stop.signal:
             record = meter.read()
             loss = record["loss"]
             meter.reset()
             images_per_second = (trainer.images - logged_images) / max(now - logged, 1e-9)
-            head = {"images": trainer.images, "seconds": round(clock.seconds, 3), "rate": round(images_per_second, 1)}
-            run.log(head | record | {"lr": trainer.optimiser.param_groups[0]["lr"], "grad_norm": norm.item()})
+            head = {
+                "images": trainer.images,
+                "seconds": round(clock.seconds, 3),
+                "rate": round(images_per_second, 1),
+            }
+            run.log(
+                head
+                | record
+                | {"lr": trainer.optimiser.param_groups[0]["lr"], "grad_norm": norm.item()}
+            )
             logged, logged_images = now, trainer.images
         if previews and budget.progress(trainer.images) >= previews[0]:
             previews.pop(0)
@@ -155,7 +209,13 @@ def _loop(trainer: Trainer, hooks: Hooks, stop: StopRequest, clock: Clock, check
         save_snapshot(run.folder, trainer.images, trainer.emas)  # the end itself, wherever it fell
     trainer.save(clock.seconds)
     if stop.signal:
-        return Summary(run.folder, trainer.images, clock.seconds, f"stopped by signal {stop.signal}; saved", stop.signal)
+        return Summary(
+            run.folder,
+            trainer.images,
+            clock.seconds,
+            f"stopped by signal {stop.signal}; saved",
+            stop.signal,
+        )
     table = look(trainer, clock.seconds, max(PATIENCE, FINAL * clock.seconds), final=True)
     return Summary(run.folder, trainer.images, clock.seconds, reason, held_out=table)
 

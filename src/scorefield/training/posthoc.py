@@ -1,13 +1,16 @@
-"""Averages of other lengths, rebuilt after training from snapshots of the tracked ones (Karras et al. 2024, Section 3.2 and Alg. 3).
+"""Averages of other lengths, rebuilt after training from snapshots of the tracked ones (Karras et
+al. 2024, Section 3.2 and Alg. 3).
 
 A power-function average of exponent gamma taken at t images weighs the weights at time tau with
 
     p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1),   0 <= tau <= t,
 
-exactly so for steps of B images, theta constant over each. The profile asked for is the combination of the snapshots' profiles nearest in
+exactly so for steps of B images, theta constant over each. The profile asked for is the combination
+of the snapshots' profiles nearest in
 the L2 norm: A x = b with A_ij = <p_i, p_j>, b_i = <p_i, p>, and
 
-    <p_i, p_j> = (g_i + 1)(g_j + 1) / (g_i + g_j + 1) * min(t_i, t_j)^(g_i + g_j + 1) / (t_i^(g_i + 1) t_j^(g_j + 1)).
+    <p_i, p_j> = (g_i + 1)(g_j + 1) / (g_i + g_j + 1) * min(t_i, t_j)^(g_i + g_j + 1) / (t_i^(g_i +
+    1) t_j^(g_j + 1)).
 """
 
 from pathlib import Path
@@ -22,11 +25,18 @@ from .ema import EMA, gamma_of
 FOLDER = "ema"
 
 
-def inner_products(time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray, gamma_b: np.ndarray) -> np.ndarray:
+def inner_products(
+    time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray, gamma_b: np.ndarray
+) -> np.ndarray:
     """<p_a, p_b> for all pairs, (len(a), len(b)); times in any one unit."""
     ta, ga, tb, gb = time_a[:, None], gamma_a[:, None], time_b[None], gamma_b[None]
     power = ga + gb + 1
-    log = np.log((ga + 1) * (gb + 1) / power) + power * np.log(np.minimum(ta, tb)) - (ga + 1) * np.log(ta) - (gb + 1) * np.log(tb)
+    log = (
+        np.log((ga + 1) * (gb + 1) / power)
+        + power * np.log(np.minimum(ta, tb))
+        - (ga + 1) * np.log(ta)
+        - (gb + 1) * np.log(tb)
+    )
     return np.exp(log)
 
 
@@ -45,24 +55,35 @@ def save_snapshot(folder: Path, images: int, emas: list[EMA]) -> None:
     """Keep the tracked averages as they are after `images` images: one file, float32."""
     from safetensors.torch import save
 
-    tensors = {f"{ema.width:g}/{name}": value.contiguous() for ema in emas for name, value in ema.weights.items()}
+    tensors = {
+        f"{ema.width:g}/{name}": value.contiguous()
+        for ema in emas
+        for name, value in ema.weights.items()
+    }
     write_bytes(folder / FOLDER / f"{images:012d}.safetensors", save(tensors))
 
 
 def rebuild(folder: Path, sigma_rel: float) -> dict[str, Tensor]:
-    """The average of relative width sigma_rel at the end of the run in `folder`, by parameter name, rebuilt from its snapshots."""
+    """The average of relative width sigma_rel at the end of the run in `folder`, by parameter name,
+    rebuilt from its snapshots.
+    """
     from safetensors.torch import load_file
 
     if not 0 < sigma_rel < 0.28:
         raise InputError(f"the width of an average must lie in (0, 0.28); got {sigma_rel:g}")
     files = sorted((Path(folder) / FOLDER).glob("*.safetensors"))
     if not files:
-        raise InputError(f"{folder} kept no snapshots of its averages; train with --set ema.snapshots=16 or more (power-function averages)")
+        raise InputError(
+            f"{folder} kept no snapshots of its averages; train with --set ema.snapshots=16 or "
+            "more (power-function averages)"
+        )
     first = load_file(files[0])
     widths = sorted({float(name.split("/")[0]) for name in first})
     times = np.repeat([float(file.stem) for file in files], len(widths))
     gammas = np.tile([gamma_of(w) for w in widths], len(files))
-    x = coefficients(times, gammas, float(files[-1].stem), gamma_of(sigma_rel)).reshape(len(files), len(widths))
+    x = coefficients(times, gammas, float(files[-1].stem), gamma_of(sigma_rel)).reshape(
+        len(files), len(widths)
+    )
     total: dict[str, Tensor] = {}
     for file, row in zip(files, x, strict=True):
         tensors = load_file(file)

@@ -16,7 +16,9 @@ class StopRequest:
 
 @contextmanager
 def watch() -> Iterator[StopRequest]:
-    """Watch for the two signals inside the block (main thread only; elsewhere nothing is watched), then restore what was there."""
+    """Watch for the two signals inside the block (main thread only; elsewhere nothing is watched),
+    then restore what was there.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

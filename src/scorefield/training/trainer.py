@@ -42,8 +42,12 @@ def sigma_law(config: Config) -> tuple[SigmaLaw, Tensor | None]:
     return LogNormal(n.mean + shift, n.std, n.sigma_min, n.sigma_max), ladder
 
 
-def build_model(config: Config, event_shape: tuple[int, ...], moments: Moments) -> tuple[Preconditioned, dict[str, Any]]:
-    """The untrained model, initial weights a function of the seed, and its network's entry in the card."""
+def build_model(
+    config: Config, event_shape: tuple[int, ...], moments: Moments
+) -> tuple[Preconditioned, dict[str, Any]]:
+    """The untrained model, initial weights a function of the seed, and its network's entry in the
+    card.
+    """
     name = config.network.name
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng.generator(config.seed, rng.Stream.INIT).initial_seed())
@@ -52,7 +56,10 @@ def build_model(config: Config, event_shape: tuple[int, ...], moments: Moments) 
     n, o = config.noise, config.objective
     form = o.energy if o.name == "energy" else "score"
     if form not in FORMS:
-        raise InputError(f"objective.energy must be one of {', '.join(name for name in FORMS if name != 'score')}; got {form!r}")
+        raise InputError(
+            "objective.energy must be one of "
+            f"{', '.join(name for name in FORMS if name != 'score')}; got {form!r}"
+        )
     model = FORMS[form](
         network,
         event_shape,
@@ -70,31 +77,53 @@ def build_model(config: Config, event_shape: tuple[int, ...], moments: Moments) 
 
 
 def build_objective(config: Config) -> Objective:
-    """The objective; settings at their defaults are left out where an objective has none of the kind."""
+    """The objective; settings at their defaults are left out where an objective has none of the
+    kind.
+    """
     o, default = config.objective, ObjectiveConfig()
     own = {name: getattr(o, name) for name in ("control_variate", "slices", "probe")}
     changed = {name: value for name, value in own.items() if value != getattr(default, name)}
-    objective = make_objective(o.name, None if o.weight == "auto" else o.weight, config.noise.sigma_data, **changed)
+    objective = make_objective(
+        o.name, None if o.weight == "auto" else o.weight, config.noise.sigma_data, **changed
+    )
     if objective.second_order:
-        plain(config.execution.precision, config.execution.compile)  # refuse before anything is written
+        plain(
+            config.execution.precision, config.execution.compile
+        )  # refuse before anything is written
     return objective
 
 
 class Trainer:
     """One run: everything that is saved and restored, and the step."""
 
-    def __init__(self, config: Config, collection: Collection, run: Run, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, collection: Collection, run: Run, notice: Callable[[str], None]
+    ) -> None:
         self.config, self.run, self.notice = config, run, notice
         self.collection = collection
-        self.train_index, self.held_index = split(collection.labels, len(collection), config.seed, config.data.held_out)
-        self.moments = measure(collection, self.train_index, config.noise.sigma_data, config.data.units)
-        self.pipeline = Pipeline(collection, self.train_index, self.moments.units, config.seed, config.data.dequantise, config.data.flip)
+        self.train_index, self.held_index = split(
+            collection.labels, len(collection), config.seed, config.data.held_out
+        )
+        self.moments = measure(
+            collection, self.train_index, config.noise.sigma_data, config.data.units
+        )
+        self.pipeline = Pipeline(
+            collection,
+            self.train_index,
+            self.moments.units,
+            config.seed,
+            config.data.dequantise,
+            config.data.flip,
+        )
         self.law, self.ladder = sigma_law(config)
         self.model, self.network_entry = build_model(config, collection.event_shape, self.moments)
         self.network = self.model.network
         self.objective = build_objective(config)
         self.objective.check(self.model)
-        self.emas = [EMA(self.network, config.ema.kind, width, config.ema.warmup) for width in config.ema.profiles]
+        self.emas = [
+            EMA(self.network, config.ema.kind, width, config.ema.warmup)
+            for width in config.ema.profiles
+        ]
         self.optimiser = make_optimiser(config.optim, self.network)
         self.images = 0
         self.skipped = 0  # steps that were not finite and not applied
@@ -127,7 +156,9 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def place(self, stored: dict[str, Any] | None) -> None:
-        """Choose how the arithmetic runs (a resumed run keeps its choice) and bring network, averages and optimiser there."""
+        """Choose how the arithmetic runs (a resumed run keeps its choice) and bring network,
+        averages and optimiser there.
+        """
         e = self.config.execution
         planned = self.config.seconds if not self.config.images else self.config.images / 300
         spatial = len(self.collection.event_shape) - 1
@@ -135,7 +166,14 @@ class Trainer:
             Execution(**stored)
             if stored
             else choose(
-                e.device, e.precision, e.compile, e.threads, planned, spatial, self.objective.second_order, count_layers(self.network)
+                e.device,
+                e.precision,
+                e.compile,
+                e.threads,
+                planned,
+                spatial,
+                self.objective.second_order,
+                count_layers(self.network),
             )
         )
         self.shadow = (
@@ -150,25 +188,39 @@ class Trainer:
     # -- the step
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Batch (B, *event) in model units, sigma (B,) and keys of the step at hand: functions of (seed, images)."""
+        """Batch (B, *event) in model units, sigma (B,) and keys of the step at hand: functions of
+        (seed, images).
+        """
         batch = self.config.optim.batch
         keys = rng.keys(self.config.seed, batch, first=self.images)
         sigma = self.law.quantile(stratified(rng.uniform(keys, rng.Stream.SIGMA, 0, ())))
         return self.pipeline.batch(self.images, batch), sigma, keys
 
     def step(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One optimiser step -> sigma (B,), losses (B,), gradient norm (). A step that is not finite is not applied: NonFiniteError, or under
+        """One optimiser step -> sigma (B,), losses (B,), gradient norm (). A step that is not
+        finite is not applied: NonFiniteError, or under
         `guard.action=skip` a counted notice."""
         o = self.config.optim
         x0, sigma, keys = self.draw()
         self.optimiser.zero_grad(set_to_none=True)
-        losses = torch.cat([self._backward(*part) for part in zip(*(t.chunk(o.accumulate) for t in (x0, sigma, keys)), strict=True)])
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), o.clip if o.clip > 0 else float("inf"), foreach=True)
+        losses = torch.cat(
+            [
+                self._backward(*part)
+                for part in zip(*(t.chunk(o.accumulate) for t in (x0, sigma, keys)), strict=True)
+            ]
+        )
+        norm = nn.utils.clip_grad_norm_(
+            self.network.parameters(), o.clip if o.clip > 0 else float("inf"), foreach=True
+        )
         if not is_finite(losses, norm):
             self._refuse(x0, sigma, keys, losses, norm)
         else:
-            warmup = min(o.warmup, self.budget.images // 5) if self.budget.images else o.warmup  # a short run is not all warm-up
-            rate = learning_rate(o.lr, self.images, warmup, o.decay, self.budget.progress(self.images))
+            warmup = (
+                min(o.warmup, self.budget.images // 5) if self.budget.images else o.warmup
+            )  # a short run is not all warm-up
+            rate = learning_rate(
+                o.lr, self.images, warmup, o.decay, self.budget.progress(self.images)
+            )
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group.get("lr_scale", 1.0)
             self.optimiser.step()
@@ -186,21 +238,35 @@ class Trainer:
         (losses.sum() / self.config.optim.batch).backward()
         return losses.detach()
 
-    def _refuse(self, x0: Tensor, sigma: Tensor, keys: Tensor, losses: Tensor, norm: Tensor) -> None:
+    def _refuse(
+        self, x0: Tensor, sigma: Tensor, keys: Tensor, losses: Tensor, norm: Tensor
+    ) -> None:
         """Keep what is needed to look into a step that is not finite, then raise or count."""
         g = self.config.guard
         words = explain(self.model, self.objective, x0, sigma, keys, losses, norm)
         words += f", in the step after {self.images:,} images, seed {self.config.seed}. The step was not applied"
-        kept = {"images": self.images, "x0": x0, "sigma": sigma, "keys": keys, "losses": losses, "network": self.network.state_dict()}
+        kept = {
+            "images": self.images,
+            "x0": x0,
+            "sigma": sigma,
+            "keys": keys,
+            "losses": losses,
+            "network": self.network.state_dict(),
+        }
         path = checkpoint.save_state(self.run.folder / "nonfinite", self.images, kept)
         self.skipped += 1
         if g.action == "stop" or self.skipped > g.limit:
             limit = "" if g.action == "stop" else f"; guard.limit is {g.limit} skipped steps"
-            raise NonFiniteError(f"{words}{limit}. Batch and weights are kept in {path}; lower optim.lr or optim.clip")
+            raise NonFiniteError(
+                f"{words}{limit}. Batch and weights are kept in {path}; lower optim.lr or "
+                "optim.clip"
+            )
         self.notice(f"{words}; skipped ({self.skipped} of at most {g.limit})")
 
     def snapshots_due(self) -> int:
-        """How many snapshots of the averages belong before `images`: evenly spaced over the budget, a function of images alone."""
+        """How many snapshots of the averages belong before `images`: evenly spaced over the budget,
+        a function of images alone.
+        """
         count = self.config.ema.snapshots if self.config.ema.kind == "power" else 0
         return int(count * self.budget.progress(self.images)) if self.budget.images else 0
 
@@ -213,8 +279,11 @@ class Trainer:
 
     @torch.no_grad()
     def held_out_loss(self, events: int, per_sigma: bool = False) -> dict[str, list[float]]:
-        """Held-out loss of the averaged weights on the first `events` held-out ones, weight as trained, on fixed noise: at SIGMA_BINS quantiles
-        of the training law with standard errors over events (per_sigma), or over the law as one number."""
+        """Held-out loss of the averaged weights on the first `events` held-out ones, weight as
+        trained, on fixed noise: at SIGMA_BINS quantiles
+        of the training law with standard errors over events (per_sigma), or over the law as one
+        number.
+        """
         model = self.averaged()
         count = min(events, len(self.held_index))
         x0 = self.pipeline.held_out(self.held_index[:count])
@@ -227,7 +296,11 @@ class Trainer:
         table: dict[str, list[float]] = {"sigma": [], "loss": [], "se": []}
         for level in levels.unique().flip(0):
             losses = self._evaluate(model, x0, level.expand(count), keys)
-            for key, value in (("sigma", level.item()), ("loss", losses.mean().item()), ("se", losses.std().item() / count**0.5)):
+            for key, value in (
+                ("sigma", level.item()),
+                ("loss", losses.mean().item()),
+                ("se", losses.std().item() / count**0.5),
+            ):
                 table[key].append(value)
         return table
 
@@ -238,7 +311,12 @@ class Trainer:
     def save(self, elapsed: float) -> None:
         """State, then the model file."""
         checkpoint.save_state(self.run.state, self.images, self.state(elapsed))
-        history = {"images": self.images, "seconds": round(elapsed, 3), "initial_share": self.emas[0].initial_share, "ended": self.ended}
+        history = {
+            "images": self.images,
+            "seconds": round(elapsed, 3),
+            "initial_share": self.emas[0].initial_share,
+            "ended": self.ended,
+        }
         facts = {
             "config": self.config.to_dict(),
             "data": self.collection.description,
@@ -248,5 +326,8 @@ class Trainer:
             "execution": self.execution.to_dict(),
         }
         checkpoint.save_model(
-            self.run.model, self.model, self.emas[0].weights, checkpoint.make_card(self.model, self.network_entry, **facts)
+            self.run.model,
+            self.model,
+            self.emas[0].weights,
+            checkpoint.make_card(self.model, self.network_entry, **facts),
         )

@@ -1,8 +1,10 @@
-"""The article's comparison: 2-D score fields learned by each objective, their error to the truth, and processor seconds a step.
+"""The article's comparison: 2-D score fields learned by each objective, their error to the truth,
+and processor seconds a step.
 
     python -m scorefield.benchmarks.objectives --out objectives.json
 
-Truth: the article's mixture 1/5 N((-5, -5), I) + 4/5 N((5, 5), I) smoothed by one sigma. Every method trains the same small perceptron on the
+Truth: the article's mixture 1/5 N((-5, -5), I) + 4/5 N((5, 5), I) smoothed by one sigma. Every
+method trains the same small perceptron on the
 same fresh draws for the same number of steps, in turn, a block of steps at a time.
 
     divergence    E_(p_sigma)|s - s_true|² / E_(p_sigma)|s_true|²         where the data are; 1 = no better than s = 0
@@ -19,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import networks, rng
-from ..exact import GaussianMixture
-from ..model import FORMS, Preconditioned
-from ..objectives import Objective, fisher_divergence, make_objective
+from scorefield import networks, rng
+from scorefield.exact import GaussianMixture
+from scorefield.model import FORMS, Preconditioned
+from scorefield.objectives import Objective, fisher_divergence, make_objective
 
 MODES, WEIGHTS = torch.tensor([[-5.0, -5.0], [5.0, 5.0]], dtype=torch.float64), [0.2, 0.8]
 SIGMA_DATA = 4.1  # sqrt(1 + 0.8 * 0.2 * 10²), the mixture's standard deviation along an axis
@@ -45,7 +47,9 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {  # shown as: (objective,
 class Learner:
     """One method, seed and sigma in training: a step is a function of (seed, step)."""
 
-    def __init__(self, method: str, sigma: float, seed: int, steps: int, truth: GaussianMixture) -> None:
+    def __init__(
+        self, method: str, sigma: float, seed: int, steps: int, truth: GaussianMixture
+    ) -> None:
         name, form, options = METHODS[method]
         self.method, self.sigma, self.seed, self.truth = method, sigma, seed, truth
         with torch.random.fork_rng(devices=[]):
@@ -58,8 +62,12 @@ class Learner:
         self.done, self.seconds = 0, list[float]()
 
     def block(self, steps: int) -> None:
-        """Train `steps` steps on data made beforehand; only the steps are timed, in processor time of all threads: a busy machine counts less."""
-        data = self.truth.sample(steps * BATCH, seed=1000 * self.seed + self.done).float().split(BATCH)
+        """Train `steps` steps on data made beforehand; only the steps are timed, in processor time
+        of all threads: a busy machine counts less.
+        """
+        data = (
+            self.truth.sample(steps * BATCH, seed=1000 * self.seed + self.done).float().split(BATCH)
+        )
         keys = rng.keys(self.seed, steps * BATCH, first=self.done * BATCH).split(BATCH)
         for x0, key in zip(data, keys, strict=True):
             start = time.process_time()
@@ -92,19 +100,36 @@ class Learner:
         return row
 
 
-def compare(sigmas: tuple[float, ...] = (0.05, 0.3), steps: int = 500, seeds: int = 3) -> dict[str, Any]:
-    """Train every method at every sigma with every seed: rows of means, least and most over seeds, and processor milliseconds a step (medians)."""
+def compare(
+    sigmas: tuple[float, ...] = (0.05, 0.3), steps: int = 500, seeds: int = 3
+) -> dict[str, Any]:
+    """Train every method at every sigma with every seed: rows of means, least and most over seeds,
+    and processor milliseconds a step (medians).
+    """
     truth = GaussianMixture(MODES, 1.0, weights=WEIGHTS)
-    learners = [Learner(m, sigma, seed, steps, truth) for seed in range(seeds) for sigma in sigmas for m in METHODS]
+    learners = [
+        Learner(m, sigma, seed, steps, truth)
+        for seed in range(seeds)
+        for sigma in sigmas
+        for m in METHODS
+    ]
     for start in range(0, steps, BLOCK):
         for learner in learners:
             learner.block(min(BLOCK, steps - start))
     rows = []
     for sigma in sigmas:
         for method in METHODS:
-            mine = [learner for learner in learners if (learner.method, learner.sigma) == (method, sigma)]
+            mine = [
+                learner
+                for learner in learners
+                if (learner.method, learner.sigma) == (method, sigma)
+            ]
             found = [learner.errors() for learner in mine]
-            row: dict[str, Any] = {"sigma": sigma, "method": method, "ms": 1e3 * median(s for learner in mine for s in learner.seconds)}
+            row: dict[str, Any] = {
+                "sigma": sigma,
+                "method": method,
+                "ms": 1e3 * median(s for learner in mine for s in learner.seconds),
+            }
             for key in found[0]:
                 values = [f[key] for f in found]
                 row[key] = {"mean": mean(values), "least": min(values), "most": max(values)}
@@ -117,7 +142,12 @@ def compare(sigmas: tuple[float, ...] = (0.05, 0.3), steps: int = 500, seeds: in
         "network": {"name": "mlp", **NETWORK},
         "sigma_data": SIGMA_DATA,
     }
-    return {"protocol": protocol, "torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}
+    return {
+        "protocol": protocol,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "rows": rows,
+    }
 
 
 def table(record: dict[str, Any]) -> str:
@@ -125,10 +155,18 @@ def table(record: dict[str, Any]) -> str:
 
     def cell(row: dict[str, Any], key: str, form: str) -> str:
         value = row.get(key)
-        return "" if value is None else f"{value['mean']:{form}} ({value['least']:{form}} to {value['most']:{form}})"
+        return (
+            ""
+            if value is None
+            else f"{value['mean']:{form}} ({value['least']:{form}} to {value['most']:{form}})"
+        )
 
     base = {row["sigma"]: row["ms"] for row in record["rows"] if row["method"] == "denoising"}
-    lines = ["| sigma | method | divergence, % | inside | outside | log p, nats | CPU ms a step | x denoising |", "| --- " * 8 + "|"]
+    lines = [
+        "| sigma | method | divergence, % | inside | outside | log p, nats | CPU ms a step | x "
+        "denoising |",
+        "| --- " * 8 + "|",
+    ]
     for row in record["rows"]:
         percent = {key: 100 * value for key, value in row["divergence"].items()}
         cells = [
@@ -136,7 +174,8 @@ def table(record: dict[str, Any]) -> str:
             *(cell(row, key, ".2f") for key in ("inside", "outside", "log p")),
         ]
         lines.append(
-            f"| {row['sigma']:g} | {row['method']} | {' | '.join(cells)} | {row['ms']:.2f} | {row['ms'] / base[row['sigma']]:.1f} |"
+            f"| {row['sigma']:g} | {row['method']} | {' | '.join(cells)} | {row['ms']:.2f} | "
+            f"{row['ms'] / base[row['sigma']]:.1f} |"
         )
     return "\n".join(lines)
 
@@ -145,7 +184,7 @@ def main() -> None:
     """The command."""
     import typer
 
-    from ..runs import write_json
+    from scorefield.runs import write_json
 
     def command(
         steps: int = typer.Option(500, min=1, help="Training steps a method."),

@@ -1,7 +1,10 @@
-"""Images a second: ours against the peers, alternating in one run, so that a drifting machine moves both.
+"""Images a second: ours against the peers, alternating in one run, so that a drifting machine moves
+both.
 
-Rates are medians over the rounds, ratios medians of the rounds' own ratios with their range. A training step is everything a step costs: data, noise,
-loss, gradients, optimiser, averages. TFLOP/s counts multiply-adds of convolutions and matrix products twice.
+Rates are medians over the rounds, ratios medians of the rounds' own ratios with their range. A
+training step is everything a step costs: data, noise,
+loss, gradients, optimiser, averages. TFLOP/s counts multiply-adds of convolutions and matrix
+products twice.
 """
 
 import platform
@@ -14,16 +17,18 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
-from ..execution import cores
+from scorefield.errors import InputError
+from scorefield.execution import cores
 from .entrants import Entrant
 from .peers import FIELDS
 
 
 def gemm_peak(dtype: torch.dtype, size: int = 2048, patience: float = 2.0) -> float:
-    """TFLOP/s of a square matrix product, best of six: what this machine is measured to be able to do.
+    """TFLOP/s of a square matrix product, best of six: what this machine is measured to be able to
+    do.
 
-    A processor that emulates `dtype` is hundreds of times slower: where one product of `size` would take longer than `patience` seconds by the rate of
+    A processor that emulates `dtype` is hundreds of times slower: where one product of `size` would
+    take longer than `patience` seconds by the rate of
     an eighth of the size, that rate is given.
     """
     found = _product_rate(dtype, size // 8)
@@ -59,10 +64,19 @@ def spread(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [min(ratios), statistics.median(ratios), max(ratios)]
 
 
-def speed(rounds: int = 5, seconds: float = 6.0, field: str = "peers", tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """All contestants in turn, `rounds` times, `seconds` each for training and as much for evaluation. field: a name of FIELDS."""
+def speed(
+    rounds: int = 5,
+    seconds: float = 6.0,
+    field: str = "peers",
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """All contestants in turn, `rounds` times, `seconds` each for training and as much for
+    evaluation. field: a name of FIELDS.
+    """
     if rounds < 1 or not seconds > 0:
-        raise InputError(f"rounds must be at least 1 and seconds above zero; got {rounds} and {seconds:g}")
+        raise InputError(
+            f"rounds must be at least 1 and seconds above zero; got {rounds} and {seconds:g}"
+        )
     if field not in FIELDS:
         raise InputError(f"field must be one of {', '.join(FIELDS)}; got {field!r}")
     entrants: list[Entrant] = []
@@ -80,7 +94,10 @@ def speed(rounds: int = 5, seconds: float = 6.0, field: str = "peers", tell: Cal
                 for one, trained, sampled in zip(entrants, training, sampling, strict=True):
                     trained.append(one.rate("train", seconds))
                     sampled.append(one.rate("evaluate", seconds / 2))
-                    tell(f"round {number + 1}: {one.facts['name']} trains {trained[-1]:,.0f}, evaluates {sampled[-1]:,.0f} images/s")
+                    tell(
+                        f"round {number + 1}: {one.facts['name']} trains {trained[-1]:,.0f}, "
+                        f"evaluates {sampled[-1]:,.0f} images/s"
+                    )
         finally:
             for one in entrants:
                 one.end()
@@ -104,8 +121,17 @@ def speed(rounds: int = 5, seconds: float = 6.0, field: str = "peers", tell: Cal
         "capability": torch.backends.cpu.get_cpu_capability(),
         "cores": cores(),
         "torch": torch.__version__,
-        **{f"gemm_{precision}_tflops": statistics.median(found) for precision, found in peaks.items()},
+        **{
+            f"gemm_{precision}_tflops": statistics.median(found)
+            for precision, found in peaks.items()
+        },
         "conv_bfloat16_tflops": conv_peak(torch.bfloat16),
     }
     share = rows[0]["train_tflop_per_second"] / machine[f"gemm_{rows[0]['precision']}_tflops"]
-    return {"rounds": rounds, "seconds": seconds, "machine": machine, "share_of_gemm_peak": share, "rows": rows}
+    return {
+        "rounds": rounds,
+        "seconds": seconds,
+        "machine": machine,
+        "share_of_gemm_peak": share,
+        "rows": rows,
+    }

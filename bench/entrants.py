@@ -1,4 +1,6 @@
-"""Contestants in processes of their own, as a user would run them: nobody inherits the memory, threads or caches that another asked for."""
+"""Contestants in processes of their own, as a user would run them: nobody inherits the memory,
+threads or caches that another asked for.
+"""
 
 import multiprocessing
 import time
@@ -9,8 +11,8 @@ from typing import Any
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..errors import InputError
-from ..execution import eager
+from scorefield.errors import InputError
+from scorefield.execution import eager
 from .peers import Contestant, entrant
 
 
@@ -31,10 +33,16 @@ def step_flops(contestant: Contestant) -> float:
 
 
 def serve(field: str, number: int, scratch: Path, connection: Connection) -> None:
-    """A contestant's process: introduce it, then answer (what, seconds) with a rate until None; errors are sent, not raised."""
+    """A contestant's process: introduce it, then answer (what, seconds) with a rate until None;
+    errors are sent, not raised.
+    """
     try:
         contestant = entrant(field, number, scratch)
-        facts = {"name": contestant.name, "parameters": contestant.parameters, "batch": contestant.images}
+        facts = {
+            "name": contestant.name,
+            "parameters": contestant.parameters,
+            "batch": contestant.images,
+        }
         facts["precision"] = contestant.precision
         flops = step_flops(contestant) / contestant.images
         contestant.train()  # compile and warm up, not timed
@@ -43,19 +51,27 @@ def serve(field: str, number: int, scratch: Path, connection: Connection) -> Non
         connection.send({**facts, "flops": flops})
         while (order := connection.recv()) is not None:
             what, seconds = order
-            done = (contestant.train, contestant.images) if what == "train" else (contestant.evaluate, contestant.evaluated)
+            done = (
+                (contestant.train, contestant.images)
+                if what == "train"
+                else (contestant.evaluate, contestant.evaluated)
+            )
             connection.send(rate(*done, seconds))
     except Exception as error:
         connection.send(error)
 
 
 class Entrant:
-    """A contestant in its process; `facts` are its name, parameters, batch, precision and operations an image."""
+    """A contestant in its process; `facts` are its name, parameters, batch, precision and
+    operations an image.
+    """
 
     def __init__(self, field: str, number: int, scratch: Path) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(field, number, scratch, theirs), daemon=True)
+        self.process = context.Process(
+            target=serve, args=(field, number, scratch, theirs), daemon=True
+        )
         self.process.start()
         theirs.close()
         self.facts: dict[str, Any] = self.answer()
@@ -66,7 +82,8 @@ class Entrant:
             found = self.connection.recv()
         except EOFError:
             raise InputError(
-                "a contestant's process ended without a word: killed, perhaps for want of memory; close what else runs"
+                "a contestant's process ended without a word: killed, perhaps for want of memory; "
+                "close what else runs"
             ) from None
         if isinstance(found, Exception):
             raise found

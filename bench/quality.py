@@ -1,7 +1,10 @@
-"""Quality for time: Fréchet distance of samples to the test images after so many minutes of wall time, compilation included.
+"""Quality for time: Fréchet distance of samples to the test images after so many minutes of wall
+time, compilation included.
 
-The feature space is a file of the user's (`--judge FOLDER` with a features.py that offers `load`, `features` and `frechet`), so that numbers
-from different days and hands compare. Ours is trained once a budget, because its schedule ends with the budget; a peer is trained once with
+The feature space is a file of the user's (`--judge FOLDER` with a features.py that offers `load`,
+`features` and `frechet`), so that numbers
+from different days and hands compare. Ours is trained once a budget, because its schedule ends with
+the budget; a peer is trained once with
 its own constant rate and measured as it passes each budget (the clock stops while it is measured).
 """
 
@@ -17,13 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import checkpoint
-from ..config import override, preset
-from ..errors import InputError
-from ..execution import choose
-from ..runs import Run
-from ..sampling import sample
-from ..training import train
+from scorefield import checkpoint
+from scorefield.config import override, preset
+from scorefield.errors import InputError
+from scorefield.execution import choose
+from scorefield.runs import Run
+from scorefield.sampling import sample
+from scorefield.training import train
 from .peers import denoising_diffusion
 
 
@@ -31,7 +34,10 @@ def load_judge(folder: Path) -> ModuleType:
     """features.py of `folder`, as a module."""
     path = folder / "features.py"
     if not path.exists():
-        raise InputError(f"--judge needs a folder with features.py (load, features, frechet) and its weights; {path} is not there")
+        raise InputError(
+            "--judge needs a folder with features.py (load, features, frechet) and its weights; "
+            f"{path} is not there"
+        )
     spec = importlib.util.spec_from_file_location("judge_features", path)
     assert spec is not None
     assert spec.loader is not None
@@ -46,16 +52,23 @@ class Judge:
     def __init__(self, folder: Path, mnist: Path) -> None:
         self.module = load_judge(folder)
         if not mnist.exists():
-            raise InputError(f"--mnist needs an .npz with test_images and train_images; {mnist} is not there")
+            raise InputError(
+                f"--mnist needs an .npz with test_images and train_images; {mnist} is not there"
+            )
         arrays = np.load(mnist)
         self.network = self.module.load()
         self.test, _ = self.module.features(self.network, arrays["test_images"])
         rows = np.random.default_rng(0).permutation(len(arrays["train_images"]))[:5000]
-        self.floor = self.module.frechet(self.module.features(self.network, arrays["train_images"][rows])[0], self.test)
+        self.floor = self.module.frechet(
+            self.module.features(self.network, arrays["train_images"][rows])[0], self.test
+        )
 
     def __call__(self, images: np.ndarray) -> dict[str, float]:
         found, probability = self.module.features(self.network, images)
-        return {"frechet": self.module.frechet(found, self.test), "confident": float((probability.max(1).values > 0.9).double().mean())}
+        return {
+            "frechet": self.module.frechet(found, self.test),
+            "confident": float((probability.max(1).values > 0.9).double().mean()),
+        }
 
 
 def draw(run: Path, count: int, seed: int, nfe: int | None) -> tuple[np.ndarray, int, float]:
@@ -81,7 +94,9 @@ def quality(
     keep: Path | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Ours: a row a seed and budget. data: what is trained on, MNIST's train_images in `mnist` unless said; keep: a folder for the runs."""
+    """Ours: a row a seed and budget. data: what is trained on, MNIST's train_images in `mnist`
+    unless said; keep: a folder for the runs.
+    """
     measure = Judge(judge, mnist)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -89,7 +104,10 @@ def quality(
             for budget in minutes:
                 folder = (keep or Path(scratch)) / f"{budget:g}min-seed{seed}"
                 config = replace(preset("fast"), seconds=60.0 * budget, seed=seed)
-                source = ["data.source=" + (data or str(mnist)), *([] if data else ["data.key=train_images"])]
+                source = [
+                    "data.source=" + (data or str(mnist)),
+                    *([] if data else ["data.key=train_images"]),
+                ]
                 summary = train(override(config, [*source, *settings]), folder)
                 if summary.signal:
                     raise KeyboardInterrupt
@@ -97,10 +115,25 @@ def quality(
                 if keep is not None:
                     np.savez(folder / "judged.npz", samples=images)
                 record = Run(folder).records()[-1]
-                row = {"name": "scorefield", "seed": seed, "minutes": budget, "images": summary.images, "train_seconds": summary.seconds}
-                rows.append(row | measure(images) | {"nfe": evaluations, "sample_seconds": seconds, "held_out": record.get("held_out")})
+                row = {
+                    "name": "scorefield",
+                    "seed": seed,
+                    "minutes": budget,
+                    "images": summary.images,
+                    "train_seconds": summary.seconds,
+                }
+                rows.append(
+                    row
+                    | measure(images)
+                    | {
+                        "nfe": evaluations,
+                        "sample_seconds": seconds,
+                        "held_out": record.get("held_out"),
+                    }
+                )
                 tell(
-                    f"seed {seed}, {budget:g} min: Fréchet {rows[-1]['frechet']:.2f} after {summary.images:,} images ({seconds:.0f} s to sample)"
+                    f"seed {seed}, {budget:g} min: Fréchet {rows[-1]['frechet']:.2f} after "
+                    f"{summary.images:,} images ({seconds:.0f} s to sample)"
                 )
     return {"samples": count, "floor": measure.floor, "rows": rows}
 
@@ -114,7 +147,9 @@ def peer_quality(
     steps: int = 20,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """denoising-diffusion-pytorch's Unet, a run a seed, DDIM sampling with `steps` evaluations; a row a seed and budget."""
+    """denoising-diffusion-pytorch's Unet, a run a seed, DDIM sampling with `steps` evaluations; a
+    row a seed and budget.
+    """
     measure = Judge(judge, mnist)
     images = torch.from_numpy(np.load(mnist)["train_images"][:, None]).float().div(127.5).sub(1)
     rows = []
@@ -123,7 +158,13 @@ def peer_quality(
         contestant = denoising_diffusion(images, batch=64)
         from denoising_diffusion_pytorch import GaussianDiffusion
 
-        sampler = GaussianDiffusion(contestant.network, image_size=28, timesteps=1000, sampling_timesteps=steps, auto_normalize=False)
+        sampler = GaussianDiffusion(
+            contestant.network,
+            image_size=28,
+            timesteps=1000,
+            sampling_timesteps=steps,
+            auto_normalize=False,
+        )
         spent, seen = 0.0, 0
         for budget in minutes:
             while spent < 60 * budget:
@@ -133,33 +174,73 @@ def peer_quality(
                 seen += contestant.images
             start = time.perf_counter()
             with torch.no_grad():
-                drawn = torch.cat([sampler.sample(batch_size=min(250, count - k)) for k in range(0, count, 250)])
-            row = {"name": contestant.name, "seed": seed, "minutes": budget, "images": seen, "train_seconds": spent, "nfe": steps}
-            rows.append(row | measure(((drawn + 1) / 2).clamp(0, 1).numpy()) | {"sample_seconds": time.perf_counter() - start})
-            tell(f"{contestant.name}, seed {seed}, {budget:g} min: Fréchet {rows[-1]['frechet']:.2f} after {seen:,} images")
+                drawn = torch.cat(
+                    [sampler.sample(batch_size=min(250, count - k)) for k in range(0, count, 250)]
+                )
+            row = {
+                "name": contestant.name,
+                "seed": seed,
+                "minutes": budget,
+                "images": seen,
+                "train_seconds": spent,
+                "nfe": steps,
+            }
+            rows.append(
+                row
+                | measure(((drawn + 1) / 2).clamp(0, 1).numpy())
+                | {"sample_seconds": time.perf_counter() - start}
+            )
+            tell(
+                f"{contestant.name}, seed {seed}, {budget:g} min: Fréchet "
+                f"{rows[-1]['frechet']:.2f} after {seen:,} images"
+            )
     return {"samples": count, "floor": measure.floor, "rows": rows}
 
 
 def draw_plot(path: Path, records: list[dict[str, Any]]) -> None:
-    """Distance over minutes of training for everybody in the records, a thin line a seed; the floor is that of as many training images."""
-    from ..plotting import Chart, save_spread
+    """Distance over minutes of training for everybody in the records, a thin line a seed; the floor
+    is that of as many training images.
+    """
+    from scorefield.plotting import Chart, save_spread
 
     series: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for rows in ([row for record in records for row in record["rows"] if row["name"] == name] for name in names(records)):
+    for rows in (
+        [row for record in records for row in record["rows"] if row["name"] == name]
+        for name in names(records)
+    ):
         minutes = sorted({row["minutes"] for row in rows})
         table = {(row["seed"], row["minutes"]): row["frechet"] for row in rows}
-        seeds = [seed for seed in sorted({row["seed"] for row in rows}) if all((seed, m) in table for m in minutes)]
+        seeds = [
+            seed
+            for seed in sorted({row["seed"] for row in rows})
+            if all((seed, m) in table for m in minutes)
+        ]
         if seeds:
-            series[rows[0]["name"]] = np.array(minutes), np.array([[table[seed, m] for m in minutes] for seed in seeds])
+            series[rows[0]["name"]] = (
+                np.array(minutes),
+                np.array([[table[seed, m] for m in minutes] for seed in seeds]),
+            )
     if not series:
         raise InputError("no seed of anybody has all its budgets: nothing to draw")
     chart = Chart(
-        "lower is better", "minutes of training, compilation included", "Fréchet distance to the test images", series, log="xy", marks=True
+        "lower is better",
+        "minutes of training, compilation included",
+        "Fréchet distance to the test images",
+        series,
+        log="xy",
+        marks=True,
     )
-    said = ", ".join(f"{len(v)} seed{'s' if len(v) > 1 else ''} of {name}" for name, (_, v) in series.items())
+    said = ", ".join(
+        f"{len(v)} seed{'s' if len(v) > 1 else ''} of {name}" for name, (_, v) in series.items()
+    )
     counts = " and ".join(sorted({f"{record['samples']:,}" for record in records}))
     floor = f"{records[0]['floor']:.2f} for {records[0]['samples']:,} training images"
-    save_spread(path, [chart], "Quality for time", f"{said}; {counts} samples each. Least possible: about {floor}.")
+    save_spread(
+        path,
+        [chart],
+        "Quality for time",
+        f"{said}; {counts} samples each. Least possible: about {floor}.",
+    )
 
 
 def names(records: list[dict[str, Any]]) -> list[str]:

@@ -1,7 +1,10 @@
-"""One design for every shape: colour images, a folder of pictures, long signals and volumes through the same training code.
+"""One design for every shape: colour images, a folder of pictures, long signals and volumes through
+the same training code.
 
-Each kind trains in a process of its own, through the command line, from files as a user has them. Reported: the network that the shape was
-given, images a second once warm, the process' peak memory, and the training loss in the first and the last tenth with its standard error.
+Each kind trains in a process of its own, through the command line, from files as a user has them.
+Reported: the network that the shape was
+given, images a second once warm, the process' peak memory, and the training loss in the first and
+the last tenth with its standard error.
 """
 
 import json
@@ -16,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..runs import Run
+from scorefield.errors import InputError
+from scorefield.runs import Run
 from .levels import pooled
 
 
@@ -51,7 +54,10 @@ def volumes(side: int, count: int, seed: int) -> np.ndarray:
     out = np.zeros((count, 1, side, side, side), np.float32)
     for volume in out:
         for _ in range(3):
-            centre, radius = random.uniform(0.2 * side, 0.8 * side, 3), random.uniform(0.1, 0.25) * side
+            centre, radius = (
+                random.uniform(0.2 * side, 0.8 * side, 3),
+                random.uniform(0.1, 0.25) * side,
+            )
             distance = np.sqrt(((grid - centre[:, None, None, None]) ** 2).sum(0))
             volume[0] = np.maximum(volume[0], 1 / (1 + np.exp(distance - radius)))
     return out
@@ -88,7 +94,11 @@ def peak_memory(pid: int) -> float:
     return next((float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
-def shapes(seconds: float = 120.0, settings: tuple[str, ...] = (), tell: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+def shapes(
+    seconds: float = 120.0,
+    settings: tuple[str, ...] = (),
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
     """Train on each of KINDS for `seconds` -> a row a kind."""
     if not seconds > 0:
         raise InputError(f"seconds must be above zero; got {seconds:g}")
@@ -97,31 +107,54 @@ def shapes(seconds: float = 120.0, settings: tuple[str, ...] = (), tell: Callabl
         with tempfile.TemporaryDirectory() as folder:
             source, run = make(Path(folder)), Path(folder) / "run"
             flags = [flag for setting in settings for flag in ("--set", setting)]
-            command = [sys.executable, "-m", "scorefield", "train", "--data", str(source), "--run", str(run), "--budget", f"{seconds:g}s"]
+            command = [
+                sys.executable,
+                "-m",
+                "scorefield",
+                "train",
+                "--data",
+                str(source),
+                "--run",
+                str(run),
+                "--budget",
+                f"{seconds:g}s",
+            ]
             peak, log = 0.0, Path(folder) / "said.txt"
             with log.open("wb") as said:
-                process = subprocess.Popen([*command, *flags], stdout=said, stderr=subprocess.STDOUT)
+                process = subprocess.Popen(
+                    [*command, *flags], stdout=said, stderr=subprocess.STDOUT
+                )
                 while process.poll() is None:
                     peak = max(peak, peak_memory(process.pid))
                     time.sleep(0.2)
             if process.returncode:
-                raise InputError(f"training on {kind} ended with code {process.returncode}: {log.read_text(errors='replace')[-2000:]}")
+                raise InputError(
+                    f"training on {kind} ended with code {process.returncode}: "
+                    f"{log.read_text(errors='replace')[-2000:]}"
+                )
             rows.append({"kind": kind, "peak_mib": round(peak), **read(run)})
             row = rows[-1]
             tell(
-                f"{kind}: {row['rate']:.0f} a second, {row['peak_mib']} MiB, loss {row['first']:.3f} ± {row['first_se']:.3f} -> {row['last']:.3f} ± {row['last_se']:.3f}"
+                f"{kind}: {row['rate']:.0f} a second, {row['peak_mib']} MiB, loss "
+                f"{row['first']:.3f} ± {row['first_se']:.3f} -> {row['last']:.3f} ± "
+                f"{row['last_se']:.3f}"
             )
     return {"seconds": seconds, "settings": list(settings), "rows": rows}
 
 
 def read(run: Path) -> dict[str, Any]:
-    """Network, rate and losses of a finished run. Rate: the median of the log's second half, which compilation is not in."""
+    """Network, rate and losses of a finished run. Rate: the median of the log's second half, which
+    compilation is not in.
+    """
     card = json.loads(Run(run).config.read_text())
     records = [r for r in Run(run).records() if "by_sigma" in r]
     if len(records) < 4:
         raise InputError(f"the run logged {len(records)} lines; give it more seconds")
     last = records[-1]["images"]
-    tenths = [[r for r in records if r["images"] <= last / 10] or records[:1], [r for r in records if r["images"] > last * 9 / 10]]
+    tenths = [
+        [r for r in records if r["images"] <= last / 10] or records[:1],
+        [r for r in records if r["images"] > last * 9 / 10],
+    ]
     (first, first_se), (final, final_se) = (overall(part) for part in tenths)
     return {
         "config": card,

@@ -1,6 +1,8 @@
-"""Has every level learned? The training loss per bin of sigma in the first and the last tenth of a run, read from its metrics.
+"""Has every level learned? The training loss per bin of sigma in the first and the last tenth of a
+run, read from its metrics.
 
-z is the difference over its standard error, from the losses' spread within each tenth (pooled over the lines of metrics.jsonl).
+z is the difference over its standard error, from the losses' spread within each tenth (pooled over
+the lines of metrics.jsonl).
 """
 
 from pathlib import Path
@@ -8,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..runs import Run
+from scorefield.errors import InputError
+from scorefield.runs import Run
 
 
 def pooled(records: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -27,7 +29,10 @@ def levels(run: Path) -> list[dict[str, float]]:
     """A row a bin: sigma, loss in the first and last tenth of the images, their standard errors, z."""
     records = [r for r in Run(run).records() if "by_sigma" in r]
     if len(records) < 20:
-        raise InputError(f"{run} has {len(records)} lines of losses in metrics.jsonl; at least 20 are needed to compare tenths")
+        raise InputError(
+            f"{run} has {len(records)} lines of losses in metrics.jsonl; at least 20 are needed "
+            "to compare tenths"
+        )
     last = records[-1]["images"]
     first_part = [r for r in records if r["images"] <= last / 10] or records[:1]
     last_part = [r for r in records if r["images"] > last * 9 / 10]

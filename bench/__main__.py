@@ -1,0 +1,5 @@
+"""Entry point: `python -m bench COMMAND` from the repository's root."""
+
+from .app import benchmark
+
+benchmark()
