@@ -1,13 +1,19 @@
-"""What can go wrong, by who can mend it. The command line maps these to its exit codes."""
+"""Exception types. The command line maps each to an exit code."""
 
 
 class InputError(ValueError):
-    """The user's mistake: the message says what was got, what is needed and how to mend it. Exit
-    code 2.
+    """The input is invalid. The message says what was got, what is needed and how to fix it.
+
+    Exit code 2.
     """
 
 
+class Unsupported(InputError):
+    """The model lacks a capability that was asked for, such as a log density. Exit code 2."""
+
+
 class NonFiniteError(ArithmeticError):
-    """A NaN or an infinity in a state, a loss or a gradient; the message names step and sigma. Exit
-    code 3.
+    """A state, a loss or a gradient holds a NaN or an infinity.
+
+    The message names the step and the noise level. Exit code 3.
     """

@@ -1,0 +1,258 @@
+"""Conditions: what a model p(x | c) is conditioned on, as a mapping of tensors, one row a sample.
+
+    {"class": (B,) int64}         the index of a class
+    {"vector": (B, k) float}      k numbers, for example an observation or the columns of a table
+
+A model declares a `ConditionSpec` for every name it accepts. A missing name means that the sample
+is unconditional in it. One row can be unconditional too: the null value of a class is -1, that of
+a vector is a row of NaN. This file alone takes conditions apart and puts them together.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+Condition = Mapping[str, Tensor]
+Specs = Mapping[str, "ConditionSpec"]
+NULL_CLASS = -1
+SHOWN_NAMES = 20  # names of classes that an error message lists
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """One condition that a model accepts.
+
+    Args:
+        kind: "class" for one of `size` classes, "vector" for `size` numbers.
+        size: Number of classes, or length of the vector.
+        names: Names of the classes or of the vector's elements; None where there are none.
+    """
+
+    kind: Literal["class", "vector"]
+    size: int
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("class", "vector") or self.size < 1:
+            raise InputError(
+                "a condition is a class or a vector of size at least 1; "
+                f"got {self.kind!r} of size {self.size}"
+            )
+        if self.names is not None and len(self.names) != self.size:
+            raise InputError(
+                f"a condition of size {self.size} needs as many names; got {len(self.names)}"
+            )
+
+    def describe(self) -> str:
+        """What values it takes, in words."""
+        if self.kind == "vector":
+            return f"{self.size} numbers a sample"
+        if self.names is None:
+            return f"classes 0 to {self.size - 1}"
+        shown = ", ".join(self.names[:SHOWN_NAMES])
+        return f"classes {shown}{', ...' if self.size > SHOWN_NAMES else ''}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that JSON can hold; `from_dict` undoes it."""
+        names = None if self.names is None else list(self.names)
+        return {"kind": self.kind, "size": self.size, "names": names}
+
+    @staticmethod
+    def from_dict(d: Mapping[str, Any]) -> "ConditionSpec":
+        """The spec that `to_dict` wrote."""
+        names = d.get("names")
+        return ConditionSpec(d["kind"], int(d["size"]), None if names is None else tuple(names))
+
+
+def take(condition: Condition | None, rows: Tensor | slice) -> Condition | None:
+    """The rows `rows` (an index tensor or a slice) of every condition."""
+    if condition is None:
+        return None
+    return {
+        name: value[rows.to(value.device) if isinstance(rows, Tensor) else rows]
+        for name, value in condition.items()
+    }
+
+
+def repeat(condition: Condition | None, times: int) -> Condition | None:
+    """Every row `times` times in a row: (B, ...) -> (B times, ...)."""
+    if condition is None:
+        return None
+    return {name: value.repeat_interleave(times, 0) for name, value in condition.items()}
+
+
+def expand(condition: Condition | None, count: int) -> Condition | None:
+    """`condition` with `count` rows: one row stands for all; any other number stays as it is."""
+    if condition is None:
+        return None
+    return {
+        name: value.expand(count, *value.shape[1:]) if len(value) == 1 else value
+        for name, value in condition.items()
+    }
+
+
+def concatenate(*parts: Condition) -> Condition:
+    """The rows of all parts, one part after the other. All need the same names."""
+    names = parts[0].keys()
+    if any(part.keys() != names for part in parts):
+        raise InputError("conditions of different names cannot be put together")
+    return {name: torch.cat([part[name] for part in parts]) for name in names}
+
+
+def to_device(condition: Condition | None, device: torch.device | str) -> Condition | None:
+    """Every condition on `device`."""
+    if condition is None:
+        return None
+    return {name: value.to(device) for name, value in condition.items()}
+
+
+def null(specs: Specs, count: int, device: torch.device | str = "cpu") -> Condition:
+    """`count` rows of the null value of every condition in `specs`."""
+    return {
+        name: torch.full((count,), NULL_CLASS, device=device)
+        if spec.kind == "class"
+        else torch.full((count, spec.size), torch.nan, device=device)
+        for name, spec in specs.items()
+    }
+
+
+def is_null(value: Tensor) -> Tensor:
+    """Which rows (B,) of one condition hold the null value."""
+    return torch.isnan(value).any(1) if value.is_floating_point() else value < 0
+
+
+def drop(condition: Condition, dropped: Tensor) -> Condition:
+    """`condition` with the null value in the rows where `dropped` (B,) is True."""
+    return {
+        name: torch.where(dropped[:, None], torch.nan, value)
+        if value.is_floating_point()
+        else torch.where(dropped, NULL_CLASS, value)
+        for name, value in condition.items()
+    }
+
+
+def check(condition: Condition | None, specs: Specs, count: int, model: str = "the model") -> None:
+    """Refuse a condition that does not fit.
+
+    Args:
+        condition: The condition in the internal form (module docstring), or None.
+        specs: What the model accepts.
+        count: Number of samples; every condition needs as many rows.
+        model: Name of the model for the message.
+
+    Raises:
+        InputError: For an unknown name, or a wrong type or shape.
+    """
+    if condition is None:
+        return
+    if not isinstance(condition, Mapping):
+        raise InputError(
+            f"a condition is a mapping such as {{'class': tensor}}; got {type(condition).__name__}"
+        )
+    for name, value in condition.items():
+        if name not in specs:
+            known = ", ".join(specs) or "no condition"
+            raise InputError(f"{model} takes {known}; got the condition {name!r}")
+        spec = specs[name]
+        shape = (count,) if spec.kind == "class" else (count, spec.size)
+        right = value.is_floating_point() if spec.kind == "vector" else value.dtype == torch.int64
+        if tuple(value.shape) != shape or not right:
+            kind = "float" if spec.kind == "vector" else "int64"
+            raise InputError(
+                f"the condition {name!r} must be {kind} of shape {shape}, one row a sample; "
+                f"got {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+            )
+
+
+def resolve(
+    condition: Mapping[str, Any] | None, specs: Specs, count: int, model: str = "the model"
+) -> Condition | None:
+    """The user's form of a condition in the internal form.
+
+    Args:
+        condition: Mapping from names to values. A class is a whole number, or a name where the
+            spec has names; a vector is a row of numbers. One value stands for all samples, a
+            sequence or array of `count` values gives each sample its own. None as a value means
+            unconditional.
+        specs: What the model accepts.
+        count: Number of samples.
+        model: Name of the model for messages.
+
+    Returns:
+        The mapping of tensors with `count` rows; None where nothing was given.
+
+    Raises:
+        InputError: For names or values that the model does not know; it lists those it does.
+    """
+    if condition is None:
+        return None
+    if not isinstance(condition, Mapping):
+        raise InputError(
+            f"condition must be a mapping such as {{'class': 7}}; got {type(condition).__name__}"
+        )
+    found: dict[str, Tensor] = {}
+    for name, value in condition.items():
+        if name not in specs:
+            known = "; ".join(f"{key!r}: {spec.describe()}" for key, spec in specs.items())
+            raise InputError(f"{model} takes {known or 'no condition'}; got {name!r}")
+        if value is None:
+            continue
+        spec = specs[name]
+        rows = _classes(value, spec, name) if spec.kind == "class" else _vectors(value, spec, name)
+        if len(rows) not in (1, count):
+            raise InputError(
+                f"the condition {name!r} needs one value for all or one for each of {count} "
+                f"samples; got {len(rows)}"
+            )
+        found[name] = rows.expand(count, *rows.shape[1:])
+    check(found, specs, count, model)
+    return found or None
+
+
+def _classes(value: Any, spec: ConditionSpec, name: str) -> Tensor:
+    """Class indices (1,) or (B,) of a number, a class name, or a sequence of them."""
+    if isinstance(value, Tensor | np.ndarray):
+        items: Sequence[Any] = list(value.reshape(-1).tolist())
+    elif isinstance(value, str | int | float | np.generic):
+        items = [value]
+    else:
+        items = [item.item() if isinstance(item, Tensor | np.generic) else item for item in value]
+    return torch.tensor([_class(item, spec, name) for item in items], dtype=torch.int64)
+
+
+def _class(item: Any, spec: ConditionSpec, name: str) -> int:
+    if item is None:
+        return NULL_CLASS
+    if spec.names is not None and str(item) in spec.names:
+        return spec.names.index(str(item))
+    text = str(item)
+    number = float(text) if text.lstrip("+-").replace(".", "", 1).isdigit() else None
+    # Names decide: where classes are called "1", "2", ..., the number 0 is not one of them.
+    indexed = spec.names is None or not all(known.lstrip("-").isdigit() for known in spec.names)
+    if number is not None and number.is_integer() and indexed and 0 <= number < spec.size:
+        return int(number)
+    raise InputError(f"the condition {name!r} takes {spec.describe()}; got {item!r}")
+
+
+def _vectors(value: Any, spec: ConditionSpec, name: str) -> Tensor:
+    """Rows (1, k) or (B, k) of numbers."""
+    try:
+        rows = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+        rows = rows.detach()
+        rows = rows if rows.is_floating_point() else rows.to(torch.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the condition {name!r} takes {spec.describe()}; got {value!r}"
+        ) from error
+    rows = rows.reshape(1, -1) if rows.ndim < 2 else rows
+    if rows.ndim != 2 or rows.shape[1] != spec.size:
+        raise InputError(
+            f"the condition {name!r} takes {spec.describe()}; got shape {tuple(rows.shape)}"
+        )
+    return rows
