@@ -1,7 +1,7 @@
 """Atomic writing: a file is either the old one or the new one, never half of either.
 
-Every writer fills a temporary file beside the target, flushes it to the disk, renames it over the
-target and flushes the folder. If anything fails, the target is as it was and nothing is left behind.
+Every writer fills a temporary file beside the target, flushes it to the disk, renames it over
+the target and flushes the folder. If anything fails, the target is as it was and nothing is left.
 """
 
 import io

@@ -1,15 +1,22 @@
-"""Units: the one invertible map between the units data come in and the units a model works in.
+"""Units: the invertible map between the units of the data and those in which a model works.
 
-    affine            model = (data - shift) / scale                          shift, scale per channel or per column
-    logit, affine     model = (logit(lambda + (1 - 2 lambda) data) - shift) / scale     for data in [0, 1]
+    affine         model = (data - shift) / scale           shift, scale per channel or column
+    logit, affine  model = (logit(lambda + (1 - 2 lambda) data) - shift) / scale, data in [0, 1]
 
-A density transforms with the Jacobian: log p_data(x) = log p_model(model(x)) + log |d model / d
-data|, for the affine map - sum log |scale|.
-Positions where the training data are constant are `constant`: scale 1, and `to_data` returns the
-constant itself.
+A density transforms with the Jacobian: log p_data(x) = log p_model(model(x)) + log |d model/d data|,
+for the affine map - sum log |scale|. Positions where the training data are constant are `constant`:
+their scale is 1, and `to_data` returns the constant itself.
+
+All maps are computed in float64 whatever the type of x is: a Julian date of 2.46e6 keeps its digits
+only if the shift is taken off before anything is rounded to float32.
+
+Stored whole numbers k = 0 .. levels - 1 and the continuous data of training are related by
+
+    dequantise    x = (k + u) / levels,  u in [0, 1)        u = 1/2 is the middle of the bin
+    quantise      k = floor(levels x), clipped               inverts it, and k / (levels - 1) too
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,30 +25,109 @@ from torch import Tensor
 
 from .errors import InputError
 
+ROUNDING = 4 * torch.finfo(torch.float64).eps  # relative; below it a standard deviation is rounding
+
+
+def quantise(x: Tensor, levels: int) -> Tensor:
+    """The stored whole numbers of continuous data in [0, 1].
+
+    Args:
+        x: Data in [0, 1], any shape; values outside are clipped.
+        levels: Number of stored values.
+
+    Returns:
+        floor(levels x) clipped to 0 .. levels - 1, int64. It inverts both (k + u)/levels and
+        k/(levels - 1).
+    """
+    # Half a rounding error is added: k/(levels - 1) in float32 may lie just below its own value.
+    x = x.to(torch.float64) if x.dtype == torch.float64 else x.to(torch.float32)
+    slack = torch.finfo(x.dtype).eps * levels
+    return (x * levels + slack).floor().clamp(0, levels - 1).to(torch.int64)
+
+
+def dequantise(stored: Tensor, levels: int, u: Tensor | float = 0.5) -> Tensor:
+    """Continuous data (k + u)/levels of stored whole numbers k.
+
+    Args:
+        stored: Whole numbers 0 .. levels - 1, any shape and number type.
+        levels: Number of stored values.
+        u: Place within the bin, in [0, 1): uniform noise of stored's shape, or 0.5.
+
+    Returns:
+        float32, or u's type where u is a tensor; the shape of `stored`.
+    """
+    if isinstance(u, Tensor):
+        return (u + stored) / levels
+    return (stored.to(torch.float32) + u) / levels
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How stored whole numbers became the data of training.
+
+    Args:
+        levels: Number of stored values, 2 or more: 256 for 8-bit images.
+        dequantised: True where training saw (k + u)/levels with uniform u; False where it saw
+            k/(levels - 1).
+    """
+
+    levels: int
+    dequantised: bool = True
+
+    def __post_init__(self) -> None:
+        if self.levels < 2:
+            raise InputError(f"quantised data have at least 2 levels; got {self.levels}")
+
+    def dequantise(self, stored: Tensor, u: Tensor | float = 0.5) -> Tensor:
+        """The continuous data of stored whole numbers, as training saw them."""
+        if self.dequantised:
+            return dequantise(stored, self.levels, u)
+        return stored.to(torch.float32) / (self.levels - 1)
+
+    def quantise(self, x: Tensor) -> Tensor:
+        """The stored whole numbers (int64) of continuous data; values outside [0, 1] are clipped."""
+        if self.dequantised:
+            return quantise(x, self.levels)
+        top = self.levels - 1
+        return (x.to(torch.float64) * top).round().clamp(0, top).to(torch.int64)
+
 
 @dataclass(frozen=True)
 class Units:
-    """shift, scale: float64 tensors that broadcast against the event; constant: bool tensor like
-    scale; logit: lambda, or None for none;
-    image: data are images in [0, 1] whose uint8 form is rounded and clipped."""
+    """The map between data units and model units.
+
+    Args:
+        shift: float64, broadcasts against an example.
+        scale: float64, broadcasts against an example; not zero.
+        constant: bool like `scale`; True where the training data never change.
+        logit: lambda of the logit transform, or None for none.
+        image: True where data are images in [0, 1].
+        quantisation: How stored whole numbers became the data; None for continuous data.
+        dtype: The floating type of the data in their own units; `to_data` keeps its digits.
+
+    Raises:
+        InputError: For shifts or scales that are not finite, a scale of zero, or a lambda outside
+            (0, 0.5).
+    """
 
     shift: Tensor
     scale: Tensor
     constant: Tensor
     logit: float | None = None
     image: bool = False
+    quantisation: Quantisation | None = None
+    dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        if not bool(torch.isfinite(self.shift).all()) or not bool(
-            (torch.isfinite(self.scale) & (self.scale != 0)).all()
-        ):
+        usable = torch.isfinite(self.scale) & (self.scale != 0)
+        if not bool(torch.isfinite(self.shift).all()) or not bool(usable.all()):
             raise InputError("units need finite shifts and finite scales other than zero")
         if self.logit is not None and not 0 < self.logit < 0.5:
             raise InputError(f"the logit's lambda must lie in (0, 0.5); got {self.logit:g}")
 
     @staticmethod
     def identity(image: bool = False) -> "Units":
-        """Model units are data units."""
+        """Units in which model units are data units."""
         return Units.affine(0.0, 1.0, image=image)
 
     @staticmethod
@@ -51,86 +137,114 @@ class Units:
         logit: float | None = None,
         image: bool = False,
     ) -> "Units":
-        """Units from numbers or tensors that broadcast against the event; no position is constant."""
+        """Units from numbers or tensors that broadcast against an example; nothing is constant."""
         scale = torch.as_tensor(scale, dtype=torch.float64)
-        return Units(
-            torch.as_tensor(shift, dtype=torch.float64),
-            scale,
-            torch.zeros_like(scale, dtype=torch.bool),
-            logit,
-            image,
-        )
+        still = torch.zeros_like(scale, dtype=torch.bool)
+        return Units(torch.as_tensor(shift, dtype=torch.float64), scale, still, logit, image)
 
     @staticmethod
     def standardising(
         mean: Tensor, std: Tensor, target: float = 0.5, image: bool = False
     ) -> "Units":
-        """The affine map that gives data of `mean` and `std` (data units, broadcasting against the
-        event) mean 0 and standard deviation `target`.
+        """Units in which data of given moments have mean 0 and standard deviation `target`.
 
-        Where std is 0, or so small beside the mean that it is rounding, the position is constant:
-        scale 1.
+        Args:
+            mean: Mean in data units; broadcasts against an example.
+            std: Standard deviation in data units, like `mean`. Where it is 0, or no more than
+                float64's rounding of the mean, the position counts as constant.
+            target: Standard deviation in model units.
+            image: True where data are images in [0, 1].
+
+        Returns:
+            The units.
         """
         mean, std = mean.to(torch.float64), std.to(torch.float64)
-        constant = std <= 1e-12 * mean.abs()
+        constant = std <= ROUNDING * mean.abs()
         return Units(mean, torch.where(constant, 1.0, std / target), constant, None, image)
 
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.shift.to(x.device, x.dtype), self.scale.to(x.device, x.dtype)
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x, shift and scale in float64 on x's device."""
+        return (
+            x.to(torch.float64),
+            self.shift.to(x.device, torch.float64),
+            self.scale.to(x.device, torch.float64),
+        )
 
-    def to_model(self, x: Tensor) -> Tensor:
-        """Data units (B, *event) -> model units, same shape and dtype."""
-        shift, scale = self._parts(x)
+    def to_model(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Data units to model units.
+
+        Args:
+            x: (B, *event) in data units, floating.
+            dtype: Type of the result; None for x's own.
+
+        Returns:
+            (B, *event), computed in float64.
+        """
+        wide, shift, scale = self._parts(x)
         if self.logit is not None:
-            x = torch.special.logit(self.logit + (1 - 2 * self.logit) * x)
-        return (x - shift) / scale
+            wide = torch.special.logit(self.logit + (1 - 2 * self.logit) * wide)
+        return ((wide - shift) / scale).to(dtype or x.dtype)
 
     def to_data(self, x: Tensor) -> Tensor:
-        """Model units (B, *event) -> data units, same shape and dtype; constant positions come back
-        exactly.
+        """Model units to data units; constant positions come back exactly.
+
+        Args:
+            x: (B, *event) in model units, floating.
+
+        Returns:
+            (B, *event), computed in float64, in the wider of x's type and `dtype`.
         """
-        shift, scale = self._parts(x)
-        y = shift + scale * x
+        wide, shift, scale = self._parts(x)
+        y = shift + scale * wide
         if self.logit is not None:
             y = (torch.sigmoid(y) - self.logit) / (1 - 2 * self.logit)
         if bool(self.constant.any()):
             y = torch.where(self.constant.to(x.device), shift.expand_as(y), y)
-        return y
+        return y.to(torch.promote_types(x.dtype, self.dtype))
 
     def log_det(self, x: Tensor) -> Tensor:
-        """log |d model / d data| at x (B, *event) in data units, summed over the event: (B,). Add
-        it to log p in model units.
-        """
-        _, scale = self._parts(x)
-        density = -scale.abs().log().expand_as(x)
-        if self.logit is not None:
-            u = self.logit + (1 - 2 * self.logit) * x
-            density = (
-                density
-                + torch.log(torch.tensor(1 - 2 * self.logit, dtype=x.dtype))
-                - u.log()
-                - (1 - u).log()
-            )
-        return density.flatten(1).sum(1)
+        """log |d model / d data|, to be added to a log density in model units.
 
-    def to_uint8(self, x: Tensor) -> Tensor:
-        """Images in [0, 1] as they are stored: clipped, times 255, rounded."""
-        return x.clamp(0, 1).mul(255).round().to(torch.uint8)
+        Args:
+            x: (B, *event) in data units.
+
+        Returns:
+            (B,), the sum over the example, in x's type.
+        """
+        wide, _, scale = self._parts(x)
+        density = -scale.abs().log().expand_as(wide)
+        if self.logit is not None:
+            u = self.logit + (1 - 2 * self.logit) * wide
+            inner = torch.log(torch.tensor(1 - 2 * self.logit, dtype=torch.float64))
+            density = density + inner - u.log() - (1 - u).log()
+        return density.flatten(1).sum(1).to(x.dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        """A form JSON can hold; `from_dict` undoes it exactly."""
+        """A form that JSON can hold; `from_dict` undoes it exactly."""
+        q = self.quantisation
         return {
             "shift": self.shift.tolist(),
             "scale": self.scale.tolist(),
             "constant": self.constant.tolist(),
             "logit": self.logit,
             "image": self.image,
+            "quantisation": None
+            if q is None
+            else {"levels": q.levels, "dequantised": q.dequantised},
+            "dtype": str(self.dtype).removeprefix("torch."),
         }
 
     @staticmethod
-    def from_dict(d: dict[str, Any]) -> "Units":
-        """Units from what `to_dict` wrote."""
+    def from_dict(d: Mapping[str, Any]) -> "Units":
+        """The units that `to_dict` wrote."""
         shift, scale = (torch.tensor(d[k], dtype=torch.float64) for k in ("shift", "scale"))
+        stored = d.get("quantisation")
         return Units(
-            shift, scale, torch.tensor(d["constant"], dtype=torch.bool), d["logit"], d["image"]
+            shift,
+            scale,
+            torch.tensor(d["constant"], dtype=torch.bool),
+            d["logit"],
+            d["image"],
+            None if stored is None else Quantisation(stored["levels"], stored["dequantised"]),
+            {"float32": torch.float32, "float64": torch.float64}[d.get("dtype", "float32")],
         )
