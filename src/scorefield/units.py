@@ -3,7 +3,10 @@
     affine         model = (data - shift) / scale           shift, scale per channel or column
     logit, affine  model = (logit(lambda + (1 - 2 lambda) data) - shift) / scale, data in [0, 1]
 
-A density transforms with the Jacobian: log p_data(x) = log p_model(model(x)) + log |d model/d data|,
+A density transforms with the Jacobian,
+
+    log p_data(x) = log p_model(model(x)) + log |d model / d data|,
+
 for the affine map - sum log |scale|. Positions where the training data are constant are `constant`:
 their scale is 1, and `to_data` returns the constant itself.
 
@@ -39,10 +42,7 @@ def quantise(x: Tensor, levels: int) -> Tensor:
         floor(levels x) clipped to 0 .. levels - 1, int64. It inverts both (k + u)/levels and
         k/(levels - 1).
     """
-    # Half a rounding error is added: k/(levels - 1) in float32 may lie just below its own value.
-    x = x.to(torch.float64) if x.dtype == torch.float64 else x.to(torch.float32)
-    slack = torch.finfo(x.dtype).eps * levels
-    return (x * levels + slack).floor().clamp(0, levels - 1).to(torch.int64)
+    return (x.to(torch.float64) * levels).floor().clamp(0, levels - 1).to(torch.int64)
 
 
 def dequantise(stored: Tensor, levels: int, u: Tensor | float = 0.5) -> Tensor:
@@ -85,7 +85,7 @@ class Quantisation:
         return stored.to(torch.float32) / (self.levels - 1)
 
     def quantise(self, x: Tensor) -> Tensor:
-        """The stored whole numbers (int64) of continuous data; values outside [0, 1] are clipped."""
+        """The stored whole numbers (int64) of continuous data, which are clipped to [0, 1]."""
         if self.dequantised:
             return quantise(x, self.levels)
         top = self.levels - 1
