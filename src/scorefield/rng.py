@@ -7,7 +7,7 @@ counter into four 32-bit words; Box-Muller turns those into four normals. One ke
 sample, so a sample's noise is bitwise
 the same in a batch of one and in a batch of a million, next to any batch mates, in any process.
 
-    key of sample k of seed s    hash(s, k), itself a Philox block: seeds 0 and 1 share nothing, and seed + k never occurs
+    key of sample k of seed s    hash(s, k), itself a Philox block: two seeds share nothing
     counter                      (position / 4, step, stream + 256 draw, 0)
 """
 
@@ -29,20 +29,33 @@ CHUNK = 1 << 17  # counters a pass: bounds the working set; larger passes were n
 
 
 class Stream(IntEnum):
-    """What a draw is for. Two streams of one key are independent."""
+    """The purpose of a draw. Two streams of one key are independent.
 
-    INIT = 0
-    KERNEL = 1
-    PROJECTION = 2
-    MEASUREMENT = 3
-    RESAMPLING = 4
-    SIGMA = 5
-    NOISE = 6
-    DEQUANTISE = 7
-    AUGMENT = 8
-    PROBE = 9
-    ORDER = 10
-    TOY = 11
+    Every purpose has a stream of its own, and a stream is drawn from in one place of the code.
+    """
+
+    START = 0  # the state at the largest noise level
+    KERNEL = 1  # normals of a sampling kernel, by step
+    PROJECTION = 2  # noise of the observation in inpainting, by step or by level
+    MEASUREMENT = 3  # noise of simulated measurements
+    RESAMPLING = 4  # resampling of a particle population, one number a group
+    SIGMA = 5  # noise levels of training
+    NOISE = 6  # noise of training
+    DEQUANTISE = 7  # place within the bin of quantised data
+    AUGMENT = 8  # random flips
+    PROBE = 9  # Hutchinson's probes of a likelihood
+    ORDER = 10  # the order of the data in an epoch
+    TOY = 11  # toy data sets
+    EXACT = 12  # independent draws from densities in closed form
+    CONDITION = 13  # which conditions training drops
+    WEIGHTS = 14  # initial weights of a network
+    SLICE = 15  # slices of sliced score matching
+    SPLIT = 16  # which examples are held out
+    SUBSET = 17  # which examples of a data set are taken
+    KERNEL_UNIFORM = 18  # uniform numbers of a sampling kernel, by step
+    CURVATURE = 19  # start of the Lanczos iteration
+    DIRECTION = 20  # random directions that diagnostics follow
+    SELF_CHECK = 21  # inputs that compare two forms of one network
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
@@ -112,6 +125,26 @@ class Blend:
 
 
 Keys = Tensor | Blend
+
+
+def blend_rows(seed: int, rows: int, steps: int) -> Blend:
+    """Keys of `rows` rows of `steps` samples, from sample 2r to sample 2r + 1 of the seed.
+
+    All noise of the samples between is mixed as cos(a) z + sin(a) z', with a from 0 to pi/2
+    (Song & Ermon 2020, Section 5).
+
+    Args:
+        seed: Seed of the samples at the ends.
+        rows: Number of rows.
+        steps: Samples a row, both ends included.
+
+    Returns:
+        rows x steps keys, row by row.
+    """
+    ends = keys(seed, 2 * rows)
+    angle = torch.linspace(0, math.pi / 2, steps, dtype=torch.float64).repeat(rows)
+    first, second = ends[0::2], ends[1::2]
+    return Blend(first.repeat_interleave(steps, 0), second.repeat_interleave(steps, 0), angle)
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:

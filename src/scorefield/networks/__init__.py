@@ -1,17 +1,23 @@
-"""Networks: `(x, noise_input, condition) -> same shape`. They know nothing of sigma; model.py makes
-score models of them.
+"""Networks: modules `(x, noise_input, condition) -> same shape`.
 
-x: (B, *event_shape); noise_input: (B,) floats such as ln(sigma)/4 or a level's index, or None;
-condition: (B, k) floats, or None.
-A builder takes the event's shape and options that JSON can hold, so that a card of (name, event
-shape, options) rebuilds the network.
+x is (B, *event_shape); noise_input is (B,), such as ln(sigma)/4 or the index of a level, or None;
+condition is a mapping of tensors with B rows, or None. Networks know nothing of sigma:
+`models.Preconditioned` makes score models of them.
+
+A builder takes the shape of an example and options that JSON can hold, so that a card of (name,
+event shape, conditions, options) rebuilds the network. A network declares by `matrix_parameters()`
+which of its parameters are weight matrices of hidden layers, which the Muon optimiser may step.
 """
 
-from collections.abc import Callable
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
+from ..conditions import ConditionSpec
 from ..errors import InputError
 
 # name -> "module:builder", imported when first asked for
@@ -22,25 +28,92 @@ NETWORKS: dict[str, str] = {
 }
 
 
+@runtime_checkable
+class HasMatrices(Protocol):
+    """A network that declares the weight matrices of its hidden layers."""
+
+    def matrix_parameters(self) -> list[nn.Parameter]: ...
+
+
+@runtime_checkable
+class HasOptions(Protocol):
+    """A network that knows the options it was made with, in a form that JSON can hold."""
+
+    options: dict[str, Any]
+
+
 def builder(name: str) -> Callable[..., nn.Module]:
-    """The builder `(event_shape, **options) -> network` of a name in NETWORKS; any other name is an
-    InputError.
+    """The class of a name in NETWORKS: `(event_shape, conditions=, **options) -> network`.
+
+    Raises:
+        InputError: For any other name.
     """
     if name not in NETWORKS:
         raise InputError(f"network must be one of {', '.join(NETWORKS)}; got {name!r}")
     module, attribute = NETWORKS[name].split(":")
-    return getattr(import_module(f".{module}", __name__), attribute)
+    made: Callable[..., nn.Module] = getattr(import_module(f".{module}", __name__), attribute)
+    return made
 
 
-def build(name: str, event_shape: tuple[int, ...], **options: object) -> nn.Module:
-    """The network `name` for events of `event_shape`, freshly initialised from torch's global
-    generator.
+def option_names(name: str) -> list[str]:
+    """The names of the options of a network, from its signature."""
+    return [p for p in inspect.signature(builder(name)).parameters if p not in _SHAPE]
+
+
+_SHAPE = ("event_shape", "conditions")
+
+
+def check_options(name: str, options: Mapping[str, object]) -> None:
+    """Refuse options that the network `name` does not have.
+
+    Raises:
+        InputError: It lists the options there are.
     """
-    return builder(name)(tuple(event_shape), **options)
+    known = option_names(name)
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(
+                f"the network {name!r} has no option {option!r}{hint} It has {', '.join(known)}"
+            )
 
 
-def options(network: nn.Module) -> dict[str, object]:
-    """The options `build` needs to make the same network again, defaults spelled out so that later
-    ones do not change old cards.
+def build(
+    name: str,
+    event_shape: tuple[int, ...],
+    conditions: Mapping[str, ConditionSpec] | None = None,
+    **options: object,
+) -> nn.Module:
+    """A new network with weights drawn from torch's global generator.
+
+    Args:
+        name: A name of NETWORKS.
+        event_shape: Shape of one example.
+        conditions: What the network can be conditioned on, by name; None for nothing.
+        options: The network's own options.
+
+    Returns:
+        The network.
+
+    Raises:
+        InputError: For an unknown name or option, a value of the wrong type, or a shape or
+            conditions that the network does not take.
     """
-    return dict(network.options)  # type: ignore[arg-type]
+    check_options(name, options)
+    try:
+        return builder(name)(tuple(event_shape), conditions=conditions, **options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"the options {dict(options)} do not fit the network {name!r}: {error}"
+        ) from error
+
+
+def options(network: nn.Module) -> dict[str, Any]:
+    """The options with which `build` makes the same network again, defaults spelled out.
+
+    A network of the user's own that has no `options` gives an empty dictionary.
+    """
+    return dict(network.options) if isinstance(network, HasOptions) else {}

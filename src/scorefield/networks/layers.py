@@ -13,11 +13,13 @@ signal runs as an image of height one; `lift` pads sizes, kernels and factors to
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..conditions import Condition, ConditionSpec
 
 EPS = 1e-6
 
@@ -120,24 +122,71 @@ def fourier(t: Tensor, features: int, lowest: float = 0.25, highest: float = 32.
 
 
 class Embedding(nn.Module):
-    """noise_input (B,) or None and condition (B, k) or None -> (B, width), through one hidden
-    layer; None adds nothing.
+    """The embedding of the noise level and of the conditions, through one hidden layer.
+
+    A class is looked up in a table whose last row stands for "no class"; a vector goes through a
+    linear map, or is replaced by a learned vector where it is null (see `conditions`).
+
+    Args:
+        width: Width of the embedding.
+        conditions: What the network can be conditioned on, by name; None for nothing.
+        features: Number of Fourier features of the noise input.
     """
 
-    def __init__(self, width: int, condition: int = 0, features: int = 64) -> None:
+    def __init__(
+        self,
+        width: int,
+        conditions: Mapping[str, ConditionSpec] | None = None,
+        features: int = 64,
+    ) -> None:
         super().__init__()
         self.features = features
+        self.specs = dict(conditions or {})
         self.noise = linear(features, width)
-        self.condition = linear(condition, width) if condition else None
+        self.tables = nn.ModuleDict(
+            {
+                name: nn.Embedding(spec.size + 1, width)
+                for name, spec in self.specs.items()
+                if spec.kind == "class"
+            }
+        )
+        self.maps = nn.ModuleDict(
+            {
+                name: linear(spec.size, width)
+                for name, spec in self.specs.items()
+                if spec.kind == "vector"
+            }
+        )
+        self.absent = nn.ParameterDict({name: torch.zeros(width) for name in self.maps})
         self.out = linear(width, width)
 
-    def forward(self, batch: int, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
-        dtype = self.noise.weight.dtype
-        h = (
-            self.noise.bias.expand(batch, -1)
-            if noise_input is None
-            else self.noise(fourier(noise_input, self.features).to(dtype))
-        )
-        if condition is not None and self.condition is not None:
-            h = h + self.condition(condition.to(dtype))
+    def forward(
+        self, batch: int, noise_input: Tensor | None, condition: Condition | None
+    ) -> Tensor:
+        """The embedding (batch, width).
+
+        Args:
+            batch: Number of samples B.
+            noise_input: (B,), or None for a network that is not told the noise level.
+            condition: Mapping of tensors with B rows; None, or a missing name, is null.
+        """
+        weight = self.noise.weight
+        if noise_input is None:
+            h = self.noise.bias.expand(batch, -1)
+        else:
+            h = self.noise(fourier(noise_input, self.features).to(weight.dtype))
+        given = condition or {}
+        for name, table in self.tables.items():
+            null = torch.full((batch,), -1, device=weight.device)
+            index = given.get(name, null)
+            last = self.specs[name].size
+            h = h + table(torch.where(index < 0, last, index))
+        for name, layer in self.maps.items():
+            value = given.get(name)
+            if value is None:
+                h = h + self.absent[name]
+                continue
+            missing = torch.isnan(value).any(1, keepdim=True)
+            mapped = layer(value.nan_to_num().to(weight.dtype))
+            h = h + torch.where(missing, self.absent[name], mapped)
         return F.silu(self.out(F.silu(h)))

@@ -4,11 +4,12 @@ h = W x + b;    h <- h + A silu(B silu(modulate(norm(h), embedding)))  per block
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
 from .layers import Embedding, linear, modulate, rms_norm
 
@@ -30,8 +31,15 @@ class Residual(nn.Module):
 class MLP(nn.Module):
     """A residual perceptron on events of any shape, flattened.
 
-    width: features; depth: residual blocks; embedding: width of the embedding; condition: length of
-    condition vectors, 0 for none.
+    Args:
+        event_shape: Shape of one example.
+        width: Features of the hidden layers.
+        depth: Number of residual blocks.
+        embedding: Width of the embedding of noise level and conditions.
+        conditions: What the network can be conditioned on, by name; None for nothing.
+
+    Raises:
+        InputError: For sizes below 1 or a negative depth.
     """
 
     def __init__(
@@ -40,7 +48,7 @@ class MLP(nn.Module):
         width: int = 128,
         depth: int = 3,
         embedding: int = 64,
-        condition: int = 0,
+        conditions: Mapping[str, ConditionSpec] | None = None,
     ) -> None:
         super().__init__()
         if min((*event_shape, width, embedding)) < 1 or depth < 0:
@@ -48,21 +56,33 @@ class MLP(nn.Module):
                 f"mlp needs sizes of at least 1; got event {tuple(event_shape)}, width={width}, "
                 f"depth={depth}, embedding={embedding}"
             )
-        self.options = {
-            "width": width,
-            "depth": depth,
-            "embedding": embedding,
-            "condition": condition,
-        }
+        self.options = {"width": width, "depth": depth, "embedding": embedding}
         elements = math.prod(event_shape)
-        self.embed = Embedding(embedding, condition)
+        self.embed = Embedding(embedding, conditions)
         self.stem = linear(elements, width)
         self.blocks = nn.ModuleList(Residual(width, embedding) for _ in range(depth))
         self.head = linear(width, elements, zero=True)
 
+    def matrix_parameters(self) -> list[nn.Parameter]:
+        """The weight matrices of the hidden layers, which an optimiser for matrices may step."""
+        return [p for block in self.blocks for p in (block.inner.weight, block.outer.weight)]
+
     def forward(
-        self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None
+        self,
+        x: Tensor,
+        noise_input: Tensor | None = None,
+        condition: Condition | None = None,
     ) -> Tensor:
+        """The network's output.
+
+        Args:
+            x: (B, *event_shape).
+            noise_input: (B,), or None.
+            condition: Mapping of tensors with B rows, or None.
+
+        Returns:
+            (B, *event_shape).
+        """
         e = self.embed(len(x), noise_input, condition)
         h = self.stem(x.flatten(1))
         for block in self.blocks:

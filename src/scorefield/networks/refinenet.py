@@ -20,7 +20,7 @@ arithmetic that a compiler fuses with the ELU behind it; its statistics are floa
 convolutions compute in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
 
 EPS = 1e-5
@@ -314,12 +315,19 @@ class Refine(nn.Module):
 class RefineNet(nn.Module):
     """A row of VARIANTS for images (C, H, W) of any size.
 
-    variant: ncsn, ncsnv2, deeper (published for 64 x 64 and 96 x 96) or deepest (128 x 128 and up).
-    width: channels of the first stage,
-    ngf in the originals; None: 64 for one channel, 128 for more, as published. levels: rows of the
-    conditional tables, the length of the
-    ladder; 0 in the unconditional variants, and NCSN's 10 in the conditional one. rescaled: x is
-    centred already (2x - 1 or logits).
+    Args:
+        event_shape: (C, H, W).
+        variant: "ncsn", "ncsnv2", "deeper" (published for 64 x 64 and 96 x 96) or "deepest"
+            (128 x 128 and larger).
+        width: Channels of the first stage, ngf in the originals; None: 64 for one channel, 128 for
+            more, as published.
+        levels: Rows of the tables by noise level of the variant "ncsn", the length of the ladder;
+            None: NCSN's 10. The other variants have none.
+        rescaled: True where x is centred already (2x - 1 or logits).
+        conditions: Must be empty: the published networks take none.
+
+    Raises:
+        InputError: For an unknown variant, other shapes, sizes that do not fit, or conditions.
     """
 
     def __init__(
@@ -327,8 +335,9 @@ class RefineNet(nn.Module):
         event_shape: Sequence[int],
         variant: str = "ncsn",
         width: int | None = None,
-        levels: int = 0,
+        levels: int | None = None,
         rescaled: bool = False,
+        conditions: Mapping[str, ConditionSpec] | None = None,
     ) -> None:
         super().__init__()
         if variant not in VARIANTS:
@@ -340,15 +349,21 @@ class RefineNet(nn.Module):
                 f"refinenet needs images (channels, height, width); got {tuple(event_shape)}. "
                 "Other data? use unet or mlp"
             )
+        if conditions:
+            raise InputError(
+                f"refinenet takes no condition, as published; got {', '.join(conditions)}. "
+                "Use the network unet or mlp"
+            )
         plan = VARIANTS[variant]
         channels = event_shape[0]
         width = int(width if width is not None else 64 if channels == 1 else 128)
-        levels = int(levels or 10) if plan.conditional else 0
-        if width < 2 or levels < 0:
+        wanted = 10 if levels is None else int(levels)
+        if width < 2 or wanted < 0 or (plan.conditional and wanted < 1):
             raise InputError(
-                "refinenet needs a width of at least 2 and no negative number of levels; got "
-                f"width={width}, levels={levels}"
+                "refinenet needs a width of at least 2, and at least 1 level in the variant ncsn; "
+                f"got width={width}, levels={wanted}"
             )
+        levels = wanted if plan.conditional else 0
         self.options = {
             "variant": variant,
             "width": width,
@@ -375,18 +390,36 @@ class RefineNet(nn.Module):
                 Refine([widths[name] for name in join.inputs], join.width * width, levels, blocks),
             )
 
+    def matrix_parameters(self) -> list[nn.Parameter]:
+        """Weights of all convolutions but the first and the last; norms have tables, no matrices."""
+        outer = ("begin_conv", "end_conv")
+        return [
+            p for name, p in self.named_parameters() if p.ndim == 4 and not name.startswith(outer)
+        ]
+
     def forward(
-        self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None
+        self, x: Tensor, noise_input: Tensor | None = None, condition: Condition | None = None
     ) -> Tensor:
-        """x (B, C, H, W); noise_input (B,): the level's index (conditional variants), else not
-        heard; condition: none is taken.
+        """The network's output.
+
+        Args:
+            x: (B, C, H, W).
+            noise_input: (B,), the index of the noise level, for the variant "ncsn".
+            condition: Must be None.
+
+        Returns:
+            (B, C, H, W).
+
+        Raises:
+            InputError: For a condition, or a missing index of the noise level.
         """
-        assert condition is None, "refinenet takes no condition"
+        if condition:
+            raise InputError("refinenet takes no condition; use the network unet or mlp")
         level = None
         if self.plan.conditional:
             if noise_input is None:
                 raise InputError(
-                    "refinenet's variant ncsn is told the level's index: use preconditioner ncsn, "
+                    "refinenet's variant ncsn needs the level's index: use preconditioner ncsn, "
                     "or a variant of NCSNv2"
                 )
             level = noise_input.long()

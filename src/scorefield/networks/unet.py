@@ -20,12 +20,13 @@ mates. Layers are channels-last from the first fold on (layers.py).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
 from .layers import (
     Embedding,
@@ -89,14 +90,20 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """The U-Net of this module for events (C, *space) with 1, 2 or 3 spatial dimensions of any
-    size.
+    """The U-Net of this module for events (C, *space) with 1, 2 or 3 spatial dimensions.
 
-    patch, widths, depths: None reads them off the event (`size_from_data`); depths[i] blocks run on
-    the way up at level i and, but for the
-    finest, as many on the way down; depths[-1] in all at the coarsest. embedding: width of the
-    embedding; condition: length of condition
-    vectors, or 0.
+    Args:
+        event_shape: (C, *space), sides of any size.
+        patch: Side of the blocks that become channels at the stem; None: read off the event
+            (`size_from_data`), as are `widths` and `depths`.
+        widths: Channels of each level, finest first.
+        depths: Residual blocks of each level: on the way up at level i and, but for the finest, as
+            many on the way down; the last number is that of the coarsest level in all.
+        embedding: Width of the embedding of noise level and conditions.
+        conditions: What the network can be conditioned on, by name; None for nothing.
+
+    Raises:
+        InputError: For an event without spatial dimensions, or sizes that do not fit together.
     """
 
     def __init__(
@@ -106,7 +113,7 @@ class UNet(nn.Module):
         widths: Sequence[int] | None = None,
         depths: Sequence[int] | None = None,
         embedding: int = 256,
-        condition: int = 0,
+        conditions: Mapping[str, ConditionSpec] | None = None,
     ) -> None:
         super().__init__()
         channels, *space = event_shape
@@ -135,7 +142,6 @@ class UNet(nn.Module):
             "widths": widths,
             "depths": depths,
             "embedding": embedding,
-            "condition": condition,
         }
         dims, levels = len(space), len(widths)
         self.space = lift(space)
@@ -145,7 +151,7 @@ class UNet(nn.Module):
         )  # of every fold; the first of a signal's two dimensions stays 1
         self.padding, self.window = fit(self.space, self.patch)
         folded, corners = channels * patch**dims, 2**dims
-        self.embed = Embedding(embedding, condition)
+        self.embed = Embedding(embedding, conditions)
         self.stem = conv(dims, folded, widths[0])
         self.head = conv(dims, widths[0], folded, kernel=1, zero=True)
 
@@ -162,9 +168,20 @@ class UNet(nn.Module):
         )
         self.up = nn.ModuleList(blocks(i, depths[i]) for i in range(levels - 1))
 
+    def matrix_parameters(self) -> list[nn.Parameter]:
+        """Weights of the convolutions within and between levels, modulations left out."""
+        rooms = (self.down, self.coarsen, self.middle, self.refine, self.up)
+        return [
+            p
+            for room in rooms
+            for name, p in room.named_parameters()
+            if p.ndim >= 2 and "modulation" not in name
+        ]
+
     def forward(
-        self, x: Tensor, noise_input: Tensor | None = None, condition: Tensor | None = None
+        self, x: Tensor, noise_input: Tensor | None = None, condition: Condition | None = None
     ) -> Tensor:
+        """The network's output (B, *event_shape); arguments as in the package's docstring."""
         shape = x.shape
         e = self.embed(len(x), noise_input, condition)
         h = x.reshape(*x.shape[:2], *self.space)

@@ -1,0 +1,40 @@
+"""Score models: the contract, networks with preconditioning, wrappers, priors and their cost."""
+
+from .base import Moments, Quantity, ScoreModel, as_sigma, broadcast, jacobian
+from .cost import Cost, count_cost
+from .preconditioned import (
+    FORMS,
+    PRECONDITIONERS,
+    Coefficients,
+    Energy,
+    Preconditioned,
+    Preconditioner,
+    ScalarEnergy,
+    SquareEnergy,
+)
+from .prior import Prior, prior
+from .wrapped import Bound, Guided, Wrapped
+
+__all__ = [
+    "FORMS",
+    "PRECONDITIONERS",
+    "Bound",
+    "Coefficients",
+    "Cost",
+    "Energy",
+    "Guided",
+    "Moments",
+    "Preconditioned",
+    "Preconditioner",
+    "Prior",
+    "Quantity",
+    "ScalarEnergy",
+    "ScoreModel",
+    "SquareEnergy",
+    "Wrapped",
+    "as_sigma",
+    "broadcast",
+    "count_cost",
+    "jacobian",
+    "prior",
+]

@@ -1,0 +1,277 @@
+"""Networks as score models.
+
+Networks know nothing of sigma. A preconditioner makes a score model of one:
+
+    D = c_skip x + c_out F(c_in x, c_noise)        score = s_skip x + s_out F(c_in x, c_noise)
+
+Both pairs are given in closed form, so that nothing cancels at small sigma:
+
+    name    c_in       c_skip  c_out             c_noise      s_skip  s_out
+    edm     1/sqrt(v)  sd²/v   sigma sd/sqrt(v)  ln(sigma)/4  -1/v    sd/(sigma sqrt(v))
+    ncsn    1          1       sigma²            level index  0       1
+    ncsnv2  1          1       sigma             none         0       1/sigma
+
+where sd = sigma_data and v = sigma² + sd². Sources: Karras et al. 2022, Table 1 (edm); Song & Ermon
+2019 (ncsn); Song & Ermon 2020, Technique 3 (ncsnv2).
+
+Energy forms take F = grad_u phi(u, c_noise), u = c_in x, for a scalar phi made of the same network.
+The score is then minus the gradient of
+
+    energy(x, sigma) = -(s_skip/2) |x|² - (s_out/c_in) phi(c_in x, c_noise)
+
+so it has no curl, -energy is log p_sigma up to a constant of sigma, and the scales of the weights
+are those of the table.
+
+    square    phi = 1/2 |u|² - 1/2 |u - f(u)|²     F = f + (grad f)'(u - f)     after Salimans & Ho
+    scalar    phi = sum of the elements of f(u)    F = (grad f)'1               2021
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..conditions import Condition, ConditionSpec
+from ..errors import InputError
+from ..units import Units
+from .base import Moments, ScoreModel, broadcast
+from .cost import record
+
+
+class Coefficients(NamedTuple):
+    """One row of the table in the module docstring at given sigmas, each shaped like sigma."""
+
+    c_in: Tensor
+    c_skip: Tensor
+    c_out: Tensor
+    s_skip: Tensor
+    s_out: Tensor
+
+
+@dataclass(frozen=True)
+class Preconditioner:
+    """One row of the table.
+
+    Args:
+        coefficients: (sigma, sigma_data) -> Coefficients.
+        noise_input: What the network receives: "log" (ln sigma / 4), "index" or "none".
+    """
+
+    coefficients: Callable[[Tensor, float], Coefficients]
+    noise_input: str
+
+
+def _edm(sigma: Tensor, sigma_data: float) -> Coefficients:
+    variance = sigma.square() + sigma_data**2
+    root = variance.sqrt()
+    return Coefficients(
+        1 / root,
+        sigma_data**2 / variance,
+        sigma * sigma_data / root,
+        -1 / variance,
+        sigma_data / (sigma * root),
+    )
+
+
+def _ncsn(sigma: Tensor, sigma_data: float) -> Coefficients:
+    one = torch.ones_like(sigma)
+    return Coefficients(one, one, sigma.square(), torch.zeros_like(sigma), one)
+
+
+def _ncsnv2(sigma: Tensor, sigma_data: float) -> Coefficients:
+    one = torch.ones_like(sigma)
+    return Coefficients(one, one, sigma, torch.zeros_like(sigma), 1 / sigma)
+
+
+PRECONDITIONERS: dict[str, Preconditioner] = {
+    "edm": Preconditioner(_edm, "log"),
+    "ncsn": Preconditioner(_ncsn, "index"),
+    "ncsnv2": Preconditioner(_ncsnv2, "none"),
+}
+
+
+class Preconditioned(ScoreModel):
+    """A score model made of a network and a row of PRECONDITIONERS.
+
+    Args:
+        network: Module `(u, noise_input, condition) -> F` with F of u's shape. u is (B, *event);
+            noise_input is (B,), or None for "ncsnv2"; condition is a mapping of tensors or None.
+        event_shape: Shape of one example.
+        sigma_min: Smallest noise level, model units, above 0.
+        sigma_max: Largest noise level, model units.
+        preconditioner: "edm", "ncsn" or "ncsnv2" (module docstring).
+        sigma_data: The data's standard deviation in model units.
+        ladder: Noise levels of training, largest first. The "ncsn" row needs it: such a model
+            answers at these levels only (nearest in ln sigma within 1e-3).
+        conditions: What the network can be conditioned on, by name.
+        units: The map between data and model units; None for the identity.
+        moments: The data's moments in model units, for the prior; None where not known.
+
+    Raises:
+        InputError: For an unknown row, a bad range, or a missing ladder.
+    """
+
+    form = "score"  # the name in FORMS, recorded in cards
+    network: nn.Module
+
+    def __init__(
+        self,
+        network: nn.Module,
+        event_shape: tuple[int, ...],
+        sigma_min: float = 0.002,
+        sigma_max: float = 80.0,
+        preconditioner: str = "edm",
+        sigma_data: float = 0.5,
+        ladder: Tensor | None = None,
+        conditions: Mapping[str, ConditionSpec] | None = None,
+        units: Units | None = None,
+        moments: Moments | None = None,
+    ) -> None:
+        super().__init__()
+        if preconditioner not in PRECONDITIONERS:
+            raise InputError(
+                f"preconditioner must be one of {', '.join(PRECONDITIONERS)}; "
+                f"got {preconditioner!r}"
+            )
+        if not 0 < sigma_min <= sigma_max:
+            raise InputError(f"need 0 < sigma_min <= sigma_max; got {sigma_min:g}, {sigma_max:g}")
+        self.ladder_only = PRECONDITIONERS[preconditioner].noise_input == "index"
+        if self.ladder_only and ladder is None:
+            raise InputError(
+                f"the {preconditioner} preconditioner feeds the index of a noise level to the "
+                "network, so it needs the ladder"
+            )
+        self.network = network
+        self.event_shape = tuple(event_shape)
+        self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
+        self.preconditioner, self.sigma_data = preconditioner, float(sigma_data)
+        self.ladder = ladder
+        self.conditions = dict(conditions or {})
+        self.units = Units.identity() if units is None else units
+        self.data_moments = moments
+
+    def moments(self, condition: Condition | None = None) -> Moments | None:
+        """The data's moments over all conditions, model units; None where not recorded."""
+        return self.data_moments
+
+    def leaf_network(self) -> nn.Module | None:
+        """The network."""
+        return self.network
+
+    def _prepare(
+        self, x: Tensor, sigma: Tensor | float, condition: Condition | None, density: bool = False
+    ) -> tuple[Coefficients, Tensor | None]:
+        """The row's coefficients shaped against x, and the network's noise input."""
+        sigma = self.check(x, sigma, condition, density)
+        row = PRECONDITIONERS[self.preconditioner]
+        c = Coefficients(
+            *(broadcast(value, x) for value in row.coefficients(sigma, self.sigma_data))
+        )
+        noise_input: Tensor | None = None
+        if row.noise_input == "log":
+            noise_input = (sigma.log() / 4).to(x.device, x.dtype).expand(len(x))
+        elif row.noise_input == "index":
+            noise_input = self.level_index(sigma).to(x.device).expand(len(x))
+        return c, noise_input
+
+    def _network(
+        self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
+    ) -> Tensor:
+        """F(u, noise_input)."""
+        return self.network(u, noise_input, condition)
+
+    def _evaluate(
+        self, x: Tensor, sigma: Tensor | float, condition: Condition | None
+    ) -> tuple[Tensor, Coefficients]:
+        c, noise_input = self._prepare(x, sigma, condition)
+        with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+            return self._network(c.c_in * x, noise_input, condition), c
+
+    def denoise(
+        self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
+    ) -> Tensor:
+        """c_skip x + c_out F; arguments, result and errors as for any score model."""
+        out, c = self._evaluate(x, sigma, condition)
+        return c.c_skip * x + c.c_out * out.to(x.dtype)
+
+    def score(self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None) -> Tensor:
+        """s_skip x + s_out F; arguments, result and errors as for any score model."""
+        out, c = self._evaluate(x, sigma, condition)
+        return c.s_skip * x + c.s_out * out.to(x.dtype)
+
+
+class Energy(Preconditioned):
+    """A score model whose F is the gradient of a scalar `potential`, which a subclass defines.
+
+    It is made like Preconditioned. An evaluation costs a forward and a backward pass, under no_grad
+    too; training differentiates through it, so it stays in float32 and is not compiled.
+    """
+
+    has_log_density = True
+
+    def potential(
+        self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
+    ) -> Tensor:
+        """phi(u, noise_input), (B,), from the network."""
+        raise NotImplementedError
+
+    def _network(
+        self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
+    ) -> Tensor:
+        graph = torch.is_grad_enabled() and (
+            u.requires_grad or any(p.requires_grad for p in self.network.parameters())
+        )
+        with torch.enable_grad():
+            if not u.requires_grad:
+                u = u.detach().requires_grad_(True)
+            potential = self.potential(u, noise_input, condition).sum()
+            (slope,) = torch.autograd.grad(potential, u, create_graph=graph)
+        record(products=len(u))
+        return slope
+
+    def energy(
+        self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
+    ) -> Tensor:
+        """The energy (B,) in nats, up to a constant of sigma: score = -grad energy."""
+        c, noise_input = self._prepare(x, sigma, condition, density=True)
+        potential = self.potential(c.c_in * x, noise_input, condition)
+        square = x.square().flatten(1).sum(1)
+        return -(c.s_skip.flatten() * square / 2 + (c.s_out / c.c_in).flatten() * potential)
+
+    def log_density(
+        self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
+    ) -> Tensor:
+        """-energy, (B,): log p_sigma in nats up to a constant of sigma."""
+        return -self.energy(x, sigma, condition)
+
+
+class SquareEnergy(Energy):
+    """phi = 1/2 |u|² - 1/2 |u - f(u)|²."""
+
+    form = "square"
+
+    def potential(
+        self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
+    ) -> Tensor:
+        """u'f - 1/2 |f|², (B,), which is phi without a difference of large squares."""
+        f = self.network(u, noise_input, condition)
+        return (f * (u - f / 2)).flatten(1).sum(1)
+
+
+class ScalarEnergy(Energy):
+    """phi = the sum of the elements of f(u)."""
+
+    form = "scalar"
+
+    def potential(
+        self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
+    ) -> Tensor:
+        """The sum over the elements of f(u), (B,)."""
+        return self.network(u, noise_input, condition).flatten(1).sum(1)
+
+
+FORMS: dict[str, type[Preconditioned]] = {
+    form.form: form for form in (Preconditioned, SquareEnergy, ScalarEnergy)
+}

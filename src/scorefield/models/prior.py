@@ -1,0 +1,89 @@
+"""The prior: the law that a sampler starts from at the largest noise level.
+
+N(mean, sigma_max² I + covariance of x0)       moment-matched, where the model knows moments
+N(0, sigma_max² I)                             where it does not
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..conditions import Condition
+from .base import ScoreModel
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A normal law over examples.
+
+    Args:
+        mean: (*event), or (B, *event) for samples of different conditions.
+        variance: Like `mean`; not used where `root` is given.
+        root: Lower Cholesky factor of the covariance, (d, d) or (B, d, d); None for independent
+            elements.
+        matched: Whether the moments are those of the data.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    root: Tensor | None = None
+    matched: bool = False
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Samples of the law from standard normals.
+
+        Args:
+            noise: (B, *event).
+
+        Returns:
+            (B, *event), noise's type.
+        """
+        mean = self.mean.to(noise.dtype).to(noise.device)
+        if self.root is None:
+            return mean + self.variance.sqrt().to(noise.dtype).to(noise.device) * noise
+        root = self.root.to(noise.dtype).to(noise.device)
+        if root.ndim == 3:
+            return mean + (root @ noise.flatten(1)[..., None]).reshape(noise.shape)
+        return mean + (noise.flatten(1) @ root.T).reshape(noise.shape)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log density (B,) in nats of x (B, *event) in model units."""
+        centred = (x - self.mean.to(x.dtype).to(x.device)).flatten(1)
+        d = centred.shape[1]
+        if self.root is not None:
+            root = self.root.to(x.dtype).to(x.device)
+            if root.ndim == 3:
+                white = torch.linalg.solve_triangular(root, centred[..., None], upper=False)[..., 0]
+            else:
+                white = torch.linalg.solve_triangular(root, centred.T, upper=False).T
+            log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        else:
+            shape = (-1, d) if self.variance.ndim == x.ndim else (d,)
+            variance = self.variance.to(x.dtype).to(x.device).reshape(shape)
+            white, log_det = centred / variance.sqrt(), variance.log().sum(-1) / 2
+        return -white.square().sum(1) / 2 - log_det - d / 2 * math.log(2 * math.pi)
+
+
+def prior(model: ScoreModel, sigma: float, condition: Condition | None = None) -> Prior:
+    """The law to start from at noise level sigma.
+
+    Args:
+        model: The model; its `moments` decide.
+        sigma: The largest noise level, model units.
+        condition: One row a sample; moments may depend on it.
+
+    Returns:
+        N(mean, sigma² I + covariance or variance of x0), or N(0, sigma² I) without moments.
+    """
+    known = model.moments(condition)
+    if known is None:
+        zero = torch.zeros(model.event_shape, dtype=torch.float64)
+        return Prior(zero, torch.full_like(zero, sigma**2))
+    variance = known.variance + sigma**2
+    if known.covariance is None:
+        return Prior(known.mean, variance, matched=True)
+    eye = torch.eye(known.covariance.shape[-1], dtype=known.covariance.dtype)
+    root = torch.linalg.cholesky(known.covariance + sigma**2 * eye)
+    return Prior(known.mean, variance, root, matched=True)
