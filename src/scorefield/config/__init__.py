@@ -1,0 +1,78 @@
+"""Settings: what a user asks for (`Request`), and what a run does (`Config`).
+
+    preset("fast")  ->  override(request, ["optim.lr=1e-3"])  ->  resolve(request, facts)  ->  Config
+
+A request leaves settings open; None means "choose for me". `resolve` chooses them from facts about
+the data. Every setting is declared once, in `groups`, with its type, range and description, and
+every invalid value is an InputError that names the setting. An explicit 0 is a value.
+"""
+
+from .assign import override
+from .compare import differences
+from .describe import Setting, json_schema, settings
+from .facts import DataFacts
+from .groups import (
+    ConditionConfig,
+    ConditionRequest,
+    Config,
+    DataConfig,
+    DataRequest,
+    EMAConfig,
+    EMARequest,
+    ExecutionConfig,
+    ExecutionRequest,
+    GuardConfig,
+    GuardRequest,
+    NetworkConfig,
+    NetworkRequest,
+    NoiseConfig,
+    NoiseRequest,
+    ObjectiveConfig,
+    ObjectiveRequest,
+    OptimConfig,
+    OptimRequest,
+    Request,
+    SamplingConfig,
+    SamplingRequest,
+)
+from .presets import PRESETS, preset
+from .resolve import Resolution, resolve, resolve_with_reasons
+from .values import parse_count, parse_seconds
+
+__all__ = [
+    "PRESETS",
+    "ConditionConfig",
+    "ConditionRequest",
+    "Config",
+    "DataConfig",
+    "DataFacts",
+    "DataRequest",
+    "EMAConfig",
+    "EMARequest",
+    "ExecutionConfig",
+    "ExecutionRequest",
+    "GuardConfig",
+    "GuardRequest",
+    "NetworkConfig",
+    "NetworkRequest",
+    "NoiseConfig",
+    "NoiseRequest",
+    "ObjectiveConfig",
+    "ObjectiveRequest",
+    "OptimConfig",
+    "OptimRequest",
+    "Request",
+    "Resolution",
+    "SamplingConfig",
+    "SamplingRequest",
+    "Setting",
+    "differences",
+    "json_schema",
+    "override",
+    "parse_count",
+    "parse_seconds",
+    "preset",
+    "resolve",
+    "resolve_with_reasons",
+    "settings",
+]

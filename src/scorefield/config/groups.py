@@ -1,0 +1,647 @@
+"""The groups of settings: each field is declared, ranged and described once.
+
+A group comes in two classes. `XRequest` is what a user asks for; None means "choose for me".
+`XConfig` is resolved: it narrows the fields that `resolve` chooses to types without None. A field
+keeps None in both classes where its value may truly be absent.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from .base import Group
+
+LARGEST_POWER_WIDTH = 0.28  # the power profile's relative width is below 1/sqrt(12), about 0.2887
+
+
+def chosen(rule: str) -> dict[str, Any]:
+    """Mark a field that `resolve` chooses where it is None; `rule` says how."""
+    return {"chosen": rule}
+
+
+# -- data and condition
+
+
+class DataRequest(Group):
+    """Where the data come from and how they reach model units."""
+
+    group = "data"
+
+    source: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="A name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a "
+            "folder of images, or a .npy, .npz, .csv or .parquet file.",
+        ),
+    ] = "mnist5k"
+    size: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Side of the images of a folder in pixels: the shorter side is resized, "
+            "the centre is cut out. None: the images keep their size.",
+        ),
+    ] = None
+    channels: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Number of channels: 1 grey, 3 RGB for the images of a folder; for an "
+            "array the length of its channel axis. None: as stored.",
+        ),
+    ] = None
+    key: Annotated[
+        str | None,
+        Field(min_length=1, description="Name of the array in an .npz. None: the only one."),
+    ] = None
+    held_out: Annotated[
+        float,
+        Field(
+            gt=0,
+            lt=0.5,
+            description="Fraction of the examples kept out of training, stratified by label.",
+        ),
+    ] = 0.1
+    units: Annotated[
+        Literal["standardise", "unit", "none", "logit"],
+        Field(
+            description="Model units: standardise (mean 0, standard deviation noise.sigma_data), "
+            "unit (images as they are, in [0, 1]), logit (logits of images), none (as they are)."
+        ),
+    ] = "standardise"
+    dequantise: Annotated[
+        Literal["uniform", "none"],
+        Field(
+            description="Noise added to quantised data: uniform over one quantisation step, or "
+            "none."
+        ),
+    ] = "uniform"
+    flip: Annotated[
+        bool, Field(description="Flip examples horizontally at random, each with chance 1/2.")
+    ] = False
+
+
+class DataConfig(DataRequest):
+    """Resolved data settings."""
+
+
+class ConditionRequest(Group):
+    """What the model is conditioned on while it trains."""
+
+    group = "condition"
+
+    kind: Annotated[
+        Literal["none", "class"],
+        Field(description="none: unconditional; class: the data's class labels."),
+    ] = "none"
+    dropout: Annotated[
+        float,
+        Field(
+            ge=0,
+            lt=1,
+            description="Fraction of training examples whose condition is dropped, so that the "
+            "model also learns the unconditional score, which guidance needs.",
+        ),
+    ] = 0.1
+
+
+class ConditionConfig(ConditionRequest):
+    """Resolved condition settings."""
+
+
+# -- network and noise
+
+NetworkName = Annotated[
+    Literal["mlp", "unet", "refinenet", "custom"],
+    Field(
+        description="Network: mlp, unet, refinenet (NCSN and NCSNv2 as published), or custom, a "
+        "network passed from Python.",
+        json_schema_extra=chosen("mlp for vectors, unet for signals, images and volumes"),
+    ),
+]
+
+
+class NetworkRequest(Group):
+    """Which network, and its size."""
+
+    group = "network"
+
+    name: NetworkName | None = None
+    options: Annotated[
+        dict[str, Any],
+        Field(
+            description="Arguments of the network's class, for example network.options.width=16. "
+            "Arguments left out follow from the data's shape."
+        ),
+    ] = {}
+
+
+class NetworkConfig(NetworkRequest):
+    """Resolved network settings."""
+
+    name: NetworkName
+
+
+SigmaDistribution = Annotated[
+    Literal["lognormal", "loguniform", "levels"],
+    Field(
+        description="Training distribution of sigma: lognormal(mean, std), loguniform, or the "
+        "levels of the ladder with equal probability.",
+        json_schema_extra=chosen("levels for the ncsn preconditioner, else lognormal"),
+    ),
+]
+LogMean = Annotated[
+    float,
+    Field(
+        description="lognormal: mean of ln sigma at sigma_data 0.5.",
+        json_schema_extra=chosen("-0.2 for signals, images and volumes, -1.2 for vectors"),
+    ),
+]
+LogStd = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="lognormal: standard deviation of ln sigma.",
+        json_schema_extra=chosen("1.0 for signals, images and volumes, 1.2 for vectors"),
+    ),
+]
+
+
+class NoiseRequest(Group):
+    """Preconditioner and training distribution of sigma, in model units."""
+
+    group = "noise"
+
+    preconditioner: Annotated[
+        Literal["edm", "ncsn", "ncsnv2"],
+        Field(
+            description="How the network's output makes a score: edm (Karras et al. 2022), ncsn "
+            "(Song & Ermon 2019; knows only its levels), ncsnv2 (Song & Ermon 2020)."
+        ),
+    ] = "edm"
+    sigma_distribution: SigmaDistribution | None = None
+    mean: LogMean | None = None
+    std: LogStd | None = None
+    sigma_min: Annotated[float, Field(gt=0, description="Smallest noise level, model units.")] = (
+        0.002
+    )
+    sigma_max: Annotated[float, Field(gt=0, description="Largest noise level, model units.")] = 80.0
+    levels: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            description="Number of geometric noise levels that the model is trained on. None: a "
+            "continuous range.",
+        ),
+    ] = None
+    sigma_data: Annotated[
+        float,
+        Field(gt=0, description="Standard deviation that the data are scaled to, model units."),
+    ] = 0.5
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError(
+                f"noise.sigma_min must be below noise.sigma_max; got {self.sigma_min:g} and "
+                f"{self.sigma_max:g}"
+            )
+        return self
+
+
+class NoiseConfig(NoiseRequest):
+    """Resolved noise settings."""
+
+    sigma_distribution: SigmaDistribution
+    mean: LogMean
+    std: LogStd
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if self.preconditioner == "ncsn" and self.sigma_distribution != "levels":
+            raise ValueError(
+                "the ncsn preconditioner knows only its levels: it needs "
+                f"noise.sigma_distribution=levels; got {self.sigma_distribution!r}"
+            )
+        if self.sigma_distribution == "levels" and self.levels is None:
+            raise ValueError(
+                "noise.sigma_distribution=levels needs noise.levels, 2 or more; got none"
+            )
+        return self
+
+
+# -- objective
+
+Weight = Annotated[
+    Literal["edm", "ncsn", "fisher"],
+    Field(
+        description="Weight of the loss over sigma: edm, ncsn or fisher.",
+        json_schema_extra=chosen("edm for denoising and energy, ncsn for the others"),
+    ),
+]
+
+
+class ObjectiveRequest(Group):
+    """The training loss and its weight over sigma."""
+
+    group = "objective"
+
+    name: Annotated[
+        Literal["denoising", "sliced", "sliced-vr", "exact", "energy"],
+        Field(
+            description="The loss: denoising score matching; sliced, sliced-vr (variance reduced) "
+            "or exact score matching; energy, denoising for a model with a log density."
+        ),
+    ] = "denoising"
+    weight: Weight | None = None
+    control_variate: Annotated[
+        bool,
+        Field(
+            description="denoising, energy: reduce the variance at small sigma, for twice the work."
+        ),
+    ] = False
+    slices: Annotated[
+        int, Field(ge=1, description="sliced, sliced-vr: number of slices for each example.")
+    ] = 1
+    probe: Annotated[
+        Literal["rademacher", "gaussian", "sphere"],
+        Field(description="sliced, sliced-vr: distribution of the slices."),
+    ] = "rademacher"
+    energy: Annotated[
+        Literal["square", "scalar"],
+        Field(
+            description="energy: form of the energy f, square (|x - f(x)|²) or scalar (the sum "
+            "of the network's outputs)."
+        ),
+    ] = "square"
+
+
+class ObjectiveConfig(ObjectiveRequest):
+    """Resolved objective settings."""
+
+    weight: Weight
+
+
+# -- optimiser and averages
+
+OptimiserName = Annotated[
+    Literal["adam", "adamw", "muon"],
+    Field(
+        description="Optimiser.",
+        json_schema_extra=chosen(
+            "muon for signals, images and volumes, adamw for vectors and custom networks"
+        ),
+    ),
+]
+BatchSize = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Images (examples) per step.",
+        json_schema_extra=chosen("64 for signals, images and volumes, 1024 for vectors"),
+    ),
+]
+Decay = Annotated[
+    Literal["constant", "cosine", "linear"],
+    Field(
+        description="Learning rate over the budget: constant, or cosine or linear down to 0.",
+        json_schema_extra=chosen("linear for signals, images and volumes, cosine for vectors"),
+    ),
+]
+
+
+class OptimRequest(Group):
+    """The optimiser and its schedule, which follows images seen."""
+
+    group = "optim"
+
+    name: OptimiserName | None = None
+    batch: BatchSize | None = None
+    lr: Annotated[float, Field(gt=0, description="Learning rate.")] = 2e-3
+    muon_scale: Annotated[
+        float,
+        Field(gt=0, description="muon: learning rate of the body's matrices, in units of lr."),
+    ] = 25.0
+    beta1: Annotated[
+        float, Field(ge=0, lt=1, description="Decay of the gradients' average, per step.")
+    ] = 0.9
+    beta2: Annotated[
+        float, Field(ge=0, lt=1, description="Decay of the squared gradients' average, per step.")
+    ] = 0.99
+    eps: Annotated[
+        float, Field(gt=0, description="Added to the root of the squared gradients' average.")
+    ] = 1e-8
+    weight_decay: Annotated[
+        float, Field(ge=0, description="adamw, muon: decoupled weight decay, in units of lr.")
+    ] = 0.0
+    warmup: Annotated[
+        int, Field(ge=0, description="Images until the learning rate reaches lr; 0 = none.")
+    ] = 5_000
+    decay: Decay | None = None
+    clip: Annotated[
+        float, Field(ge=0, description="Largest norm of the gradient; 0 = no clipping.")
+    ] = 1.0
+    accumulate: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Parts that a batch is split into, one after the other, to save memory.",
+        ),
+    ] = 1
+
+    @model_validator(mode="after")
+    def _check_accumulate(self) -> Self:
+        if self.batch is not None and self.accumulate > self.batch:
+            raise ValueError(
+                f"optim.accumulate must be at most optim.batch; got {self.accumulate} parts of "
+                f"{self.batch} images"
+            )
+        return self
+
+
+class OptimConfig(OptimRequest):
+    """Resolved optimiser settings."""
+
+    name: OptimiserName
+    batch: BatchSize
+    decay: Decay
+
+    @model_validator(mode="after")
+    def _check_weight_decay(self) -> Self:
+        if self.name == "adam" and self.weight_decay > 0:
+            raise ValueError(
+                "optim.name=adam has no decoupled weight decay; got optim.weight_decay="
+                f"{self.weight_decay:g}. Use optim.name=adamw"
+            )
+        return self
+
+
+class EMARequest(Group):
+    """Averages of the weights over training. The first profile is the model that is saved."""
+
+    group = "ema"
+
+    kind: Annotated[
+        Literal["power", "halflife"],
+        Field(
+            description="power: windows of constant relative width (Karras et al. 2024); halflife: "
+            "exponential averages."
+        ),
+    ] = "power"
+    profiles: Annotated[
+        tuple[Annotated[float, Field(ge=0)], ...],
+        Field(
+            min_length=1,
+            description="One average for each value. power: relative standard deviation of the "
+            "window, in (0, 0.28); halflife: images until a weight counts half, 0 = the live "
+            "weights.",
+        ),
+    ] = (0.02, 0.10)
+    warmup: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="halflife: the halflife is at most this fraction of the images seen; 0 = "
+            "no limit.",
+        ),
+    ] = 0.05
+    snapshots: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="power: copies of the averages kept over the run, from which other widths "
+            "can be rebuilt; 0 = none.",
+        ),
+    ] = 8
+
+    @model_validator(mode="after")
+    def _check_profiles(self) -> Self:
+        if self.kind == "power":
+            for width in self.profiles:
+                if not 0 < width < LARGEST_POWER_WIDTH:
+                    raise ValueError(
+                        f"ema.profiles must lie in (0, {LARGEST_POWER_WIDTH:g}) for "
+                        f"ema.kind=power; got {width:g}"
+                    )
+        return self
+
+
+class EMAConfig(EMARequest):
+    """Resolved settings of the averages."""
+
+
+class GuardRequest(Group):
+    """What happens when a loss or a gradient is not finite. Such a step is never applied."""
+
+    group = "guard"
+
+    action: Annotated[
+        Literal["stop", "skip"], Field(description="stop the run, or skip the step.")
+    ] = "stop"
+    limit: Annotated[
+        int, Field(ge=0, description="skip: number of skipped steps after which the run stops.")
+    ] = 20
+
+
+class GuardConfig(GuardRequest):
+    """Resolved settings of the guard."""
+
+
+# -- sampling and execution
+
+SamplerName = Annotated[
+    Literal[
+        "heun",
+        "euler",
+        "unipc",
+        "dpmpp-2m",
+        "dpmpp-3m",
+        "dpmpp-2m-sde",
+        "matched-sde",
+        "heun-churn",
+        "ancestral",
+        "reverse-sde",
+        "predictor-corrector",
+        "consistent-annealed",
+        "annealed-langevin",
+        "langevin",
+        "mala",
+    ],
+    Field(
+        description="Sampler.",
+        json_schema_extra=chosen(
+            "matched-sde for signals, images and volumes trained on a continuous range of sigma, "
+            "annealed-langevin for the ncsn preconditioner, else heun"
+        ),
+    ),
+]
+
+
+class SamplingRequest(Group):
+    """How the trained model is sampled by default. The model's card keeps it; it does not decide
+    the weights.
+    """
+
+    group = "sampling"
+
+    sampler: SamplerName | None = None
+    nfe: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Network evaluations per sample, the final denoise included. None: the "
+            "sampler's own number, or 32 where matched-sde was chosen.",
+        ),
+    ] = None
+    steps_per_level: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Steps at each noise level (T of NCSN). None: the sampler's own number.",
+        ),
+    ] = None
+    start: Annotated[
+        Literal["prior", "uniform"] | None,
+        Field(
+            description="Distribution of the first state: prior (Gaussian with the data's moments "
+            "plus noise), or for images uniform in [0, 1]. None: prior."
+        ),
+    ] = None
+    final: Annotated[
+        Literal["denoise", "none"] | None,
+        Field(description="Last step: denoise, or none. None: denoise."),
+    ] = None
+    options: Annotated[
+        dict[str, Any],
+        Field(
+            description="Options of the sampler, for example sampling.options.eta=0. Options left "
+            "out take the sampler's defaults."
+        ),
+    ] = {}
+
+
+class SamplingConfig(SamplingRequest):
+    """Resolved sampling settings."""
+
+    sampler: SamplerName
+
+
+class ExecutionRequest(Group):
+    """How the arithmetic runs. None is decided on the machine that runs it and recorded there."""
+
+    group = "execution"
+
+    device: Annotated[
+        str | None,
+        Field(
+            description="Torch device such as cpu, cuda or cuda:1. None: cuda where there is one, "
+            "else cpu.",
+        ),
+    ] = None
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        Field(
+            description="Type that the network computes in. None: bfloat16 where the machine is "
+            "faster in it and the data are not vectors, else float32."
+        ),
+    ] = None
+    compile: Annotated[
+        Literal["on", "off"] | None,
+        Field(description="Compile the network. None: where the time it takes is earned back."),
+    ] = None
+    threads: Annotated[
+        int | None,
+        Field(ge=1, description="CPU threads. None: all cores this process may use."),
+    ] = None
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, device: str | None) -> str | None:
+        if device is not None and not re.fullmatch(r"[a-z]+(:[0-9]+)?", device):
+            raise ValueError(
+                "execution.device must be a torch device such as cpu, cuda or cuda:1; got "
+                f"{device!r}"
+            )
+        return device
+
+
+class ExecutionConfig(ExecutionRequest):
+    """Resolved execution settings."""
+
+
+# -- the whole
+
+BUDGET_RULE = "300 where images is not given"
+
+
+class Request(Group):
+    """What a user asks for. None and settings left out are chosen by `resolve`."""
+
+    preset: Annotated[
+        str, Field(min_length=1, description="The preset that the settings start from.")
+    ] = "fast"
+    seed: Annotated[
+        int,
+        Field(
+            ge=0,
+            lt=2**63,
+            description="Decides the initial weights, the data order and all noise.",
+        ),
+    ] = 0
+    images: Annotated[
+        int | None,
+        Field(ge=1, description="Budget in images seen, in place of seconds. None: by time."),
+    ] = None
+    seconds: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            description="Budget in seconds of wall time, compilation included. None: by images.",
+            json_schema_extra=chosen(BUDGET_RULE),
+        ),
+    ] = None
+    data: DataRequest = DataRequest()
+    condition: ConditionRequest = ConditionRequest()
+    network: NetworkRequest = NetworkRequest()
+    noise: NoiseRequest = NoiseRequest()
+    objective: ObjectiveRequest = ObjectiveRequest()
+    optim: OptimRequest = OptimRequest()
+    ema: EMARequest = EMARequest()
+    guard: GuardRequest = GuardRequest()
+    sampling: SamplingRequest = SamplingRequest()
+    execution: ExecutionRequest = ExecutionRequest()
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> Self:
+        if self.images is not None and self.seconds is not None:
+            raise ValueError(
+                "images and seconds both say how long to train; got "
+                f"images={self.images} and seconds={self.seconds:g}. Give one of them"
+            )
+        return self
+
+
+class Config(Request):
+    """Resolved settings: everything that decides a run's weights, and how the run is carried out.
+
+    Exactly one of `images` and `seconds` is a number; the other one is None.
+    """
+
+    data: DataConfig
+    condition: ConditionConfig
+    network: NetworkConfig
+    noise: NoiseConfig
+    objective: ObjectiveConfig
+    optim: OptimConfig
+    ema: EMAConfig
+    guard: GuardConfig
+    sampling: SamplingConfig
+    execution: ExecutionConfig
+
+    @model_validator(mode="after")
+    def _check_has_budget(self) -> Self:
+        if self.images is None and self.seconds is None:
+            raise ValueError("a run needs a budget: images or seconds; got neither")
+        return self

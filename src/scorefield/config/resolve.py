@@ -1,0 +1,242 @@
+"""`resolve`: from what a user asks for to the settings of a run, given facts about the data.
+
+Every choice comes with a sentence that says why.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InputError
+from .facts import DataFacts
+from .groups import Config, Request
+
+DEFAULT_SECONDS = 300.0
+
+# A trained network is not exact, and fresh noise corrects its errors: on images the reverse SDE
+# with three times the standard noise beats the probability flow (docs/log.md).
+IMAGE_NFE = 32
+IMAGE_ETA = 3.0
+
+# (setting, what it needs, whether the request has that)
+NEEDS: tuple[tuple[str, str, Callable[[dict[str, Any]], bool]], ...] = (
+    (
+        "noise.mean",
+        "noise.sigma_distribution=lognormal",
+        lambda c: c["noise"]["sigma_distribution"] == "lognormal",
+    ),
+    (
+        "noise.std",
+        "noise.sigma_distribution=lognormal",
+        lambda c: c["noise"]["sigma_distribution"] == "lognormal",
+    ),
+    (
+        "objective.control_variate",
+        "objective.name=denoising or energy",
+        lambda c: c["objective"]["name"] in ("denoising", "energy"),
+    ),
+    (
+        "objective.slices",
+        "objective.name=sliced or sliced-vr",
+        lambda c: c["objective"]["name"] in ("sliced", "sliced-vr"),
+    ),
+    (
+        "objective.probe",
+        "objective.name=sliced or sliced-vr",
+        lambda c: c["objective"]["name"] in ("sliced", "sliced-vr"),
+    ),
+    ("objective.energy", "objective.name=energy", lambda c: c["objective"]["name"] == "energy"),
+    ("optim.muon_scale", "optim.name=muon", lambda c: c["optim"]["name"] == "muon"),
+    ("ema.warmup", "ema.kind=halflife", lambda c: c["ema"]["kind"] == "halflife"),
+    ("ema.snapshots", "ema.kind=power", lambda c: c["ema"]["kind"] == "power"),
+    ("condition.dropout", "condition.kind=class", lambda c: c["condition"]["kind"] != "none"),
+    ("guard.limit", "guard.action=skip", lambda c: c["guard"]["action"] == "skip"),
+)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Resolved settings, and why each setting that was left open has its value.
+
+    Attributes:
+        config: the resolved settings.
+        reasons: from the name of a setting to a sentence.
+    """
+
+    config: Config
+    reasons: dict[str, str]
+
+
+@dataclass
+class _Choices:
+    """Settings being resolved: nested values, and the reasons of what was chosen."""
+
+    values: dict[str, Any]
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def get(self, path: str) -> Any:
+        group, _, name = path.rpartition(".")
+        return (self.values[group] if group else self.values)[name]
+
+    def choose(self, path: str, value: Any, reason: str) -> None:
+        """Set a setting that the request leaves open."""
+        if self.get(path) is None:
+            group, _, name = path.rpartition(".")
+            (self.values[group] if group else self.values)[name] = value
+            self.reasons[path] = reason
+
+
+def resolve(request: Request, facts: DataFacts) -> Config:
+    """Choose every setting that a request leaves open.
+
+    Args:
+        request: what the user asks for; explicit values are kept, 0 included.
+        facts: facts about the data set.
+
+    Returns:
+        The resolved settings.
+
+    Raises:
+        InputError: settings contradict each other or the data.
+    """
+    return resolve_with_reasons(request, facts).config
+
+
+def resolve_with_reasons(request: Request, facts: DataFacts) -> Resolution:
+    """Choose every setting that a request leaves open, and say why.
+
+    Args:
+        request: what the user asks for; explicit values are kept, 0 included.
+        facts: facts about the data set.
+
+    Returns:
+        The resolved settings, and a sentence for each choice.
+
+    Raises:
+        InputError: settings contradict each other or the data.
+    """
+    _check_data(request, facts)
+    choices = _Choices(request.model_dump())
+    if request.images is None:
+        choices.choose("seconds", DEFAULT_SECONDS, "Five minutes is the default budget.")
+    _choose_network(choices, facts)
+    _choose_noise(choices, facts)
+    _choose_objective(choices)
+    _choose_optimiser(choices, facts)
+    _choose_sampling(choices, facts)
+    _check_needs(request, choices.values)
+    return Resolution(Config.from_dict(choices.values), choices.reasons)
+
+
+def _kind(facts: DataFacts) -> str:
+    return "vectors" if facts.vectors else "signals, images and volumes"
+
+
+def _check_data(request: Request, facts: DataFacts) -> None:
+    """Refuse what does not fit the data."""
+    name = request.network.name
+    if facts.custom_network and name not in (None, "custom"):
+        raise InputError(
+            f"a network of your own was passed, and network.name={name} names another one; leave "
+            "network.name out"
+        )
+    if name == "custom" and not facts.custom_network:
+        raise InputError(
+            "network.name=custom needs a network passed from Python: fit(..., network=...)"
+        )
+    if facts.custom_network and request.network.options:
+        raise InputError(
+            "network.options are for the networks of this package; got "
+            f"{', '.join(request.network.options)} with a network of your own"
+        )
+    if request.condition.kind == "class" and facts.classes is None:
+        raise InputError(
+            "condition.kind=class needs data with class labels, and these data have none; use "
+            "condition.kind=none"
+        )
+    if request.data.flip and facts.vectors:
+        raise InputError(
+            "data.flip mirrors signals, images and volumes; these data are vectors of length "
+            f"{facts.event_shape[0]}"
+        )
+
+
+def _choose_network(choices: _Choices, facts: DataFacts) -> None:
+    if facts.custom_network:
+        choices.choose("network.name", "custom", "A network was passed.")
+    name = "mlp" if facts.vectors else "unet"
+    choices.choose("network.name", name, f"{name} is the network for {_kind(facts)}.")
+    network, noise = choices.values["network"], choices.values["noise"]
+    levels = noise["levels"]
+    if network["name"] == "refinenet" and levels is not None and "levels" not in network["options"]:
+        network["options"] = {**network["options"], "levels": levels}
+        choices.reasons["network.options.levels"] = "One row of the tables for each noise level."
+
+
+def _choose_noise(choices: _Choices, facts: DataFacts) -> None:
+    if choices.get("noise.preconditioner") == "ncsn":
+        choices.choose(
+            "noise.sigma_distribution", "levels", "The ncsn preconditioner knows only its levels."
+        )
+    choices.choose(
+        "noise.sigma_distribution", "lognormal", "Most training goes where the loss can fall."
+    )
+    if choices.get("noise.sigma_distribution") != "lognormal":
+        why = "Not used: sigma has another distribution."
+        choices.choose("noise.mean", 0.0, why)
+        choices.choose("noise.std", 1.0, why)
+    mean, std = (-1.2, 1.2) if facts.vectors else (-0.2, 1.0)
+    source = "as Karras et al. 2022 choose it" if facts.vectors else "measured, docs/log.md"
+    choices.choose("noise.mean", mean, f"{mean:g} for {_kind(facts)}, {source}.")
+    choices.choose("noise.std", std, f"{std:g} for {_kind(facts)}, {source}.")
+
+
+def _choose_objective(choices: _Choices) -> None:
+    denoising = choices.get("objective.name") in ("denoising", "energy")
+    weight = "edm" if denoising else "ncsn"
+    reason = (
+        "The edm weight evens out the denoising loss over sigma."
+        if denoising
+        else "The ncsn weight keeps implicit score matching finite as sigma goes to 0."
+    )
+    choices.choose("objective.weight", weight, reason)
+
+
+def _choose_optimiser(choices: _Choices, facts: DataFacts) -> None:
+    if choices.get("network.name") == "custom":
+        choices.choose(
+            "optim.name", "adamw", "A custom network need not declare which weights muon may step."
+        )
+    name = "adamw" if facts.vectors else "muon"
+    choices.choose("optim.name", name, f"{name} is the optimiser for {_kind(facts)}.")
+    batch = 1024 if facts.vectors else 64
+    choices.choose("optim.batch", batch, f"{batch:,} examples per step for {_kind(facts)}.")
+    decay = "cosine" if facts.vectors else "linear"
+    choices.choose("optim.decay", decay, f"{decay} is the schedule for {_kind(facts)}.")
+
+
+def _choose_sampling(choices: _Choices, facts: DataFacts) -> None:
+    sampling = choices.values["sampling"]
+    continuous = choices.get("noise.levels") is None
+    if not facts.vectors and continuous and sampling["sampler"] in (None, "matched-sde"):
+        reason = "On images the reverse SDE corrects errors of a trained network (docs/log.md)."
+        choices.choose("sampling.sampler", "matched-sde", reason)
+        choices.choose("sampling.nfe", IMAGE_NFE, f"{IMAGE_NFE} evaluations suffice on images.")
+        if "eta" not in sampling["options"]:
+            sampling["options"] = {**sampling["options"], "eta": IMAGE_ETA}
+            choices.reasons["sampling.options.eta"] = reason
+    if choices.get("noise.preconditioner") == "ncsn":
+        reason = "The model knows only its levels, which Langevin dynamics visits in turn."
+        choices.choose("sampling.sampler", "annealed-langevin", reason)
+    choices.choose("sampling.sampler", "heun", "Heun samples without tuning.")
+
+
+def _check_needs(request: Request, values: dict[str, Any]) -> None:
+    """Refuse settings that were given but would have no effect."""
+    given = request.model_dump(exclude_unset=True)
+    for path, needed, holds in NEEDS:
+        group, _, name = path.partition(".")
+        value = given.get(group, {}).get(name)
+        default = type(getattr(request, group)).model_fields[name].default
+        if value is not None and value != default and not holds(values):
+            raise InputError(f"{path}={value} has an effect only with {needed}")
