@@ -1,5 +1,5 @@
-"""Pictures: known pixels stand where they are said to stand, writing is all or nothing, and wrong
-input is answered in words.
+"""Pictures: pixels stand where the layout puts them, files are whole or absent, and wrong input is
+an InputError that names it.
 """
 
 import math
@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from scorefield import plotting
+import scorefield.files
+from scorefield import plotting, units
 from scorefield.errors import InputError
 from scorefield.plotting import files, images
-from scorefield.units import Units
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -70,21 +70,30 @@ WRITERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 
 
 class TestPixels:
-    def test_agrees_with_units_at_every_level_and_at_every_half(self) -> None:
-        levels = torch.arange(-2, 515, dtype=torch.float64) / 2 / 255
+    def test_pixels_are_the_quantised_values(self) -> None:
+        edges = torch.arange(-2, 515, dtype=torch.float64) / 512
         for dtype in (torch.float32, torch.float64):
-            x = levels.to(dtype).reshape(1, 1, 1, -1)
-            expected = Units.identity(image=True).to_uint8(x).numpy()
+            x = edges.to(dtype).reshape(1, 1, 1, -1)
+            expected = units.quantise(x, 256).numpy()
             assert np.array_equal(plotting.to_pixels(x)[..., 0], expected[:, 0])
 
-    def test_stored_bytes_come_back(self) -> None:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_every_dequantised_value_returns_to_its_byte(self, dtype: torch.dtype) -> None:
+        stored = torch.arange(256).reshape(1, 1, 16, 16)
+        for u in (0.0, 0.5, 0.999):
+            x = units.dequantise(stored, 256, torch.full(stored.shape, u, dtype=dtype))
+            assert np.array_equal(plotting.to_pixels(x)[0, ..., 0], stored[0, 0].numpy())
+        rounded = np.rint(255 * (stored.numpy() + 0.999) / 256)  # what rounding 255 x would give
+        assert (rounded != stored.numpy()).mean() > 0.4
+
+    def test_stored_bytes_divided_by_255_come_back(self) -> None:
         stored = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
         assert np.array_equal(
             plotting.to_pixels(stored.astype(np.float32) / 255), plotting.to_pixels(stored)
         )
 
-    def test_rounding_and_clipping(self) -> None:
-        x = np.array([0.49, 0.51, 254.4, 254.6, -30.0, 400.0]).reshape(1, 1, 6) / 255
+    def test_values_are_floored_and_clipped(self) -> None:
+        x = np.array([0.99, 1.0, 254.9, 255.0, -30.0, 400.0]).reshape(1, 1, 6) / 256
         assert plotting.to_pixels(x).ravel().tolist() == [0, 1, 254, 255, 0, 255]
 
     @pytest.mark.parametrize("channels", [1, 3])
@@ -93,7 +102,7 @@ class TestPixels:
         pixels = plotting.to_pixels(x)
         assert pixels.shape == (2, 3, 5, channels)
         assert pixels.dtype == np.uint8
-        assert pixels[1, 2, 4, -1] == round(255 * float(x.detach()[1, -1, 2, 4]))
+        assert pixels[1, 2, 4, -1] == int(256 * float(x.detach()[1, -1, 2, 4]))
 
     def test_half_precision_and_bools(self) -> None:
         assert plotting.to_pixels(torch.ones(1, 2, 2, dtype=torch.bfloat16)).max() == 255
@@ -110,13 +119,13 @@ class TestPixels:
             (np.zeros((1, 4, 4), dtype=complex), "real numbers"),
         ],
     )
-    def test_wrong_input_is_answered_in_words(self, bad: np.ndarray, words: str) -> None:
+    def test_wrong_input_raises_input_error(self, bad: np.ndarray, words: str) -> None:
         with pytest.raises(InputError, match=words):
             plotting.to_pixels(bad)
 
 
 class TestGrid:
-    def test_pixel_ij_of_image_k_stands_where_stated(self) -> None:
+    def test_every_pixel_stands_where_the_docstring_says(self) -> None:
         x, pad, scale, columns = noise(7, 3, 4, 5), 3, 2, 3
         picture = plotting.grid(x, columns=columns, pad=pad, scale=scale)
         assert picture.shape == (3 + 3 * (8 + 3), 3 + 3 * (10 + 3), 3)
@@ -127,7 +136,7 @@ class TestGrid:
                 pad + (k % columns) * (scale * 5 + pad) + scale * j,
             )
             block = picture[y : y + scale, z : z + scale]
-            assert (block == np.rint(x[k, :, i, j] * 255)).all()
+            assert (block == np.floor(x[k, :, i, j] * 256)).all()
             seen[y : y + scale, z : z + scale] = True
         assert (picture[~seen] == images.GUTTER).all()
 
@@ -143,7 +152,7 @@ class TestGrid:
         )
         layout, picture = plotting.read_layout(path), read(path)
         for k in range(10):
-            assert np.array_equal(layout.tile(picture, k)[..., 0], np.rint(x[k, 0] * 255))
+            assert np.array_equal(layout.tile(picture, k)[..., 0], np.floor(x[k, 0] * 256))
         with pytest.raises(InputError, match="tiles 0 to 9"):
             layout.origin(10)
 
@@ -153,13 +162,13 @@ class TestGrid:
             read(plotting.save_grid(tmp_path / "g.png", x)), plotting.grid(x)[..., 0]
         )
 
-    def test_a_foreign_picture_has_no_layout(self, tmp_path: Path) -> None:
+    def test_read_layout_refuses_other_pictures(self, tmp_path: Path) -> None:
         Image.new("L", (4, 4)).save(tmp_path / "x.png")
         with pytest.raises(InputError, match="no layout"):
             plotting.read_layout(tmp_path / "x.png")
 
     @pytest.mark.parametrize("bad", [{"columns": 0}, {"scale": 0}, {"pad": -1}])
-    def test_wrong_numbers(self, bad: dict[str, int]) -> None:
+    def test_wrong_numbers_raise_input_error(self, bad: dict[str, int]) -> None:
         with pytest.raises(InputError, match=next(iter(bad))):
             plotting.grid(noise(2, 4, 4), **bad)
 
@@ -212,7 +221,9 @@ class TestAnimation:
             ({"path": "a.mp4"}, ".gif"),
         ],
     )
-    def test_wrong_input(self, tmp_path: Path, arguments: dict[str, Any], words: str) -> None:
+    def test_wrong_input_raises_input_error(
+        self, tmp_path: Path, arguments: dict[str, Any], words: str
+    ) -> None:
         given = {"path": "a.gif", "frames": noise(3, 2, 1, 4, 4), **arguments}
         with pytest.raises(InputError, match=words):
             plotting.save_animation(tmp_path / given.pop("path"), **given)
@@ -275,7 +286,7 @@ class TestSheet:
                 (160, 178, 208),
             }
 
-    def test_the_spread_is_coloured_on_the_stated_scale(self, tmp_path: Path) -> None:
+    def test_standard_deviation_is_coloured_on_the_stored_scale(self, tmp_path: Path) -> None:
         from matplotlib import colormaps
 
         data = self.data(1)
@@ -294,7 +305,7 @@ class TestSheet:
                 layout.tile(picture, row * layout.columns + layout.columns - 1), expected
             )
 
-    def test_truth_and_spread_may_be_absent(self, tmp_path: Path) -> None:
+    def test_truth_and_standard_deviation_may_be_absent(self, tmp_path: Path) -> None:
         data = self.data(1) | {"truth": None, "std": None}
         path = plotting.save_inpainting(tmp_path / "s.png", **data)
         layout = plotting.read_layout(path)
@@ -304,7 +315,7 @@ class TestSheet:
             tile[data["mask"]][:, 0], plotting.to_pixels(data["observed"])[2, ..., 0][data["mask"]]
         )
 
-    def test_a_mask_for_each_input_and_no_spread_at_all(self, tmp_path: Path) -> None:
+    def test_mask_a_row_and_zero_standard_deviation(self, tmp_path: Path) -> None:
         data = self.data(1)
         data["mask"] = torch.ones(self.K, 1, self.SIZE, self.SIZE)
         data["std"] = np.zeros_like(data["std"])
@@ -324,7 +335,9 @@ class TestSheet:
             ("std", np.full((3, 1, 6, 6), np.nan), "std must be finite"),
         ],
     )
-    def test_wrong_input(self, tmp_path: Path, name: str, value: np.ndarray, words: str) -> None:
+    def test_wrong_input_raises_input_error(
+        self, tmp_path: Path, name: str, value: np.ndarray, words: str
+    ) -> None:
         with pytest.raises(InputError, match=words):
             plotting.save_inpainting(tmp_path / "s.png", **(self.data(1) | {name: value}))
         assert not list(tmp_path.iterdir())
@@ -343,7 +356,7 @@ class TestFigures:
             monkeypatch.setattr(module, "save_figure", keep)
         return kept
 
-    def test_contours_hold_the_mass_they_name(
+    def test_contours_hold_their_mass_of_the_points(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         figures = self.drawn(monkeypatch)
@@ -365,7 +378,7 @@ class TestFigures:
             # 200 x 200 cells and one decimal: 0.002 beside the sampling error.
             assert abs(share - mass) < 4.5 * math.sqrt(mass * (1 - mass) / 4000) + 0.002
 
-    def test_contours_expose_a_wrong_spread(
+    def test_contours_show_a_wrong_standard_deviation(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         figures = self.drawn(monkeypatch)
@@ -396,7 +409,7 @@ class TestFigures:
     def test_degenerate_points_are_drawn(self, tmp_path: Path, points: np.ndarray) -> None:
         assert plotting.save_scatter(tmp_path / "s.png", points, reference=points).exists()
 
-    def test_arrows_point_along_the_score_and_never_leave_their_room(
+    def test_arrows_point_along_the_score_and_stay_in_their_cell(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         figures = self.drawn(monkeypatch)
@@ -445,7 +458,7 @@ class TestFigures:
         lowest = main[2][0].get_segments()[0]
         assert np.allclose(lowest[:, 1], [1.0 - 0.06, 1.0 + 0.06])
 
-    def test_training_curve_takes_what_the_records_have(
+    def test_training_curve_uses_the_records_with_losses(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         figures = self.drawn(monkeypatch)
@@ -502,7 +515,9 @@ class TestFigures:
             ),
         ],
     )
-    def test_wrong_input(self, tmp_path: Path, call: Callable[[Path], Any], words: str) -> None:
+    def test_wrong_input_raises_input_error(
+        self, tmp_path: Path, call: Callable[[Path], Any], words: str
+    ) -> None:
         with pytest.raises(InputError, match=words):
             call(tmp_path / "x.png")
         assert not list(tmp_path.iterdir())
@@ -556,9 +571,7 @@ class TestSamples:
 
 @pytest.mark.parametrize("name", WRITERS)
 class TestWriting:
-    def test_makes_parents_leaves_only_the_picture_and_can_overwrite(
-        self, tmp_path: Path, name: str
-    ) -> None:
+    def test_write_makes_folders_and_overwrites(self, tmp_path: Path, name: str) -> None:
         ending, write = WRITERS[name]
         path = tmp_path / "a" / "b" / f"x{ending}"
         for _ in range(2):
@@ -566,7 +579,7 @@ class TestWriting:
         assert [p.name for p in path.parent.iterdir()] == [path.name]
         assert read(path).std() > 0
 
-    def test_a_failing_disk_leaves_the_old_picture_and_nothing_else(
+    def test_failed_write_leaves_only_the_old_picture(
         self, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ending, write = WRITERS[name]
@@ -576,15 +589,14 @@ class TestWriting:
         def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(
-            files.os, "fsync", full
-        )  # by then the temporary file holds the whole picture
+        # by then the temporary file holds the whole picture
+        monkeypatch.setattr(scorefield.files.os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             write(path)
         assert path.read_bytes() == b"old"
         assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
-    def test_names_that_cannot_be_written(self, tmp_path: Path, name: str) -> None:
+    def test_unwritable_paths_raise_input_error(self, tmp_path: Path, name: str) -> None:
         ending, write = WRITERS[name]
         with pytest.raises(InputError, match="Change the ending"):
             write(tmp_path / "x.txt")
@@ -596,16 +608,6 @@ class TestWriting:
             write(tmp_path / "file" / f"x{ending}")
 
 
-def test_a_writer_that_raises_leaves_nothing(tmp_path: Path) -> None:
-    def half(file: Any) -> None:
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        files.write_atomically(tmp_path / "x.png", half)
-    assert not list(tmp_path.iterdir())
-
-
 def test_pictures_are_readable_by_others(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_bytes(b"")
@@ -615,7 +617,7 @@ def test_pictures_are_readable_by_others(tmp_path: Path) -> None:
     )
 
 
-def test_importing_is_light_and_drawing_touches_no_pyplot(tmp_path: Path) -> None:
+def test_import_loads_no_matplotlib_and_drawing_loads_no_pyplot(tmp_path: Path) -> None:
     import subprocess
     import sys
 

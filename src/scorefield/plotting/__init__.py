@@ -1,13 +1,9 @@
-"""Pictures: grids, animations, restoration sheets, score fields and curves, each one to be
-understood alone.
+"""Pictures: image grids, animations, restoration sheets, score fields and curves.
 
-Every function takes arrays or tensors in *data units* (images: floats in [0, 1] or uint8) and, if
-it writes, writes atomically: a temporary
-name in the same folder, then a rename, so that a picture is whole or absent. Image pixels are only
-ever enlarged by whole factors
-(nearest), so a stored pixel is the model's pixel. Colours are viridis, cividis and the palette of
-Okabe & Ito: safe for colour-blind
-readers.
+Every function takes arrays or tensors in *data units* (images: floats in [0, 1] or uint8). Every
+file is written atomically, so a picture is either complete or absent. Images are only enlarged by
+whole factors (nearest neighbour), so a stored pixel is a pixel of the model. The colours are
+viridis, cividis and the palette of Okabe and Ito (2008), which colour-blind readers can tell apart.
 """
 
 from .animation import save_animation
@@ -16,8 +12,8 @@ from .fields import save_scatter, save_score_field
 from .images import Layout, grid, read_layout, save_grid, to_pixels
 from .planes import Panel, grid_points, save_moving_points, save_planes
 from .samples import save_samples
+from .seed_curves import Chart, save_seed_curves
 from .sheet import save_inpainting
-from .spread import Chart, save_spread
 
 __all__ = [
     "Chart",
@@ -35,7 +31,7 @@ __all__ = [
     "save_samples",
     "save_scatter",
     "save_score_field",
-    "save_spread",
+    "save_seed_curves",
     "save_training_curve",
     "to_pixels",
 ]

@@ -1,21 +1,28 @@
-"""What all pictures share: arrays from anything array-like, atomic writing, and figures without
-global state.
-"""
+"""Shared by all pictures: input conversion, file endings, and figures without pyplot's state."""
 
 import json
 import os
-import secrets
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ..errors import InputError
+from ..files import write_atomically
 
-# Okabe & Ito 2008: distinguishable with any form of colour blindness.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Values = ArrayLike | Tensor | Sequence[Tensor]  # what the public functions accept as numbers
+PathLike = str | os.PathLike[str]
+
+# Okabe and Ito (2008): distinguishable with any form of colour blindness.
 BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
     "#0072B2",
     "#E69F00",
@@ -27,41 +34,50 @@ BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
 
-def as_array(values: Any, what: str) -> np.ndarray:
-    """A tensor (any device), array or nested list as a numpy array of bools, whole numbers or
-    floats, all of them finite.
+def as_array(values: Values, name: str) -> Array:
+    """Convert a tensor on any device, an array or a nested list to a numpy array.
+
+    Args:
+        values: bools, whole numbers or floats; half precision becomes float32.
+        name: the argument's name, for the error message.
+
+    Returns:
+        The values as an array of finite real numbers.
+
+    Raises:
+        InputError: if the values are not real numbers or not all finite.
     """
-    if isinstance(values, torch.Tensor):
+    if isinstance(values, Tensor):
         values = values.detach().cpu()
         if values.dtype in (torch.bfloat16, torch.float16):
             values = values.float()
-        array = values.numpy()
+        array: Array = values.numpy()
     else:
         array = np.asarray(values)
         if array.dtype == np.float16:
             array = array.astype(np.float32)
     if array.dtype.kind not in "buif":
-        raise InputError(f"{what} must be real numbers; got {array.dtype}")
+        raise InputError(f"{name} must be real numbers; got {array.dtype}")
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise InputError(
-            f"{what} must be finite; got {int(bad.sum())} of {array.size} values that are not, "
+            f"{name} must be finite; got {int(bad.sum())} of {array.size} values that are not, "
             f"the first at index {first}"
         )
     return array
 
 
-def as_points(values: Any, what: str) -> np.ndarray:
-    """Points of the plane as float64 (N, 2), N >= 1."""
-    array = as_array(values, what).astype(np.float64)
+def as_points(values: Values, name: str) -> Array:
+    """Convert points of the plane to float64 (N, 2), N >= 1; any other shape is an InputError."""
+    array = as_array(values, name).astype(np.float64)
     if array.ndim != 2 or array.shape[1] != 2 or len(array) == 0:
-        raise InputError(f"{what} must have shape (N, 2) with N >= 1; got {array.shape}")
+        raise InputError(f"{name} must have shape (N, 2) with N >= 1; got {array.shape}")
     return array
 
 
-def check_suffix(path: str | os.PathLike[str], allowed: tuple[str, ...]) -> Path:
-    """The path, if its ending is allowed."""
+def check_suffix(path: PathLike, allowed: tuple[str, ...]) -> Path:
+    """Return the path if its ending is allowed, else raise InputError."""
     path = Path(path)
     if path.suffix.lower() not in allowed:
         raise InputError(
@@ -71,36 +87,8 @@ def check_suffix(path: str | os.PathLike[str], allowed: tuple[str, ...]) -> Path
     return path
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then rename it. If `write` raises, `path` is
-    as it was and nothing is left
-    behind."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; a picture needs a file name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(
-            f"{path.parent} cannot be a folder: a file is in its way. Choose another name"
-        ) from error
-    # Not tempfile.mkstemp: its files are readable by their owner alone, and the rename would keep
-    # that.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def save_png(
-    path: str | os.PathLike[str], pixels: np.ndarray, facts: Mapping[str, Any] | None = None
-) -> Path:
-    """uint8 (H, W, 1 or 3) as a PNG; `facts` go into its text chunks as JSON."""
+def save_png(path: PathLike, pixels: Array, facts: Mapping[str, Any] | None = None) -> Path:
+    """Write uint8 pixels (H, W, 1 or 3) as a PNG; `facts` become JSON in its text chunks."""
     from PIL import Image, PngImagePlugin
 
     path = check_suffix(path, (".png",))
@@ -111,10 +99,8 @@ def save_png(
     return write_atomically(path, lambda file: image.save(file, format="PNG", pnginfo=info))
 
 
-def new_figure(width: float, height: float) -> Any:
-    """An empty matplotlib Figure (inches) on its own Agg canvas: pyplot and its global state stay
-    untouched.
-    """
+def new_figure(width: float, height: float) -> "Figure":
+    """Return an empty matplotlib figure (inches) with its own Agg canvas; pyplot is not used."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -123,8 +109,8 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
-def save_figure(path: str | os.PathLike[str], figure: Any, caption: str = "") -> Path:
-    """Write the figure in the format its ending names, with a caption below the axes."""
+def save_figure(path: PathLike, figure: "Figure", caption: str = "") -> Path:
+    """Write the figure in the format that the ending names, with a caption below the axes."""
     path = check_suffix(path, FIGURE_SUFFIXES)
     if caption:
         characters = int(figure.get_figwidth() * 15.5)  # of 8-point type in the figure's width

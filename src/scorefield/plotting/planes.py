@@ -1,109 +1,137 @@
-"""Planes side by side: what is true, what was learned, where they differ; and points that move over
-a density.
+"""Several planes side by side, and points that move over a density.
 
-Panels of one picture share the frame, the scale of the arrows' colours, and that of the maps'
-colours, so that they can be compared by eye.
+The panels of one picture share the frame, the colour scale of the arrows and that of the maps, so
+that they can be compared by eye.
 """
 
-import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from ..errors import InputError
 from .animation import save_animation
-from .fields import Extent, add_bar, check_extent, draw_arrows, draw_density, mesh
-from .files import BLUE, VERMILLION, as_array, as_points, check_suffix, new_figure, save_figure
+from .fields import (
+    Extent,
+    Plane,
+    add_colour_bar,
+    check_extent,
+    draw_arrows,
+    draw_density,
+    mesh,
+)
+from .files import (
+    BLUE,
+    VERMILLION,
+    Array,
+    PathLike,
+    Values,
+    as_array,
+    as_points,
+    check_suffix,
+    new_figure,
+    save_figure,
+)
 
-Plane = Callable[[Any], Any]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+
 NAMES = ("x₁", "x₂")
 TITLE_CHARACTERS = 66  # of 9-point type in the width of a picture of moving points
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One plane. log_density: (M, 2) -> (M,); score: (M, 2) -> (M, 2); points: (N, 2); values: (n,
-    n) over the frame's cells, y slow from
-    the bottom, none below zero, drawn on a logarithmic colour scale; circles: (x, y, radius), drawn
-    dashed.
+    """One plane.
+
+    Attributes:
+        title: shown above the plane.
+        log_density: (M, 2) -> (M,), drawn as grey contours.
+        score: (M, 2) -> (M, 2), drawn as arrows.
+        points: (N, 2), drawn as dots.
+        values: (n, n) over the cells of the frame, y slow from the bottom, not negative; drawn as
+            a map with a logarithmic colour scale.
+        circles: (x, y, radius), drawn dashed.
     """
 
     title: str
     log_density: Plane | None = None
     score: Plane | None = None
-    points: Any | None = None
-    values: Any | None = None
+    points: Values | None = None
+    values: Values | None = None
     circles: Sequence[tuple[float, float, float]] = ()
 
 
-def grid_points(extent: Sequence[float], size: int) -> np.ndarray:
-    """The centres of size x size cells of the frame, float64 (size², 2), y slow from the bottom:
-    where `Panel.values` stand.
+def grid_points(extent: Sequence[float], size: int) -> Array:
+    """Return the centres of the cells that `Panel.values` stand for.
+
+    Args:
+        extent: (left, right, bottom, top).
+        size: cells a side.
+
+    Returns:
+        float64 (size², 2), y slow from the bottom.
+
+    Raises:
+        InputError: if the extent is not a frame.
     """
     return mesh(check_extent(extent), size)[2]
 
 
 def _draw(
-    axes: Any,
+    axes: "Axes",
     panel: Panel,
     frame: Extent,
     arrows: int,
     sizes: tuple[float, float] | None,
-    norm: Any,
+    norm: "Normalize | None",
 ) -> tuple[Any, Any]:
-    """Everything of one panel; its arrows and its map, for the colour bars."""
+    """Draw everything of one panel; return its arrows and its map, for the colour bars."""
     from matplotlib.patches import Circle
 
     quiver = shown = None
-    if panel.values is not None:
-        values = as_array(panel.values, "values")
-        shown = axes.imshow(
-            np.maximum(values, norm.vmin),
-            origin="lower",
-            extent=frame,
-            cmap="cividis",
-            norm=norm,
-            interpolation="nearest",
-        )
+    if panel.values is not None and norm is not None:
+        values = np.maximum(as_array(panel.values, "values"), norm.vmin or 0.0)
+        style: dict[str, Any] = {"cmap": "cividis", "norm": norm, "interpolation": "nearest"}
+        shown = axes.imshow(values, origin="lower", extent=frame, **style)
     if panel.log_density is not None:
         draw_density(axes, panel.log_density, frame)
     if panel.points is not None:
         x = as_points(panel.points, "points")
-        axes.scatter(
-            x[:, 0],
-            x[:, 1],
-            s=float(np.clip(4000 / len(x), 1.5, 12)),
-            color=BLUE,
-            alpha=0.5,
-            linewidths=0,
-            zorder=2,
-        )
+        size = float(np.clip(4000 / len(x), 1.5, 12))
+        axes.scatter(x[:, 0], x[:, 1], s=size, color=BLUE, alpha=0.5, linewidths=0, zorder=2)
     if panel.score is not None:
         quiver = draw_arrows(axes, panel.score, frame, arrows, sizes)
+    edge = "white" if shown is not None else VERMILLION
     for x0, y0, radius in panel.circles:
-        axes.add_patch(
-            Circle(
-                (x0, y0),
-                radius,
-                fill=False,
-                ls="--",
-                lw=1.3,
-                ec="white" if shown is not None else VERMILLION,
-                zorder=4,
-            )
-        )
+        axes.add_patch(Circle((x0, y0), radius, fill=False, ls="--", lw=1.3, ec=edge, zorder=4))
     axes.set(xlim=frame[:2], ylim=frame[2:], aspect="equal", xlabel=NAMES[0], ylabel=NAMES[1])
     axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
     axes.set_title(panel.title, fontsize=10)
     return quiver, shown
 
 
+def _common_scales(
+    panels: Sequence[Panel], frame: Extent, arrows: int
+) -> tuple[tuple[float, float] | None, "Normalize"]:
+    """The ends of the colour scale of all score fields, and the norm of all maps."""
+    from matplotlib.colors import LogNorm
+
+    fields = [panel.score for panel in panels if panel.score is not None]
+    maps = [as_array(panel.values, "values") for panel in panels if panel.values is not None]
+    every = np.concatenate([m.ravel() for m in maps]) if maps else np.ones(1)
+    high = float(every.max()) or 1.0
+    low = max(float(np.quantile(every, 0.02)), high * 1e-4)
+    return _sizes(fields, frame, arrows) if fields else None, LogNorm(low, max(high, 1.01 * low))
+
+
 def save_planes(
-    path: str | os.PathLike[str],
+    path: PathLike,
     panels: Sequence[Panel],
     extent: Sequence[float],
     title: str,
@@ -113,29 +141,39 @@ def save_planes(
     score_label: str = "|score|",
     value_label: str = "",
 ) -> Path:
-    """The panels, `columns` a row (all in one by default), under one title and over one caption.
-    extent = (left, right, bottom, top); colour
-    bars stand right of the last panel that uses them. Returns the path. Errors: shapes, NaNs,
-    frame, ending.
-    """
-    from matplotlib.colors import LogNorm
+    """Write panels under one title and over one caption.
 
+    Colour bars stand right of the last panel that uses them.
+
+    Args:
+        path: a file name that ends in .png, .pdf or .svg.
+        panels: one or more.
+        extent: (left, right, bottom, top) of every panel.
+        title: shown above all panels.
+        caption: shown below all panels.
+        columns: panels in a row; by default all.
+        arrows: arrows a side, 2 or more.
+        score_label: label of the colour bar of the arrows.
+        value_label: label of the colour bar of the maps.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: if shapes, values, the frame or the ending are wrong.
+    """
     frame = check_extent(extent)
     if not panels:
         raise InputError("need at least one panel; got none")
     across = min(len(panels), columns or len(panels))
     down = -(-len(panels) // across)
-    fields = [panel.score for panel in panels if panel.score is not None]
-    sizes = _sizes(fields, frame, arrows) if fields else None
-    maps = [as_array(panel.values, "values") for panel in panels if panel.values is not None]
-    every = np.concatenate([m.ravel() for m in maps]) if maps else np.ones(1)
-    high = float(every.max()) or 1.0
-    low = max(float(np.quantile(every, 0.02)), high * 1e-4)
-    norm = LogNorm(low, max(high, 1.01 * low))
-    figure = new_figure(3.5 * across + 0.9 * bool(fields) + 0.9 * bool(maps), 4.0 * down + 0.8)
-    figure.get_layout_engine().set(h_pad=0.09, hspace=0.04)
-    # One grid for all: with a grid a panel the layout would not know that colour bars and titles
-    # are in each other's way.
+    sizes, norm = _common_scales(panels, frame, arrows)
+    bars = any(p.score is not None for p in panels) + any(p.values is not None for p in panels)
+    figure = new_figure(3.5 * across + 0.9 * bars, 4.0 * down + 0.8)
+    layout: Any = figure.get_layout_engine()
+    layout.set(h_pad=0.09, hspace=0.04)
+    # One grid for all panels: with a grid for each, the layout would not know that colour bars and
+    # titles are in each other's way.
     places = figure.subplots(down, across, squeeze=False).ravel()
     for axes in places[len(panels) :]:
         axes.remove()
@@ -145,15 +183,13 @@ def save_planes(
     for label, which in ((score_label, 1), (value_label, 2)):
         users = [entry for entry in drawn if entry[which] is not None]
         if users:
-            add_bar(figure, users[-1][which], [entry[0] for entry in users], label)
+            add_colour_bar(figure, users[-1][which], [entry[0] for entry in users], label)
     figure.suptitle(title)
     return save_figure(path, figure, caption)
 
 
 def _sizes(fields: Sequence[Plane], frame: Extent, arrows: int) -> tuple[float, float]:
-    """The ends of a colour scale that serves all score fields."""
-    import torch
-
+    """The ends of one colour scale for all score fields."""
     places = torch.as_tensor(mesh(frame, arrows)[2], dtype=torch.float32)
     with torch.no_grad():
         size = np.concatenate(
@@ -163,7 +199,7 @@ def _sizes(fields: Sequence[Plane], frame: Extent, arrows: int) -> tuple[float, 
 
 
 def save_moving_points(
-    path: str | os.PathLike[str],
+    path: PathLike,
     frames: Any,
     log_density: Plane,
     extent: Sequence[float],
@@ -172,8 +208,23 @@ def save_moving_points(
     fps: float = 8,
     hold: int = 16,
 ) -> Path:
-    """A GIF of points (F, N, 2) over the contours of a log density, a caption a frame below the
-    title; it loops. Returns the path.
+    """Write points that move over the contours of a log density as a GIF that loops.
+
+    Args:
+        path: a file name that ends in .gif.
+        frames: (F, N, 2) or a sequence of (N, 2).
+        log_density: (M, 2) -> (M,), up to a constant.
+        extent: (left, right, bottom, top).
+        captions: one a frame, shown below the title.
+        title: shown above every frame.
+        fps: frames a second, at most 50.
+        hold: how many frame times the last frame lasts.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: if shapes, the number of captions, the frame or the ending are wrong.
     """
     path = check_suffix(path, (".gif",))
     frame = check_extent(extent)
@@ -185,15 +236,14 @@ def save_moving_points(
     pictures = []
     figure = new_figure(4.6, 5.0)
     axes = figure.add_subplot()
+    canvas: Any = figure.canvas
     for points, words in zip(frames, captions, strict=True):
         axes.clear()
         _draw(axes, Panel("", log_density, points=points), frame, 0, None, None)
-        figure.suptitle(
-            "\n".join(textwrap.fill(line, TITLE_CHARACTERS) for line in (title, words)), fontsize=9
-        )
-        figure.canvas.draw()
-        pictures.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+        lines = [textwrap.fill(line, TITLE_CHARACTERS) for line in (title, words)]
+        figure.suptitle("\n".join(lines), fontsize=9)
+        canvas.draw()
+        pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
         figure.set_layout_engine("none")  # laid out once: a frame that moved would distract
-    return save_animation(
-        path, np.stack(pictures).transpose(0, 3, 1, 2)[:, None], hold, fps, pad=0, scale=1
-    )
+    images = np.stack(pictures).transpose(0, 3, 1, 2)[:, None]
+    return save_animation(path, images, hold, fps, pad=0, scale=1)
