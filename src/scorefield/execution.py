@@ -1,9 +1,13 @@
-"""How the arithmetic runs: device, precision, memory layout, compilation, threads, chosen in one
-place, printed and recorded.
+"""Execution: device, precision, memory layout, compilation and threads.
 
-bfloat16 is used where it is measured to be faster (a convolution of the default network's kind,
-some milliseconds); compilation where a
-compiler is there and the run is long enough to earn it back.
+`choose` resolves what is left open (None), `Execution.apply` is the one place that brings a model to its
+device and sets its precision, `Execution.configure_process` sets what belongs to the whole process.
+
+bfloat16 is used where a measurement of some milliseconds shows that it is faster (a convolution of
+the default network's kind). The choice can therefore differ between two runs of one command on a
+busy machine, and with it the last digits of samples. A training run records its choice and keeps
+it; elsewhere `precision` fixes it. Compilation is used where a compiler exists and the planned work
+is long enough to earn the compile time back.
 """
 
 import ctypes
@@ -13,88 +17,130 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
 
 from .errors import InputError
 
-# seconds of planned work a layer from which compiling (about half a second to a second a layer)
-# pays
-COMPILE_EARNS_BACK = 3.0
+COMPILE_SECONDS_PER_LAYER = 3.0  # compile only if the planned work takes longer (a layer compiles
+# in 0.5 to 1 s)
 BF16_GAIN = 1.25  # measured speed-up from which bfloat16 is worth its rounding
-
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt's names for its parameters
-LARGEST_KEPT = (
-    32 * 2**20
-)  # bytes; glibc takes no larger threshold, and maps what is larger anew every time
+LARGEST_KEPT = 32 * 2**20  # bytes; glibc takes no larger threshold and maps larger blocks anew
+PRECISIONS = ("float32", "bfloat16")
+
+
+class Leaf(Protocol):
+    """The part of a leaf model (`ScoreModel.leaves`) that execution settings change."""
+
+    autocast: torch.dtype | None
+
+    def leaf_network(self) -> nn.Module | None:
+        """The network that layout and compilation apply to."""
+
+
+class Executable(Protocol):
+    """The part of `ScoreModel` that `Execution.apply` uses."""
+
+    def leaves(self) -> Iterator[Any]:
+        """The models that are evaluated in the end."""
+
+    def to(self, device: str) -> Any:
+        """Move parameters and buffers."""
+
+
+Model = TypeVar("Model", bound=Executable)
 
 
 @dataclass(frozen=True)
 class Execution:
-    """The resolved policy. device: a torch device's name; precision: float32 or bfloat16."""
+    """How the arithmetic runs, with nothing left open.
+
+    Args:
+        device: Name of a torch device, such as "cpu" or "cuda".
+        precision: "float32" or "bfloat16", the type in which networks compute.
+        channels_last: Whether convolution weights lie channels-last in memory.
+        compile: Whether networks are compiled.
+        threads: Number of CPU threads, 1 or more.
+        notice: What the user should know about the choice; empty for nothing.
+    """
 
     device: str
     precision: str
     channels_last: bool
     compile: bool
     threads: int
-    notice: str = ""  # what the user should know about the choice
+    notice: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """What the run records."""
+        """What a run records. `Execution(**d)` undoes it."""
         return asdict(self)
 
     def describe(self) -> str:
         """One line for people."""
-        parts = [
-            self.device,
-            self.precision,
-            "compiled" if self.compile else "eager",
-            f"{self.threads} threads",
-        ]
+        mode = "compiled" if self.compile else "eager"
+        parts = [self.device, self.precision, mode, f"{self.threads} threads"]
         return ", ".join(parts) + (f" ({self.notice})" if self.notice else "")
 
     @property
     def autocast(self) -> torch.dtype | None:
-        """The type the network computes in, None for its own."""
+        """The type that networks compute in, None for their own."""
         return torch.bfloat16 if self.precision == "bfloat16" else None
 
-    def place(self, network: nn.Module) -> nn.Module:
-        """Move `network` to the device and layout, and mark it for compilation. In place; parameter
-        names stay.
+    def apply(self, model: Model) -> Model:
+        """Bring a model to the device and set how it computes, in place.
+
+        Parameters and buffers move to `device`. Every leaf's network gets the precision, the
+        memory layout and, where `compile` is set, is marked for compilation. Parameter names stay.
+        Optimisers and averages are built after this call: they hold the tensors on the device.
+
+        Args:
+            model: A `ScoreModel`, wrapped or not.
+
+        Returns:
+            The same model.
+        """
+        model.to(self.device)
+        for leaf in model.leaves():
+            leaf.autocast = self.autocast
+            network = leaf.leaf_network()
+            if network is None:
+                continue
+            if self.channels_last:
+                network.to(memory_format=torch.channels_last)
+            if self.compile:
+                network.compile(dynamic=False)
+        return model
+
+    def configure_process(self) -> None:
+        """Set what belongs to the whole process: threads, allocator, TF32 on CUDA.
+
+        Commands and the trainer call it once. `apply` does not: a library call leaves the process
+        as it is.
         """
         torch.set_num_threads(self.threads)
         keep_memory()
-        if self.device == "cuda":  # untested here: no such machine
+        if self.device.startswith("cuda"):
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
-        network.to(self.device)
-        self.lay_out(network)
-        if self.compile:
-            network.compile(dynamic=False)
-        return network
-
-    def lay_out(self, network: nn.Module) -> None:
-        """Give the network's weights the policy's memory layout, in place."""
-        if self.channels_last:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def keep_memory() -> None:
-    """Keep freed memory for the next step, where the C library is glibc: fresh pages for every
-    tensor cost a large network a tenth of its time.
+    """Keep freed memory for the next step, where the C library is glibc.
 
-    What the user set in the environment (MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_, or
-    glibc.malloc in GLIBC_TUNABLES) stays.
+    Fresh pages for every tensor cost a large network a tenth of its time. What the user set in the
+    environment (MALLOC_..., or glibc.malloc in GLIBC_TUNABLES) stays.
     """
     if "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or any(
         name.startswith("MALLOC_") for name in os.environ
     ):
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    try:
+        mallopt = ctypes.CDLL(None).mallopt if os.name == "posix" else None
+    except (AttributeError, OSError):  # another C library
+        return
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
@@ -102,34 +148,36 @@ def keep_memory() -> None:
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Run compiled networks uncompiled: for shapes met once, where compiling would cost more than
-    it saves.
-    """
+    """Run compiled networks uncompiled: for shapes that occur once and are not worth compiling."""
     with torch.compiler.set_stance("force_eager"):
         yield
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_layers(network: nn.Module) -> int:
-    """Convolutions and matrices of a network."""
+    """Number of convolutions and matrices of a network."""
     return sum(p.ndim >= 2 for p in network.parameters())
 
 
 def has_compiler() -> bool:
     """Whether inductor finds a C++ compiler."""
-    return any(
-        shutil.which(name) for name in (os.environ.get("CXX", ""), "g++", "clang++", "c++") if name
-    )
+    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
+    return any(shutil.which(name) for name in names if name)
 
 
-def bf16_gain() -> float:
-    """Speed of a bfloat16 over a float32 3x3 convolution on this processor (64 channels, 14 x 14,
-    channels last): best of twelve each, in turn,
-    so that other work on the machine disturbs neither more than the other."""
+def bf16_gain(threads: int) -> float:
+    """Speed of a bfloat16 over a float32 convolution on this processor.
+
+    A 3 x 3 convolution of 64 channels on 14 x 14 pixels, channels last; best of twelve each, in
+    turn, so that other work on the machine disturbs neither more than the other.
+
+    Args:
+        threads: Number of threads of the measurement. The process's own number is restored.
+    """
     best = {torch.float32: float("inf"), torch.bfloat16: float("inf")}
     made = {
         dtype: [
@@ -138,95 +186,142 @@ def bf16_gain() -> float:
         ]
         for dtype in best
     }
-    with torch.no_grad():
-        for _ in range(12):
-            for dtype, (x, w) in made.items():
-                start = time.perf_counter()
-                torch.conv2d(x, w, padding=1)
-                best[dtype] = min(best[dtype], time.perf_counter() - start)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            for _ in range(12):
+                for dtype, (x, w) in made.items():
+                    start = time.perf_counter()
+                    torch.conv2d(x, w, padding=1)
+                    best[dtype] = min(best[dtype], time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(before)
     return best[torch.float32] / best[torch.bfloat16]
 
 
-def plain(precision: str, compile: str) -> tuple[str, str]:
-    """Precision and compilation for work that differentiates twice: float32, eager; an InputError
-    where something else was asked for.
+def require_float32_eager(precision: str | None, compile: str | None) -> tuple[str, str]:
+    """Precision and compilation of work that differentiates twice: float32 and eager.
 
     bfloat16's rounding grows with each derivative, and torch.compile has no second derivative.
+
+    Returns:
+        ("float32", "off").
+
+    Raises:
+        InputError: Where something else was requested.
     """
     for name, value, fix in (("precision", precision, "float32"), ("compile", compile, "off")):
-        if value not in ("auto", fix):
+        if value not in (None, fix):
             raise InputError(
                 "this objective differentiates the score in x, which runs in eager float32 only; "
-                f"got {name}={value}. Use {name}={fix} or auto, "
-                "or the denoising objective"
+                f"got {name}={value}. Use {name}={fix} or leave it out, or use the denoising "
+                "objective"
             )
     return "float32", "off"
 
 
+def check_device(device: str | None) -> str:
+    """The name of a device that exists here; None becomes "cuda" where there is one, else "cpu".
+
+    Raises:
+        InputError: For a device that does not exist, or that this project does not run on.
+    """
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind, index = torch.device(device).type, torch.device(device).index
+    except RuntimeError as error:
+        raise InputError(f"no device {device!r}; use cpu or cuda") from error
+    if kind not in ("cpu", "cuda"):
+        # Apple's MPS has no float64, in which units and noise levels are computed.
+        raise InputError(f"the device must be cpu or cuda; got {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"device {device!r} was requested, but this PyTorch finds no CUDA device; use "
+            "--device cpu"
+        )
+    if kind == "cuda" and index is not None and index >= torch.cuda.device_count():
+        raise InputError(
+            f"device {device!r} was requested, but there are {torch.cuda.device_count()} CUDA "
+            "devices, counted from 0"
+        )
+    return device
+
+
 def choose(
-    device: str = "auto",
-    precision: str = "auto",
-    compile: str = "auto",
-    threads: int = 0,
+    device: str | None = None,
+    precision: str | None = None,
+    compile: str | None = None,
+    threads: int | None = None,
     planned: float = 0.0,
     spatial: int = 2,
     second_order: bool = False,
     layers: int = 30,
 ) -> Execution:
-    """Resolve what is `auto`. planned: seconds of work ahead; spatial: spatial dimensions of the
-    data (0 = vectors: float32, eager);
-    second_order: the score is differentiated in x while training (see `plain`); layers: of the
-    network, which decide how long compiling takes.
+    """Resolve what is left open (None). Nothing of the process is changed.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:1"; None: cuda where there is one.
+        precision: "float32" or "bfloat16"; None measures (see the module docstring).
+        compile: "on" or "off"; None: on where the time it takes is earned back.
+        threads: Number of CPU threads; None: all cores of this process.
+        planned: Seconds of work ahead.
+        spatial: Spatial dimensions of the data; 0 for vectors, which run in float32 and eagerly.
+        second_order: Whether training differentiates the score in x (`require_float32_eager`).
+        layers: Number of layers of the network, which decides how long compiling takes.
+
+    Raises:
+        InputError: For a device, a precision or a compiler that does not exist here.
     """
     if second_order:
-        precision, compile = plain(precision, compile)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"no device {device!r}; use cpu or cuda") from error
-    if device.startswith("cuda") and not torch.cuda.is_available():
+        precision, compile = require_float32_eager(precision, compile)
+    device = check_device(device)
+    if threads is not None and not 1 <= threads <= 4 * cores():
         raise InputError(
-            f"device {device!r} was asked for, but this PyTorch finds no CUDA device; use "
-            "--device cpu"
+            f"threads must be 1 to {4 * cores()}, four times the {cores()} cores of this process; "
+            f"got {threads}"
         )
-    if not 0 <= threads <= 4 * cores():
+    threads = cores() if threads is None else threads
+    notices = []
+    if second_order and spatial > 0:
+        notices.append("this objective differentiates the score: eager float32")
+    if precision is None:
+        precision, notice = _fastest_precision(device, spatial, threads)
+        notices += [notice] if notice else []
+    elif precision not in PRECISIONS:
+        raise InputError(f"precision must be float32 or bfloat16; got {precision!r}")
+    use_compile, notice = _decide_compile(compile, device, planned, spatial, layers)
+    notices += [notice] if notice else []
+    return Execution(device, precision, spatial == 2, use_compile, threads, "; ".join(notices))
+
+
+def _fastest_precision(device: str, spatial: int, threads: int) -> tuple[str, str]:
+    """Precision, and a notice where it was measured."""
+    if spatial == 0:
+        return "float32", ""
+    if device.startswith("cuda"):
+        return ("bfloat16" if torch.cuda.is_bf16_supported() else "float32"), ""
+    gain = bf16_gain(threads)
+    precision = "bfloat16" if gain > BF16_GAIN else "float32"
+    return precision, f"bfloat16 measured {gain:.1f} x float32"
+
+
+def _decide_compile(
+    compile: str | None, device: str, planned: float, spatial: int, layers: int
+) -> tuple[bool, str]:
+    """Whether to compile, and a notice where a compiler is missing."""
+    if compile not in (None, "on", "off"):
+        raise InputError(f"compile must be on or off; got {compile!r}")
+    missing = device == "cpu" and not has_compiler()
+    if compile == "on" and missing:
         raise InputError(
-            f"threads must be 0 (all) or at most 4 x the {cores()} cores of this process; got "
-            f"{threads}"
+            "compile=on was requested, but no C++ compiler (g++ or clang++) is on the PATH; "
+            "install one, or use --compile off"
         )
-    threads = threads or cores()
-    notices = (
-        ["this objective differentiates the score: eager float32"]
-        if second_order and spatial > 0
-        else []
-    )
-    if precision == "auto":
-        if spatial == 0 or device == "mps":
-            precision = "float32"
-        elif device.startswith("cuda"):
-            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-        else:
-            torch.set_num_threads(threads)
-            gain = bf16_gain()
-            precision = "bfloat16" if gain > BF16_GAIN else "float32"
-            notices.append(f"bfloat16 measured {gain:.1f} x float32")
-    if compile == "on" and device == "cpu" and not has_compiler():
-        raise InputError(
-            "compilation was asked for, but no C++ compiler (g++ or clang++) is on the PATH; "
-            "install one or use --compile off"
-        )
-    use_compile = compile == "on"
-    if compile == "auto" and spatial > 0 and planned >= COMPILE_EARNS_BACK * layers:
-        use_compile = device != "cpu" or has_compiler()
-        if not use_compile:
-            notices.append("no C++ compiler found: eager, slower")
-    return Execution(
-        device,
-        precision,
-        spatial == 2 and device != "mps",
-        use_compile,
-        threads,
-        "; ".join(notices),
-    )
+    if compile == "on":
+        return True, ""
+    pays = spatial > 0 and planned >= COMPILE_SECONDS_PER_LAYER * layers
+    if compile == "off" or not pays:
+        return False, ""
+    return (False, "no C++ compiler found: eager, slower") if missing else (True, "")

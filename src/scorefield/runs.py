@@ -1,96 +1,34 @@
-"""The run directory: its names, its lock, its metrics.
+"""The run directory: names of its files, its lock and its records.
 
-config.json         what the run is; rerunning with another configuration is refused
-model.safetensors   EMA weights and card: enough to sample
+config.json         the configuration; rerunning with another one is refused
+model.safetensors   averaged weights and model card: enough to sample
 state/              training state, two generations
-metrics.jsonl       one JSON object a line
-previews/           pictures from fixed seeds while it trains
+metrics.jsonl       losses and held-out losses, one JSON object a line
+schedule.jsonl      decisions that the clock made, one JSON object a line (training/schedule.py)
+ema/                snapshots of the averages, from which averages of other lengths are rebuilt
+previews/           pictures from fixed seeds, made during training
+loss_per_sigma.png  held-out loss at each noise level, made at the end
 """
 
-import io
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .errors import InputError
+from .files import json_ready, write_bytes, write_json
 
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """All or nothing: a temporary name beside `path`, flushed to the disk, renamed, the folder
-    synced. A failure leaves the old file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """`value` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-def write_npz(path: Path, **arrays: Any) -> None:
-    """Arrays as a .npz, atomically."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    write_bytes(path, buffer.getvalue())
-
-
-@contextmanager
-def stream_npz(
-    path: Path, name: str, shape: tuple[int, ...], dtype: Any
-) -> Iterator[Callable[[np.ndarray], int]]:
-    """A .npz of one array of known shape, written part by part in constant memory: call the
-    function with each part along the first
-    dimension. The file takes its name when the block ends well; otherwise nothing is left."""
-    made = not path.parent.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
-        "fortran_order": False,
-        "shape": shape,
-    }
-    try:
-        with open(temporary, "wb") as target:
-            with (
-                zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive,
-                archive.open(f"{name}.npy", "w", force_zip64=True) as file,
-            ):
-                np.lib.format.write_array_header_1_0(file, header)
-                yield lambda part: file.write(np.ascontiguousarray(part, dtype=dtype).tobytes())
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        if made and not any(path.parent.iterdir()):
-            path.parent.rmdir()
-        raise
+Record = dict[str, Any]
 
 
 class Run:
-    """Paths and small files of one run directory."""
+    """Paths and records of one run directory.
+
+    Args:
+        folder: The directory. It need not exist; nothing is written before a method writes.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -98,24 +36,37 @@ class Run:
         self.model = self.folder / "model.safetensors"
         self.state = self.folder / "state"
         self.metrics = self.folder / "metrics.jsonl"
+        self.schedule = self.folder / "schedule.jsonl"
+        self.snapshots = self.folder / "ema"
         self.previews = self.folder / "previews"
+        self.loss_per_sigma = self.folder / "loss_per_sigma.png"
 
-    def claim(self, config: dict[str, Any]) -> bool:
-        """Write config.json, or find the same one there (True: the run continues). Another
-        configuration is an InputError that names what differs.
+    def match_config(self, differences: Callable[[Record], list[str]]) -> bool:
+        """Compare the stored configuration, without writing.
+
+        Args:
+            differences: Maps the content of config.json to the settings that differ, in words.
+
+        Returns:
+            True where the run exists and has the same configuration, False where there is no run.
+
+        Raises:
+            InputError: For another configuration (it names what differs), a config.json that
+                cannot be read, or a folder that is a file.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"a run is a folder; {self.folder} is a file")
         if not self.config.exists():
-            if self.folder.exists() and not self.folder.is_dir():
-                raise InputError(f"--run must name a folder; {self.folder} is a file")
-            write_json(self.config, config)
             return False
         try:
             stored = json.loads(self.config.read_text())
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise InputError(
                 f"{self.config} is not JSON ({error}); move the folder away or use another --run"
             ) from error
-        changed = list(_differences(stored, config))
+        if not isinstance(stored, dict):
+            raise InputError(f"{self.config} does not hold a configuration; use another --run")
+        changed = differences(stored)
         if changed:
             raise InputError(
                 f"{self.folder} holds a run of another configuration: {'; '.join(changed[:6])}. "
@@ -123,43 +74,65 @@ class Run:
             )
         return True
 
-    def log(self, record: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl."""
-        with open(self.metrics, "a") as file:
-            file.write(json.dumps(record) + "\n")
+    def write_or_match_config(
+        self, content: Record, differences: Callable[[Record], list[str]]
+    ) -> bool:
+        """Write config.json, or find the same configuration there.
 
-    def records(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a torn last line (a kill while writing) is left out."""
-        if not self.metrics.exists():
-            return []
-        records = []
-        for line in self.metrics.read_text().splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return records
+        Args:
+            content: What config.json holds.
+            differences: As in `match_config`.
+
+        Returns:
+            True where the run existed and continues, False where it is new.
+
+        Raises:
+            InputError: As `match_config`.
+        """
+        if self.match_config(differences):
+            return True
+        write_json(self.config, content)
+        return False
+
+    def log(self, record: Record) -> None:
+        """Append one line to metrics.jsonl; numbers that are not finite become null."""
+        append_line(self.metrics, record)
+
+    def records(self) -> list[Record]:
+        """The lines of metrics.jsonl."""
+        return read_lines(self.metrics)
 
     def rewind(self, images: int) -> None:
-        """Drop the lines of metrics.jsonl past `images`: a resumed run logs them again."""
+        """Drop what was written after `images` images; a resumed run writes it again.
+
+        These are lines of metrics.jsonl, snapshots of the averages, previews and the last
+        evaluation. schedule.jsonl stays: a resumed run follows it.
+        """
         if self.metrics.exists():
-            kept = [record for record in self.records() if record.get("images", 0) <= images]
-            write_bytes(
-                self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode()
-            )
+            kept = [
+                record
+                for record in self.records()
+                if record.get("images", 0) <= images and not record.get("final")
+            ]
+            write_lines(self.metrics, kept)
+        for folder, pattern in ((self.snapshots, "*.safetensors"), (self.previews, "*.png")):
+            for path in folder.glob(pattern):
+                if path.stem.isdigit() and int(path.stem) > images:
+                    path.unlink()
+        self.loss_per_sigma.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One process at a time: an InputError where another holds the run. The lock ends with the
-        process, however it ends.
+        """Hold the run for one process. The lock ends with the process, however it ends.
+
+        Raises:
+            InputError: Where another process holds it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / ".lock"
         try:
             import fcntl
-        # no flock on this system: an exclusive file would survive a kill and block the resume, so
-        # there is none
-        except ImportError:
+        except ImportError:  # no flock: an exclusive file would survive a kill and block the resume
             yield
             return
         with open(path, "a+") as file:
@@ -177,11 +150,40 @@ class Run:
             yield
 
 
-def _differences(stored: Any, given: Any, path: str = "") -> Iterator[str]:
-    if isinstance(stored, dict) and isinstance(given, dict):
-        for key in sorted(stored.keys() | given.keys()):
-            yield from _differences(
-                stored.get(key), given.get(key), f"{path}.{key}" if path else str(key)
-            )
-    elif stored != given:
-        yield f"{path} is {stored!r} there, {given!r} here"
+def append_line(path: Path, record: Record, durable: bool = False) -> None:
+    """Append one JSON object to a file of lines.
+
+    Args:
+        path: The file; it is made where it does not exist.
+        record: The object; numbers that are not finite become null.
+        durable: Whether the line is on the disk when the function returns.
+    """
+    with open(path, "a") as file:
+        file.write(json.dumps(json_ready(record), allow_nan=False) + "\n")
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Record]:
+    """The objects of a file of lines; [] where there is no file.
+
+    A torn line (the process was killed while writing it) is left out.
+    """
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def write_lines(path: Path, records: list[Record]) -> None:
+    """Write a file of lines anew, atomically."""
+    text = "".join(json.dumps(json_ready(record), allow_nan=False) + "\n" for record in records)
+    write_bytes(path, text.encode())
