@@ -232,7 +232,9 @@ def _choose_sampling(choices: _Choices, facts: DataFacts) -> None:
 
 
 def _check_needs(request: Request, values: dict[str, Any]) -> None:
-    """Refuse settings that were given but would have no effect."""
+    """Refuse settings that were given but would have no effect. A Config holds choices too."""
+    if isinstance(request, Config):
+        return
     given = request.model_dump(exclude_unset=True)
     for path, needed, holds in NEEDS:
         group, _, name = path.partition(".")
