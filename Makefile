@@ -10,12 +10,15 @@ TORCH_FLAGS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX),)
 DEMO_RUN ?= runs/demo
 DEMO_BUDGET ?=
 
-.PHONY: help demo test test-all lint bench-env env clean
+.PHONY: help demo check test test-all test-hardware lint bench-env env clean
 
 help:
-	@echo "make demo      train on mnist5k, sample, inpaint, report -> $(DEMO_RUN)/   (DEMO_BUDGET=20s trains less)"
-	@echo "make test      the test suite            make test-all  with the slow checks"
-	@echo "make lint      ruff, mypy, import layers make bench-env the peers' environment, .venv-bench"
+	@echo "make demo           train on mnist5k, sample, inpaint, report -> $(DEMO_RUN)/   (DEMO_BUDGET=20s trains less)"
+	@echo "make check          lint and the core tests, under 90 s on two cores: run it before each commit"
+	@echo "make test           the test suite       make test-all       with the slow checks"
+	@echo "make lint           ruff, mypy, import layers"
+	@echo "make test-hardware  import time, memory, rates: for an idle machine"
+	@echo "make bench-env      the environment of other libraries, .venv-bench"
 
 env: $(VENV)/.installed
 
@@ -28,22 +31,31 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: env
 	$(BIN)/scorefield demo --run $(DEMO_RUN) $(if $(DEMO_BUDGET),--budget $(DEMO_BUDGET),)
 
-# One process a core, one thread each: two test files at a time beat one on two threads.
+# One process a core, one thread each: two test files at a time are faster than one on two threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+PYTEST_FLAGS ?=
+# What the numerical core promises. None of these files trains for more than a few seconds.
+CORE := contract conditions units rng noise exact orders sde_kernels sampling objectives networks config code
+
+check: lint
+	$(PYTEST) --reduced $(wildcard $(CORE:%=tests/test_%.py)) $(PYTEST_FLAGS)
 
 test: env
-	$(PYTEST)
+	$(PYTEST) $(PYTEST_FLAGS)
 
 test-all: env
-	$(PYTEST) -m 'slow or not slow'
+	$(PYTEST) -m 'not hardware' $(PYTEST_FLAGS)
+
+test-hardware: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m hardware $(PYTEST_FLAGS)
 
 lint: env
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src bench tests examples
+	$(BIN)/ruff format --check src bench tests examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The peers' environment: azula, deepinv, diffusers and denoising-diffusion-pytorch beside ours, on one torch (about 5.5 GB).
+# azula, deepinv, diffusers and denoising-diffusion-pytorch beside this package, on one torch (5.5 GB).
 bench-env: .venv-bench/.installed
 
 .venv-bench/.installed: pyproject.toml constraints-bench.txt
