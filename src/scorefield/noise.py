@@ -150,8 +150,9 @@ LADDERS: dict[str, Callable[[float, float, int], Tensor]] = {
 
 @dataclass(frozen=True)
 class LogNormal:
-    """ln sigma ~ N(mean, std²) (Karras et al. 2022: -1.2, 1.2 at sigma_data 0.5), cut to
-    [sigma_min, sigma_max].
+    """ln sigma ~ N(mean, std²), cut to [sigma_min, sigma_max].
+
+    Karras et al. 2022 take mean -1.2 and std 1.2 for data of standard deviation 0.5.
     """
 
     mean: float
@@ -160,7 +161,7 @@ class LogNormal:
     sigma_max: float
 
     def quantile(self, u: Tensor) -> Tensor:
-        """u: uniforms in (0, 1), any shape -> sigma, same shape and dtype."""
+        """Uniform numbers in (0, 1), of any shape, to sigma of the same shape and type."""
         low, high = (
             0.5 * (1 + math.erf((math.log(s) - self.mean) / (self.std * math.sqrt(2))))
             for s in (self.sigma_min, self.sigma_max)
@@ -177,7 +178,7 @@ class LogUniform:
     sigma_max: float
 
     def quantile(self, u: Tensor) -> Tensor:
-        """u: uniforms in (0, 1), any shape -> sigma, same shape and dtype."""
+        """Uniform numbers in (0, 1), of any shape, to sigma of the same shape and type."""
         low, high = math.log(self.sigma_min), math.log(self.sigma_max)
         return (low + (high - low) * u).exp().clamp(self.sigma_min, self.sigma_max)
 
@@ -189,17 +190,27 @@ class Levels:
     ladder: tuple[float, ...]
 
     def quantile(self, u: Tensor) -> Tensor:
-        """u: uniforms in (0, 1), any shape -> sigma, same shape and dtype."""
+        """Uniform numbers in (0, 1), of any shape, to sigma of the same shape and type."""
         ladder = torch.tensor(self.ladder, dtype=u.dtype, device=u.device)
         return ladder[(u * len(ladder)).long().clamp(max=len(ladder) - 1)]
 
 
-SigmaLaw = LogNormal | LogUniform | Levels
+SigmaDistribution = LogNormal | LogUniform | Levels
 
 
-def stratified(u: Tensor) -> Tensor:
-    """One shared offset spreads a batch evenly: u (B,) uniform -> (i + u_0) / B in (0, 1). Which
-    image gets which stratum is as random as the data order.
+def stratified(offset: Tensor, count: int) -> Tensor:
+    """Stratified uniform numbers with one random offset for the whole batch.
+
+        u_i = (i + offset) / count,   i = 0 ... count - 1
+
+    The u_i of a batch cover (0, 1) evenly. Each u_i depends on the size of the batch. The order of
+    the data is shuffled, so that examples meet the strata at random.
+
+    Args:
+        offset: One uniform number in (0, 1), of shape ().
+        count: Size B of the batch.
+
+    Returns:
+        (B,), offset's type and device.
     """
-    n = len(u)
-    return (torch.arange(n, dtype=u.dtype, device=u.device) + u[0]) / n
+    return (torch.arange(count, dtype=offset.dtype, device=offset.device) + offset) / count
