@@ -1,10 +1,12 @@
-"""Data: anything that is an array becomes one `Collection`; a `Pipeline` serves it in model units
-as a function of (seed, images seen).
+"""Data: every source becomes one `Dataset`, and a `Pipeline` serves it in model units.
+
+Batches are a function of (seed, images seen).
 """
 
-from .collection import Collection
+from .card import Split, is_card_data, open_card_data
+from .dataset import Dataset, as_dataset
+from .fitting import FittedUnits, fit_units
 from .images import read_images
-from .moments import Moments, measure
 from .pipeline import Pipeline, split
 from .sources import NAMES, load
 from .toys import TOYS, toy_density
@@ -12,11 +14,15 @@ from .toys import TOYS, toy_density
 __all__ = [
     "NAMES",
     "TOYS",
-    "Collection",
-    "Moments",
+    "Dataset",
+    "FittedUnits",
     "Pipeline",
+    "Split",
+    "as_dataset",
+    "fit_units",
+    "is_card_data",
     "load",
-    "measure",
+    "open_card_data",
     "read_images",
     "split",
     "toy_density",

@@ -1,9 +1,8 @@
 """A folder of pictures: every PNG and JPEG below it, decoded to uint8 (N, C, H, W).
 
-With a `size` the picture is scaled until it covers (H, W) - its shorter side fits where both are
-square - and the centre is cut out;
-without one all pictures must have the same size. 16-bit greys are scaled to 8 bits; JPEGs are
-turned as their EXIF says.
+With a `size` each picture is scaled until it covers (H, W), and the centre is cut out. Without one
+all pictures must have the same size. 16-bit greys are scaled to 8 bits; JPEGs are turned as their
+EXIF says.
 """
 
 from pathlib import Path
@@ -24,8 +23,10 @@ NAMED = 3  # how many offenders an error names
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Every PNG and JPEG below `folder` but hidden ones, in the order of their paths; an InputError
-    where there is none.
+    """Every PNG and JPEG below `folder` but hidden ones, in the order of their paths.
+
+    Raises:
+        InputError: There is none.
     """
     found = [
         p
@@ -40,8 +41,10 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def folder_labels(folder: Path, files: list[Path]) -> tuple[Tensor | None, list[str]]:
-    """Labels and their names from the folders directly below `folder`, where every picture lies in
-    one of at least two.
+    """Labels and class names from the folders directly below `folder`.
+
+    Returns:
+        (None, []) unless every picture lies in one of at least two such folders.
     """
     tops = [p.relative_to(folder).parts for p in files]
     classes = sorted({parts[0] for parts in tops if len(parts) > 1})
@@ -51,7 +54,11 @@ def folder_labels(folder: Path, files: list[Path]) -> tuple[Tensor | None, list[
 
 
 def check_size(size: Any) -> tuple[int, int] | None:
-    """(H, W) of an int, a pair or None; an InputError for anything else."""
+    """(H, W) of a whole number or a pair; None for None.
+
+    Raises:
+        InputError: `size` is anything else.
+    """
     if size is None:
         return None
     pair = (
@@ -105,10 +112,18 @@ def _is_grey(path: Path) -> bool:
 
 
 def read_images(files: list[Path], size: Any = None, channels: int | None = None) -> Tensor:
-    """uint8 (N, C, H, W). channels: 1 grey, 3 RGB, None: 1 where every file is grey, else 3.
+    """Decode pictures.
 
-    An InputError names the corrupt files among good ones, or two files of different size where no
-    `size` is given.
+    Args:
+        files: Paths of PNG or JPEG files.
+        size: Height and width, or None for the pictures' own common size.
+        channels: 1 (grey) or 3 (RGB); None is 1 where every file is grey, else 3.
+
+    Returns:
+        uint8 (N, C, H, W).
+
+    Raises:
+        InputError: Files are damaged (they are named), or sizes differ and `size` is None.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -133,7 +148,7 @@ def read_images(files: list[Path], size: Any = None, channels: int | None = None
                     channels = 3
                     break
             except damaged:
-                continue  # met again and named below
+                continue  # the file is read again below, and named
     out: Tensor | None = None
     first = files[0]
     for k, path in enumerate(files):

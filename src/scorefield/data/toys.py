@@ -1,15 +1,16 @@
-"""Toy densities in the plane: exact definitions, keyed draws, and log p for the plots.
+"""Toy densities in the plane: exact definitions, keyed draws, and log p for plots.
 
-    mixture        1/5 N((-5, -5), I) + 4/5 N((5, 5), I)                                            the article's
+    mixture        1/5 N((-5, -5), I) + 4/5 N((5, 5), I)  (Song and Ermon 2019)
     ring           radius 1 + 0.1 z at a uniform angle
-    checkerboard   uniform on the 8 unit squares of [-2, 2]² whose column and row, counted from 0, sum to an even number
-    moons          (cos pi t, sin pi t) or (1 - cos pi t, 1/2 - sin pi t), half each, t uniform in (0, 1), plus 0.1 z
-    spiral         2 t (cos 4 pi t, sin 4 pi t), t of density 2 t in (0, 1), plus 0.1 z
+    checkerboard   uniform on the 8 unit squares of [-2, 2]² whose column and row, counted from 0,
+                   have an even sum
+    moons          (cos pi t, sin pi t) or (1 - cos pi t, 1/2 - sin pi t), half each, t uniform on
+                   (0, 1), plus 0.1 z
+    spiral         2 t (cos 4 pi t, sin 4 pi t), t of density 2 t on (0, 1), plus 0.1 z
 
-Densities: mixture and checkerboard as they stand. Ring: p(x) = [n(|x|) + n(-|x|)] / (2 pi |x|), n
-the density of N(1, 0.1²). Moons and
-spiral: the integral of a Gaussian along a smooth curve, by Gauss-Legendre quadrature in panels a
-few widths long (about ten digits).
+The densities of mixture and checkerboard are immediate. The ring's is p(x) = [n(|x|) + n(-|x|)] /
+(2 pi |x|) with n the density of N(1, 0.1²). Those of moons and spiral are integrals of a Gaussian
+along a smooth curve, by Gauss-Legendre quadrature in panels of a few widths (about ten digits).
 """
 
 import math
@@ -30,8 +31,11 @@ WEIGHTS = torch.tensor([0.2, 0.8], dtype=torch.float64)
 
 @dataclass(frozen=True)
 class Toy:
-    """draw: (u, z) uniform (N, 2) and normal (N, 2), float64 -> points (N, 2); log_density: (N, 2)
-    -> (N,) in nats.
+    """A density in the plane.
+
+    Attributes:
+        draw: Maps uniform and normal numbers, (N, 2) each in float64, to points (N, 2).
+        log_density: Maps points (N, 2) to log p (N,) in nats.
     """
 
     draw: Callable[[Tensor, Tensor], Tensor]
@@ -56,7 +60,7 @@ def _ring(u: Tensor, z: Tensor) -> Tensor:
 
 
 def _ring_density(x: Tensor) -> Tensor:
-    radius = x.norm(dim=1)
+    radius = torch.linalg.vector_norm(x, dim=1)
     both = torch.logaddexp(
         -((radius - 1) / WIDTH).square() / 2, -((radius + 1) / WIDTH).square() / 2
     )
@@ -96,7 +100,7 @@ def _spiral(u: Tensor, z: Tensor) -> Tensor:
 def _along(
     curve: Callable[[Tensor], list[Tensor]], density: Callable[[Tensor], Tensor], panels: int
 ) -> Callable[[Tensor], Tensor]:
-    """log of the mean over a curve's branches of int_0^1 density(t) N(x; curve(t), WIDTH² I) dt."""
+    """The log of int_0^1 density(t) N(x; curve(t), WIDTH² I) dt, the mean over the branches."""
 
     def log_density(x: Tensor) -> Tensor:
         import numpy as np
@@ -111,7 +115,7 @@ def _along(
             .repeat(len(branches))
         )
         parts = []
-        for rows in x.double().split(1024):
+        for rows in torch.split(x.double(), 1024):
             squares = torch.cdist(
                 rows, centres, compute_mode="donot_use_mm_for_euclid_dist"
             ).square()
@@ -130,19 +134,33 @@ TOYS: dict[str, Toy] = {
 }
 
 
+def _randomness(seed: int, count: int) -> tuple[Tensor, Tensor]:
+    """Uniform and normal numbers (count, 2), float64; row k is a function of (seed, k)."""
+    keys, stream = rng.keys(seed, count), rng.Stream.TOY
+    u = rng.uniform(keys, stream, 0, (2,), torch.float64)
+    return u, rng.normal(keys, stream, 0, (2,), torch.float64, draw=1)
+
+
 def toy(name: str, count: int | None = None, seed: int = 0) -> Tensor:
-    """float32 (count, 2), by default 50,000 points; point k is a function of (name, seed, k),
-    whatever `count` is.
+    """Points of a toy density.
+
+    Args:
+        name: A name of TOYS.
+        count: How many, by default 50,000.
+        seed: 0 or more. Point k is a function of (name, seed, k), whatever `count` is.
+
+    Returns:
+        float32 (count, 2).
+
+    Raises:
+        InputError: `count` is below 1.
     """
     count = COUNT if count is None else count
     if count < 1:
         raise InputError(f"count must be at least 1; got {count}")
-    keys = rng.keys(seed, count)
-    u = rng.uniform(keys, rng.Stream.TOY, 0, (2,), torch.float64)
-    z = rng.normal(keys, rng.Stream.TOY, 0, (2,), torch.float64, draw=1)
-    return TOYS[name].draw(u, z).float()
+    return TOYS[name].draw(*_randomness(seed, count)).float()
 
 
 def toy_density(name: str) -> Callable[[Tensor], Tensor] | None:
-    """log p in data units, (N, 2) -> (N,), of the toy `name`; None for anything else."""
+    """The log density in data units, (N, 2) -> (N,), of the toy `name`; None for other names."""
     return TOYS[name].log_density if name in TOYS else None

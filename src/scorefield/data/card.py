@@ -1,0 +1,76 @@
+"""The data of a model card: `open_card_data` is the one way from a card to its data and split."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..errors import InputError
+from .dataset import Dataset
+from .pipeline import split
+from .sources import load
+
+OPTIONS = ("size", "channels", "key")  # how a source was read
+
+
+class Split(NamedTuple):
+    """A data set, and the int64 indices of its training and held-out parts."""
+
+    dataset: Dataset
+    train: Tensor
+    held_out: Tensor
+
+
+def is_card_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Whether a data set has the values and labels that the card's model was trained on."""
+    known = card.get("data") or {}
+    return "sha256" in known and all(
+        known.get(name) == dataset.description.get(name) for name in ("sha256", "labels_sha256")
+    )
+
+
+def open_card_data(card: Mapping[str, Any] | None, source: Any = None) -> Split:
+    """Read the data that a model was trained on, and split them as its training did.
+
+    Args:
+        card: The model card.
+        source: Where the data are now, if not at the place that the card names: anything `load`
+            takes. The content must be the same.
+
+    Returns:
+        The data set with the indices of its training and held-out parts.
+
+    Raises:
+        InputError: The card names no data that can be read again, or the data have changed.
+    """
+    card = card or {}
+    config, known = card.get("config") or {}, card.get("data") or {}
+    settings = config.get("data") or {}
+    if "seed" not in config or "held_out" not in settings or "sha256" not in known:
+        raise InputError(
+            "the model card records no training data (an imported or hand-made model); give the "
+            "data"
+        )
+    named = settings.get("source") or ""
+    if source is None and (not named or str(named).startswith("<")):
+        raise InputError(
+            "the model was trained on an array in memory, which cannot be read again; give the data"
+        )
+    place = named if source is None else source
+    size, channels, key = (settings.get(name) for name in OPTIONS)
+    if not isinstance(place, (str, os.PathLike)):
+        size = key = None
+    dataset = load(place, size=size, channels=channels, key=key, image=known.get("image"))
+    if not is_card_data(card, dataset):
+        changed = [
+            k for k in ("sha256", "labels_sha256") if known.get(k) != dataset.description.get(k)
+        ]
+        what = "values" if "sha256" in changed else "labels"
+        raise InputError(
+            f"{dataset.name}: the {what} are not those the model was trained on (their SHA-256 "
+            "differs from the card's), so which examples were held out is not known. Give the "
+            "unchanged data, or use all of the changed data as other data"
+        )
+    parts = split(dataset.labels, len(dataset), config["seed"], settings["held_out"])
+    return Split(dataset, *parts)
