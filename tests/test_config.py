@@ -256,7 +256,7 @@ def test_one_of_mean_and_std_alone_takes_the_others_default():
         (["noise.sigma_distribution=levels"], IMAGES, "needs noise.levels"),
         (["condition.kind=class"], VECTORS, "no"),
         (["network.name=custom"], IMAGES, "passed from Python"),
-        (["data.flip=true"], VECTORS, "vectors"),
+        (["data.flip=true"], VECTORS, "data.flip mirrors images"),
         (["optim.name=adam", "optim.weight_decay=0.1"], IMAGES, "adamw"),
         (["optim.accumulate=65"], IMAGES, "optim.accumulate must be at most optim.batch"),
     ],

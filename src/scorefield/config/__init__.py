@@ -1,6 +1,6 @@
 """Settings: what a user asks for (`Request`), and what a run does (`Config`).
 
-    preset("fast")  ->  override(request, ["optim.lr=1e-3"])  ->  resolve(request, facts)  ->  Config
+    preset("fast")  ->  override(request, ["optim.lr=1e-3"])  ->  resolve(request, facts)
 
 A request leaves settings open; None means "choose for me". `resolve` chooses them from facts about
 the data. Every setting is declared once, in `groups`, with its type, range and description, and

@@ -56,6 +56,13 @@ class DataRequest(Group):
         str | None,
         Field(min_length=1, description="Name of the array in an .npz. None: the only one."),
     ] = None
+    image: Annotated[
+        bool | None,
+        Field(
+            description="Whether the examples of an array are images with values in [0, 1]. None: "
+            "decided by type, shape and range."
+        ),
+    ] = None
     held_out: Annotated[
         float,
         Field(
@@ -79,7 +86,7 @@ class DataRequest(Group):
         ),
     ] = "uniform"
     flip: Annotated[
-        bool, Field(description="Flip examples horizontally at random, each with chance 1/2.")
+        bool, Field(description="Mirror images left to right at random, each with chance 1/2.")
     ] = False
 
 
@@ -480,9 +487,7 @@ SamplerName = Annotated[
 
 
 class SamplingRequest(Group):
-    """How the trained model is sampled by default. The model's card keeps it; it does not decide
-    the weights.
-    """
+    """How the trained model is sampled by default. These settings do not decide the weights."""
 
     group = "sampling"
 

@@ -154,10 +154,9 @@ def _check_data(request: Request, facts: DataFacts) -> None:
             "condition.kind=class needs data with class labels, and these data have none; use "
             "condition.kind=none"
         )
-    if request.data.flip and facts.vectors:
+    if request.data.flip and not facts.image:
         raise InputError(
-            "data.flip mirrors signals, images and volumes; these data are vectors of length "
-            f"{facts.event_shape[0]}"
+            f"data.flip mirrors images; these data are of shape {facts.event_shape} and no images"
         )
 
 
