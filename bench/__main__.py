@@ -1,5 +1,6 @@
-"""Entry point: `python -m bench COMMAND` from the repository's root."""
+"""Entry point: `python -m bench COMMAND` from the root of the repository."""
 
-from .app import benchmark
+from .app import main
 
-benchmark()
+if __name__ == "__main__":  # a spawned worker imports this module and must not run the command
+    main()

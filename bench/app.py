@@ -1,67 +1,89 @@
-"""scorefield benchmark"""
+"""The commands of `python -m bench`."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from scorefield.cli.show import console, error, say
 from scorefield.errors import InputError
-from scorefield.cli.show import say
+from scorefield.files import write_json
 
-benchmark = typer.Typer(
-    help="Measurements that others can repeat; tables and JSON.", no_args_is_help=True
+app = typer.Typer(
+    help="Measurements of scorefield that others can repeat; tables and JSON.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
+OUT = typer.Option(None, help="A .json for the record.")
+SETTINGS = typer.Option([], "--set", help="Settings of training, as in `scorefield train`.")
 
-@benchmark.command()
+
+def main() -> None:
+    """Run a command; an InputError becomes one line and exit code 2."""
+    try:
+        app()
+    except InputError as problem:
+        error(str(problem))
+        sys.exit(2)
+
+
+def save(out: Path | None, record: Any) -> None:
+    """Write the record where a file was named."""
+    if out is not None:
+        write_json(out, record)
+
+
+@app.command()
 def kills(
     trials: int = typer.Option(20, help="How many runs are killed, 1 or more."),
-    seed: int = typer.Option(0, help="Decides the instants, as shares of a run's length."),
-    out: Path | None = typer.Option(None, help="A .json for the record."),
+    seed: int = typer.Option(0, help="Decides the instants, as fractions of a run's length."),
+    out: Path | None = OUT,
 ) -> None:
-    """Kill training runs at random instants: do they end bitwise as if nothing had happened?"""
+    """Kill training runs at random instants; they must end bitwise like an undisturbed run."""
     from .kills import kills as run
-    from scorefield.runs import write_json
 
     record = run(trials, seed, say)
     say(
         f"{record['equal']} of {trials} bitwise equal after {record['kills']} kills "
         f"({record['found_torn']} torn files found, {record['seconds']} s)"
     )
-    if out is not None:
-        write_json(out, record)
+    save(out, record)
     raise typer.Exit(0 if record["equal"] == trials else 1)
 
 
-@benchmark.command()
+@app.command()
 def speed(
     rounds: int = typer.Option(5, help="How often each is measured, in turn, 1 or more."),
     seconds: float = typer.Option(6.0, help="Seconds of training a measurement, above 0."),
-    field: str = typer.Option(
+    suite: str = typer.Option(
         "peers",
-        help="peers: the other libraries (needs `make bench-env`); ncsn: the published network, ours and plain.",
+        help="peers: the other libraries (needs `make bench-env`); ncsn: the published network, "
+        "in this package and in plain PyTorch.",
     ),
-    out: Path | None = typer.Option(None, help="A .json for the record."),
+    out: Path | None = OUT,
 ) -> None:
-    """Training and sampling rates: ours, denoising-diffusion-pytorch, diffusers and the published
-    NCSN network, alternating in one run.
-    """
+    """Training and evaluation rates beside other libraries, alternating in one run."""
+    from .speed import speed as run
+
+    record = run(rounds, seconds, suite, say)
+    _print_speed(record)
+    save(out, record)
+
+
+def _print_speed(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .speed import speed as run
-    from scorefield.runs import write_json
-    from scorefield.cli.show import console
-
-    record = run(rounds, seconds, field, say)
     table = Table(
         "",
         "parameters",
         "trains, images/s",
-        "ours x faster",
+        "scorefield x faster",
         "evaluates, images/s",
-        "ours x faster",
+        "scorefield x faster",
         "TFLOP/s",
     )
     for row in record["rows"]:
@@ -75,64 +97,33 @@ def speed(
             f"{emiddle:.1f} ({elow:.1f} to {ehigh:.1f})",
             f"{row['train_tflop_per_second']:.3f}",
         )
-    Console(width=max(console.width, 132)).print(
-        table
-    )  # names and ratios are not broken over lines, in a log neither
+    # Wide enough that names and ratios are not broken over lines, in a log file neither.
+    Console(width=max(console.width, 132)).print(table)
     machine = record["machine"]
     say(
         f"matrix products here, TFLOP/s: {machine['gemm_bfloat16_tflops']:.2g} in bfloat16, "
-        f"{machine['gemm_float32_tflops']:.2g} in float32; our training "
-        f"step, in {record['rows'][0]['precision']}, reaches {record['share_of_gemm_peak']:.0%} "
-        "of it"
+        f"{machine['gemm_float32_tflops']:.2g} in float32; our training step, in "
+        f"{record['rows'][0]['precision']}, reaches {record['fraction_of_gemm_peak']:.0%} of it"
     )
-    if out is not None:
-        write_json(out, record)
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A record that `benchmark quality --out` wrote."""
+    """Read a record that `python -m bench quality --out` wrote."""
     try:
         record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError) as problem:
         raise InputError(
-            f"--beside needs a .json that benchmark quality wrote; {path}: {error}"
-        ) from error
+            f"--beside needs a .json that `bench quality` wrote; {path}: {problem}"
+        ) from problem
     if not isinstance(record, dict) or not {"samples", "floor", "rows"} <= record.keys():
         raise InputError(
-            f"--beside needs a .json that benchmark quality wrote; {path} holds something else"
+            f"--beside needs a .json that `bench quality` wrote; {path} holds something else"
         )
     return record
 
 
-@benchmark.command()
-def quality(
-    judge: Path = typer.Option(
-        ..., help="Folder with features.py and its weights: the feature space."
-    ),
-    mnist: Path = typer.Option(..., help=".npz with train_images and test_images."),
-    minutes: str = typer.Option("1,2,5,10", help="Budgets of training, in minutes, with commas."),
-    seeds: str = typer.Option("0,1,2", help="Seeds of training, 0 or more each, with commas."),
-    data: str | None = typer.Option(None, help="Train on this instead of the .npz, e.g. mnist5k."),
-    nfe: int | None = typer.Option(None, help="Evaluations a sample. [default: the sampler's]"),
-    peer: bool = typer.Option(
-        False,
-        "--peer",
-        help="Measure denoising-diffusion-pytorch instead of ours. Needs `make bench-env`.",
-    ),
-    keep: Path | None = typer.Option(None, help="Keep the runs here."),
-    settings: list[str] = typer.Option([], "--set", help="Settings of training, as in `train`."),
-    beside: list[Path] = typer.Option(
-        [], help="Records (.json) of earlier measurements to draw beside this one."
-    ),
-    picture: Path | None = typer.Option(None, help="A .png of distance over time."),
-    out: Path | None = typer.Option(None, help="A .json for the record."),
-) -> None:
-    """Fréchet distance to the test images after minutes of wall time, compilation included; 5,000
-    samples, 1,000 of the peer's.
-    """
-    from .quality import draw_plot, peer_quality
-    from .quality import quality as run
-    from scorefield.runs import write_json
+def parse_budgets(minutes: str, seeds: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Parse "1,2,5" and "0,1" as budgets in minutes and seeds."""
     from scorefield.cli.sample import numbers
 
     budgets, chosen = tuple(numbers(minutes, "--minutes")), tuple(numbers(seeds, "--seeds"))
@@ -144,89 +135,131 @@ def quality(
         raise InputError(
             f"--seeds takes whole numbers, 0 or more, with commas, for example 0,1,2; got {seeds!r}"
         )
-    picked = tuple(int(seed) for seed in chosen)
+    return budgets, tuple(int(seed) for seed in chosen)
+
+
+@app.command()
+def quality(
+    features: Path = typer.Option(
+        ..., help="Folder with features.py and its weights: the feature extractor."
+    ),
+    mnist: Path = typer.Option(..., help=".npz with train_images and test_images."),
+    minutes: str = typer.Option("1,2,5,10", help="Budgets of training, in minutes, with commas."),
+    seeds: str = typer.Option("0,1,2", help="Seeds of training, 0 or more each, with commas."),
+    data: str | None = typer.Option(None, help="Train on this instead of the .npz, e.g. mnist5k."),
+    nfe: int | None = typer.Option(None, help="Evaluations a sample. [default: the sampler's]"),
+    peer: bool = typer.Option(
+        False,
+        "--peer",
+        help="Measure denoising-diffusion-pytorch instead. Needs `make bench-env`.",
+    ),
+    keep: Path | None = typer.Option(None, help="Keep the runs here."),
+    settings: list[str] = SETTINGS,
+    beside: list[Path] = typer.Option(
+        [], help="Records (.json) of earlier measurements to draw beside this one."
+    ),
+    picture: Path | None = typer.Option(None, help="A .png of distance over time."),
+    out: Path | None = OUT,
+) -> None:
+    """Fréchet distance to the test images after minutes of training, compilation included.
+
+    5,000 samples of this package, 1,000 of denoising-diffusion-pytorch.
+    """
+    from .quality import draw_plot, peer_quality
+    from .quality import quality as run
+
+    budgets, chosen = parse_budgets(minutes, seeds)
     others = [read_record(path) for path in beside]
-    record = (
-        peer_quality(judge, mnist, budgets, picked, tell=say)
-        if peer
-        else run(judge, mnist, budgets, picked, 5000, nfe, data, tuple(settings), keep, say)
-    )
+    if peer:
+        record = peer_quality(features, mnist, budgets, chosen, tell=say)
+    else:
+        record = run(
+            features,
+            mnist,
+            budgets,
+            chosen,
+            nfe=nfe,
+            data=data,
+            settings=tuple(settings),
+            keep=keep,
+            tell=say,
+        )
     say(f"the same distance for as many training images: {record['floor']:.2f}")
-    if out is not None:
-        write_json(out, record)
+    save(out, record)
     if picture is not None:
         draw_plot(picture, [record, *others])
 
 
-@benchmark.command()
+@app.command()
+def objectives(
+    steps: int = typer.Option(500, min=1, help="Training steps a method."),
+    seeds: int = typer.Option(3, min=1, help="Runs a method."),
+    sigma: list[float] = typer.Option([0.05, 0.3], help="Noise levels, above 0 (repeatable)."),
+    out: Path | None = OUT,
+) -> None:
+    """2-D score fields learned by each objective: error to the truth and time a step."""
+    import torch
+
+    from .objectives import compare, table
+
+    torch.set_num_threads(1)  # a perceptron of this size gains nothing from more
+    record = compare(tuple(sigma), steps, seeds)
+    typer.echo(table(record))
+    save(out, record)
+
+
+@app.command()
 def levels(
     run: Path = typer.Argument(..., help="A run's folder."),
-    out: Path | None = typer.Option(None, help="A .json for the record."),
+    out: Path | None = OUT,
 ) -> None:
-    """Training loss at every noise level, first against last tenth of a run, with the difference in
-    standard errors.
-    """
+    """Training loss at every noise level, first against last tenth of a run."""
     from .levels import levels as read
-    from scorefield.runs import write_json
 
     rows = read(run)
     for row in rows:
-        first, last = (
-            f"{row['first']:.5f} ± {row['first_se']:.5f}",
-            f"{row['last']:.5f} ± {row['last_se']:.5f}",
-        )
-        say(
-            f"sigma {row['sigma']:<8.4g} first {first}   last {last}   {row['z']:+.1f} standard "
-            "errors"
-        )
-    if out is not None:
-        write_json(out, rows)
+        first = f"{row['first']:.5f} ± {row['first_se']:.5f}"
+        last = f"{row['last']:.5f} ± {row['last_se']:.5f}"
+        gap = f"{row['z']:+.1f} standard errors"
+        say(f"sigma {row['sigma']:<8.4g} first {first}   last {last}   {gap}")
+    save(out, rows)
 
 
-@benchmark.command()
+@app.command()
 def shapes(
     seconds: float = typer.Option(120.0, help="Seconds of training a kind, above 0."),
-    settings: list[str] = typer.Option([], "--set", help="Settings of training, as in `train`."),
-    out: Path | None = typer.Option(None, help="A .json for the record."),
+    settings: list[str] = SETTINGS,
+    out: Path | None = OUT,
 ) -> None:
-    """Colour images, a folder of pictures, long signals and volumes: rate, memory and falling loss
-    of the default network.
-    """
+    """Colour images, a folder, signals and volumes: rate, memory and falling loss."""
     from .shapes import shapes as run
-    from scorefield.runs import write_json
 
-    record = run(seconds, tuple(settings), say)
-    if out is not None:
-        write_json(out, record)
+    save(out, run(seconds, tuple(settings), say))
 
 
-@benchmark.command()
+@app.command()
 def precision(
     run: Path = typer.Argument(..., help="A run's folder."),
     picture: Path = typer.Option(
-        Path("precision.png"), help="Where the samples of both precisions go, seed by seed."
+        Path("precision.png"), help="A .png for the samples of both precisions, seed by seed."
     ),
-    images: int = typer.Option(256, help="Held-out events the errors are measured on, 2 or more."),
+    images: int = typer.Option(256, help="Held-out examples for the errors, 2 or more."),
     seed: int = typer.Option(0, help="Of the noise and the samples, 0 or more."),
-    out: Path | None = typer.Option(None, help="A .json for the record."),
+    out: Path | None = OUT,
 ) -> None:
-    """Denoising error per sigma in float32 and bfloat16 on held-out data, and samples of both at
-    the same seeds.
-    """
+    """Denoising error per sigma in float32 and bfloat16, and samples of both at the same seeds."""
     from .precision import precision as measure
-    from scorefield.runs import write_json
 
     record = measure(run, picture, images, seed)
     for row in record["rows"]:
-        gap = f"{row['difference']:+.2e} ± {row['difference_se']:.1e}"
         say(
             f"sigma {row['sigma']:<8.4g} float32 {row['float32']:.6f}   bfloat16 "
-            f"{row['bfloat16']:.6f}   difference {gap}"
+            f"{row['bfloat16']:.6f}   difference {row['difference']:+.2e} ± "
+            f"{row['difference_se']:.1e}"
         )
-    apart, between = record["samples_rms_difference"], record["samples_rms_between_seeds"]
     say(
-        f"samples at the same seeds differ by {apart:.4f} (root mean square), at neighbouring "
-        f"seeds by {between:.4f}: {picture}"
+        "root mean square difference of samples: "
+        f"{record['samples_rms_difference']:.4f} between precisions at the same seeds, "
+        f"{record['samples_rms_between_seeds']:.4f} between neighbouring seeds: {picture}"
     )
-    if out is not None:
-        write_json(out, record)
+    save(out, record)

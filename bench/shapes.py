@@ -1,10 +1,8 @@
-"""One design for every shape: colour images, a folder of pictures, long signals and volumes through
-the same training code.
+"""Data of every shape through the same training code: colour images, folders, signals, volumes.
 
 Each kind trains in a process of its own, through the command line, from files as a user has them.
-Reported: the network that the shape was
-given, images a second once warm, the process' peak memory, and the training loss in the first and
-the last tenth with its standard error.
+Reported: the network that the shape got, images a second once warm, the process's peak memory, and
+the training loss in the first and the last tenth with its standard error.
 """
 
 import json
@@ -21,6 +19,7 @@ import numpy as np
 
 from scorefield.errors import InputError
 from scorefield.runs import Run
+
 from .levels import pooled
 
 
@@ -39,12 +38,12 @@ def photographs(side: int, count: int, seed: int) -> np.ndarray:
 
 
 def signals(length: int, count: int, seed: int) -> np.ndarray:
-    """Three damped oscillations each, struck at random instants: (count, 1, length) float32."""
+    """Three damped oscillations that start at random: (count, 1, length) float32."""
     random = np.random.default_rng(seed)
     t = np.arange(length) - random.uniform(0, length, (count, 3, 1))
     period, decay = random.uniform(16, 64, (count, 3, 1)), random.uniform(50, 200, (count, 3, 1))
-    struck = np.where(t > 0, np.exp(-np.maximum(t, 0) / decay) * np.sin(2 * np.pi * t / period), 0)
-    return struck.sum(1, keepdims=True).astype(np.float32)
+    wave = np.exp(-np.maximum(t, 0) / decay) * np.sin(2 * np.pi * t / period)
+    return np.where(t > 0, wave, 0).sum(1, keepdims=True).astype(np.float32)
 
 
 def volumes(side: int, count: int, seed: int) -> np.ndarray:
@@ -54,10 +53,8 @@ def volumes(side: int, count: int, seed: int) -> np.ndarray:
     out = np.zeros((count, 1, side, side, side), np.float32)
     for volume in out:
         for _ in range(3):
-            centre, radius = (
-                random.uniform(0.2 * side, 0.8 * side, 3),
-                random.uniform(0.1, 0.25) * side,
-            )
+            centre = random.uniform(0.2 * side, 0.8 * side, 3)
+            radius = random.uniform(0.1, 0.25) * side
             distance = np.sqrt(((grid - centre[:, None, None, None]) ** 2).sum(0))
             volume[0] = np.maximum(volume[0], 1 / (1 + np.exp(distance - radius)))
     return out
@@ -77,6 +74,7 @@ def _array(path: Path, values: np.ndarray) -> Path:
     return path
 
 
+# name -> a function that writes the data into a folder and returns their path
 KINDS: dict[str, Callable[[Path], Path]] = {
     "32 x 32 RGB array": lambda at: _array(at / "rgb.npy", photographs(32, 4000, 0)),
     "64 x 64 RGB folder": lambda at: _folder(at / "pictures", photographs(64, 1000, 1)),
@@ -86,7 +84,7 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 
 
 def peak_memory(pid: int) -> float:
-    """The largest resident size process `pid` has had, MiB; 0 where the system does not say."""
+    """The largest resident size that process `pid` has had, MiB; 0 if the system does not tell."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -94,70 +92,77 @@ def peak_memory(pid: int) -> float:
     return next((float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
+def _train(kind: str, source: Path, run: Path, flags: list[str], log: Path) -> float:
+    """Train by the command line and return the peak memory, MiB."""
+    base = [sys.executable, "-m", "scorefield", "train", "--data", str(source), "--run", str(run)]
+    peak = 0.0
+    with log.open("wb") as output:
+        process = subprocess.Popen([*base, *flags], stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            peak = max(peak, peak_memory(process.pid))
+            time.sleep(0.2)
+    if process.returncode:
+        raise InputError(
+            f"training on {kind} ended with code {process.returncode}: "
+            f"{log.read_text(errors='replace')[-2000:]}"
+        )
+    return peak
+
+
 def shapes(
     seconds: float = 120.0,
     settings: tuple[str, ...] = (),
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Train on each of KINDS for `seconds` -> a row a kind."""
+    """Train on each of KINDS.
+
+    Args:
+        seconds: of training a kind, above 0.
+        settings: settings of training, such as "optim.batch=32".
+        tell: receives lines of progress.
+
+    Returns:
+        The record: the protocol and a row a kind.
+
+    Raises:
+        InputError: if a training fails.
+    """
     if not seconds > 0:
         raise InputError(f"seconds must be above zero; got {seconds:g}")
+    flags = ["--budget", f"{seconds:g}s"]
+    for setting in settings:
+        flags += ["--set", setting]
     rows = []
     for kind, make in KINDS.items():
         with tempfile.TemporaryDirectory() as folder:
             source, run = make(Path(folder)), Path(folder) / "run"
-            flags = [flag for setting in settings for flag in ("--set", setting)]
-            command = [
-                sys.executable,
-                "-m",
-                "scorefield",
-                "train",
-                "--data",
-                str(source),
-                "--run",
-                str(run),
-                "--budget",
-                f"{seconds:g}s",
-            ]
-            peak, log = 0.0, Path(folder) / "said.txt"
-            with log.open("wb") as said:
-                process = subprocess.Popen(
-                    [*command, *flags], stdout=said, stderr=subprocess.STDOUT
-                )
-                while process.poll() is None:
-                    peak = max(peak, peak_memory(process.pid))
-                    time.sleep(0.2)
-            if process.returncode:
-                raise InputError(
-                    f"training on {kind} ended with code {process.returncode}: "
-                    f"{log.read_text(errors='replace')[-2000:]}"
-                )
-            rows.append({"kind": kind, "peak_mib": round(peak), **read(run)})
-            row = rows[-1]
-            tell(
-                f"{kind}: {row['rate']:.0f} a second, {row['peak_mib']} MiB, loss "
-                f"{row['first']:.3f} ± {row['first_se']:.3f} -> {row['last']:.3f} ± "
-                f"{row['last_se']:.3f}"
-            )
+            peak = _train(kind, source, run, flags, Path(folder) / "output.txt")
+            row = {"kind": kind, "peak_mib": round(peak), **read(run)}
+        rows.append(row)
+        tell(
+            f"{kind}: {row['rate']:.0f} a second, {row['peak_mib']} MiB, loss "
+            f"{row['first']:.3f} ± {row['first_se']:.3f} -> {row['last']:.3f} ± "
+            f"{row['last_se']:.3f}"
+        )
     return {"seconds": seconds, "settings": list(settings), "rows": rows}
 
 
 def read(run: Path) -> dict[str, Any]:
-    """Network, rate and losses of a finished run. Rate: the median of the log's second half, which
-    compilation is not in.
+    """Read config, rate and losses of a finished run.
+
+    The rate is the median over the second half of the log, which does not include compilation.
     """
-    card = json.loads(Run(run).config.read_text())
+    config = json.loads(Run(run).config.read_text())
     records = [r for r in Run(run).records() if "by_sigma" in r]
     if len(records) < 4:
         raise InputError(f"the run logged {len(records)} lines; give it more seconds")
     last = records[-1]["images"]
-    tenths = [
-        [r for r in records if r["images"] <= last / 10] or records[:1],
-        [r for r in records if r["images"] > last * 9 / 10],
-    ]
-    (first, first_se), (final, final_se) = (overall(part) for part in tenths)
+    first_tenth = [r for r in records if r["images"] <= last / 10] or records[:1]
+    last_tenth = [r for r in records if r["images"] > last * 9 / 10]
+    first, first_se = mean_loss(first_tenth)
+    final, final_se = mean_loss(last_tenth)
     return {
-        "config": card,
+        "config": config,
         "images": last,
         "rate": statistics.median(r["rate"] for r in records[len(records) // 2 :]),
         "first": first,
@@ -167,7 +172,7 @@ def read(run: Path) -> dict[str, Any]:
     }
 
 
-def overall(records: list[dict[str, Any]]) -> tuple[float, float]:
-    """Mean loss over the bins of sigma and its standard error."""
+def mean_loss(records: list[dict[str, Any]]) -> tuple[float, float]:
+    """Mean loss over the bins of sigma, and its standard error."""
     _, mean, variance = pooled(records)
     return float(mean.mean()), float(np.sqrt(variance.sum()) / len(mean))
