@@ -1,16 +1,20 @@
-"""The article's eight experiments, computed afresh: each a file of this folder with a fixed seed, a
-picture, and a JSON of its numbers.
+"""The article's eight experiments, each with a fixed seed, a picture, and a JSON of its numbers.
 
-    1 density     the score of a mixture, arrows over contours             5 weights    which samplers get the modes' weights right
-    2 langevin    Langevin dynamics from uniform noise, animated           6 manifold   score matching on data without and with a little noise
-    3 learned     a learned score and where it is wrong                    7 objectives denoising, sliced and exact score matching compared
-    4 noise       the same with noise: wider coverage, a biased density    8 forming    digits forming over the levels; inpainting
+    1 density      the score of a mixture, arrows over contours
+    2 langevin     Langevin dynamics from uniform noise, animated
+    3 learned      a learned score and where it is wrong
+    4 noise        the same with noise: wider coverage, a biased density
+    5 weights      which samplers give the modes their weights
+    6 manifold     score matching on data without and with a little noise
+    7 objectives   denoising, sliced and exact score matching compared
+    8 forming      digits forming over the noise levels; inpainting
 
-An experiment is a function `make(out, settings) -> Made`; it draws, trains and samples with the
-package's own parts. Numbers with seconds in
-them are the machine's; all others are functions of the seeds.
+Each experiment is a file of this folder with a function `make(stem, settings) -> Made`, which
+draws, trains and samples with the parts of this package. Numbers with seconds in them belong to
+the machine; all others are functions of the seeds.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import write_bytes, write_json
 from .common import Made, Settings, threads
 
 __all__ = ["EXPERIMENTS", "Experiment", "Made", "Settings", "make_figures"]
@@ -25,9 +30,14 @@ __all__ = ["EXPERIMENTS", "Experiment", "Made", "Settings", "make_figures"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """module: the file of this folder that makes it; question: what its picture answers; threads: 0
-    = as they are set. Perceptrons as small
-    as these gain nothing from a second thread, and lose much where another process wants the core.
+    """One experiment.
+
+    Attributes:
+        number: 1 to 8.
+        module: the file of this folder that makes it.
+        question: what its picture answers.
+        threads: of torch; 0 leaves them as they are set. Perceptrons as small as these gain
+            nothing from a second thread, and lose much where another process needs the core.
     """
 
     number: int
@@ -37,11 +47,11 @@ class Experiment:
 
     @property
     def stem(self) -> str:
-        """How its files are called."""
+        """The beginning of the names of its files."""
         return f"{self.number}_{self.module}"
 
     def make(self, out: Path, settings: Settings) -> Made:
-        """Run it and write its picture into `out`."""
+        """Run the experiment and write its pictures into the folder `out`."""
         with threads(self.threads):
             return import_module(f".{self.module}", __name__).make(out / self.stem, settings)
 
@@ -70,16 +80,20 @@ def make_figures(
     settings: Settings | None = None,
     tell: Callable[[Experiment, Made], None] = lambda experiment, made: None,
 ) -> dict[int, Made]:
-    """Run the experiments `numbers` (all) and write pictures, `<number>_<name>.json` of each and
-    figures.md, the page of all, into `out`.
+    """Run experiments and write their pictures, a JSON of each, and figures.md, the page of all.
 
-    tell: called after each. Raises InputError for a number that is none, or an `out` that is a
-    file.
+    Args:
+        out: the folder to write to.
+        numbers: of the experiments; empty runs all.
+        settings: sizes, and the run for experiment 8.
+        tell: called after each experiment.
+
+    Returns:
+        number -> what the experiment made.
+
+    Raises:
+        InputError: if there is no such experiment, or `out` is a file.
     """
-    import time
-
-    from ..runs import write_bytes, write_json
-
     unknown = sorted(set(numbers) - EXPERIMENTS.keys())
     if unknown:
         raise InputError(

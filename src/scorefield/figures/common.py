@@ -1,8 +1,10 @@
-"""What the experiments share: the article's mixture, a network as a score, a training loop at one
-sigma, and intervals.
+"""Parts that the experiments share: the mixture, training at one sigma, and intervals.
 
-p = 1/5 N((-5, -5), I) + 4/5 N((5, 5), I)                                                 Song & Ermon 2019, Section 3.2
-interval of a share k/n (95 %)   (k + z²/2 ± z sqrt(k (n - k)/n + z²/4)) / (n + z²)       Wilson 1927, z = 1.96
+    p = 1/5 N((-5, -5), I) + 4/5 N((5, 5), I)                     Song and Ermon 2019, Section 3.2
+
+The 95 % interval of a fraction k/n is (Wilson 1927, z = 1.96)
+
+    (k + z²/2 ± z sqrt(k (n - k)/n + z²/4)) / (n + z²)
 """
 
 import math
@@ -17,12 +19,14 @@ import torch
 from torch import Tensor
 
 from .. import rng
+from ..conditions import Condition
 from ..data import Pipeline, load
 from ..data.toys import MODES, WEIGHTS
 from ..exact import GaussianMixture
-from ..model import ScoreModel, as_sigma
+from ..models import ScoreModel, as_sigma
 from ..networks import build
 from ..objectives import Objective
+from ..plotting import grid_points
 from ..units import Units
 
 FRAME = (-8.0, 8.0, -8.0, 8.0)
@@ -33,21 +37,30 @@ SMALL = float(WEIGHTS[0])
 
 @dataclass(frozen=True)
 class Settings:
-    """quick: the same experiments with less training and fewer samples, for tests; run: a trained
-    run for experiment 8.
+    """Sizes of the experiments.
+
+    Attributes:
+        quick: less training and fewer samples, for tests.
+        run: a trained run for experiment 8; None trains one.
     """
 
     quick: bool = False
     run: Path | None = None
 
     def pick(self, full: int, quick: int) -> int:
-        """One of two sizes."""
+        """Return one of two sizes."""
         return quick if self.quick else full
 
 
 @dataclass(frozen=True)
 class Made:
-    """files: the pictures; found: the result in a sentence or two; numbers: for the JSON."""
+    """What an experiment made.
+
+    Attributes:
+        files: the pictures.
+        found: the result in a sentence or two.
+        numbers: for the JSON.
+    """
 
     files: list[Path]
     found: str
@@ -56,7 +69,7 @@ class Made:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """torch's threads for the block; 0 leaves them as they are."""
+    """Set the number of torch's threads for a block; 0 leaves it as it is."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -66,22 +79,22 @@ def threads(count: int) -> Iterator[None]:
 
 
 def mixture() -> GaussianMixture:
-    """The article's p."""
+    """Return the density p of the module docstring."""
     return GaussianMixture(MODES, 1.0, WEIGHTS)
 
 
 def circles(radius: float = RADIUS) -> list[tuple[float, float, float]]:
-    """`radius` around each mode, for the pictures."""
+    """Return (x, y, radius) for each mode, for pictures."""
     return [(float(x), float(y), radius) for x, y in MODES]
 
 
 def near(x: Tensor, radius: float = RADIUS) -> Tensor:
-    """Which points (N, 2) lie within `radius` of a mode: bool (N,)."""
+    """Return which points (N, 2) lie within `radius` of a mode: bool (N,)."""
     return torch.cdist(x.double(), MODES).amin(1) < radius
 
 
-def share(mask: Tensor) -> dict[str, Any]:
-    """The share of True with its Wilson interval."""
+def fraction(mask: Tensor) -> dict[str, Any]:
+    """Return the fraction of True in a mask (N,), with its Wilson interval."""
     n, k, z = len(mask), int(mask.sum()), 1.96
     middle, half = k + z * z / 2, z * math.sqrt(k * (n - k) / n + z * z / 4)
     return {
@@ -92,19 +105,26 @@ def share(mask: Tensor) -> dict[str, Any]:
 
 
 def small_mode(x: Tensor) -> dict[str, Any]:
-    """The share of points (N, 2) nearer to the small mode (weight 1/5), with its interval."""
-    return share(torch.cdist(x.double(), MODES).argmin(1) == 0)
+    """Return the fraction of points (N, 2) nearer to the mode of weight 1/5, with its interval."""
+    return fraction(torch.cdist(x.double(), MODES).argmin(1) == 0)
 
 
-def said(estimate: dict[str, Any]) -> str:
-    """0.215 [0.209, 0.221]."""
+def with_interval(estimate: dict[str, Any]) -> str:
+    """Format a fraction with its interval, such as 0.215 [0.209, 0.221]."""
     low, high = estimate["interval_95"]
     return f"{estimate['value']:.3f} [{low:.3f}, {high:.3f}]"
 
 
 class PlainScore(ScoreModel):
-    """s(x) = scale network(x): one density, that of data with noise `sigma` (0: as they are), and
-    no other. seed: of the weights.
+    """A network as the score of one density: s(x) = scale network(x).
+
+    Args:
+        event_shape: shape of one example.
+        sigma: the one noise level that the model answers at; 0 is the data themselves.
+        seed: of the initial weights.
+        scale: factor of the network's output.
+        width: of the perceptron.
+        depth: hidden blocks of the perceptron.
     """
 
     def __init__(
@@ -120,19 +140,24 @@ class PlainScore(ScoreModel):
         self.event_shape, self.scale = event_shape, scale
         self.sigma_min = self.sigma_max = sigma
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(rng.generator(seed, rng.Stream.INIT).initial_seed())
+            torch.manual_seed(seed)
             self.network = build("mlp", event_shape, width=width, depth=depth)
 
-    def score(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
-        """scale network(x)."""
+    def score(self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None) -> Tensor:
+        """Return scale network(x), of x's shape (B, *event_shape)."""
         self.check(x, sigma, condition)
-        return self.scale * self.network(x)
+        score: Tensor = self.scale * self.network(x)
+        return score
 
 
 @dataclass(frozen=True)
 class Trained:
-    """model; losses: of every step; seconds: of the fastest step, data not counted (other work on
-    the machine can only add).
+    """A trained score.
+
+    Attributes:
+        model: in evaluation mode.
+        losses: of every step.
+        seconds: of the fastest step without its data; other work on the machine can only add.
     """
 
     model: PlainScore
@@ -141,11 +166,16 @@ class Trained:
 
 
 def errors(model: ScoreModel, sigma: float) -> tuple[Tensor, Tensor]:
-    """|s_model - s_true| at the centres of GRID x GRID cells of the frame, (GRID²,), and which of
-    them lie near a mode.
-    """
-    from ..plotting import grid_points
+    """Compare a model's score with that of the mixture on a grid.
 
+    Args:
+        model: a score model of points of the plane.
+        sigma: the noise level of both.
+
+    Returns:
+        |s_model - s_true| at the centres of GRID x GRID cells of the frame, (GRID²,), and which of
+        them lie near a mode, bool (GRID²,).
+    """
     x = torch.as_tensor(grid_points(FRAME, GRID))
     with torch.no_grad():
         gap = model.score(x.float(), sigma).double() - mixture().score(x, sigma)
@@ -153,13 +183,15 @@ def errors(model: ScoreModel, sigma: float) -> tuple[Tensor, Tensor]:
 
 
 def serve(source: Any, seed: int = 0, count: int | None = None) -> Pipeline:
-    """The events of anything `load` takes in their own units, in the order of `seed`; images in [0,
-    1] as they are stored.
+    """Return a pipeline of data in their own units; images in [0, 1] as they are stored.
+
+    Args:
+        source: anything that `load` takes.
+        seed: decides the order, and the draws of a toy set.
+        count: number of examples; None takes all.
     """
-    collection = load(source, count=count, seed=seed)
-    return Pipeline(
-        collection, torch.arange(len(collection)), Units.identity(), seed, dequantise="none"
-    )
+    data = load(source, count=count, seed=seed)
+    return Pipeline(data, torch.arange(len(data)), Units.identity(), seed, dequantise="none")
 
 
 def train_at(
@@ -173,20 +205,33 @@ def train_at(
     decay: bool = True,
     scale: float = 1.0,
 ) -> Trained:
-    """A plain score of the data at one sigma, by `steps` of Adam, the learning rate constant or
-    (decay) falling to zero as a cosine.
+    """Train a plain score of the data at one sigma with Adam.
 
-    Not the trainer of `training`: these experiments want the loss of every step and the time of
-    each, and no run to continue.
+    This is not the trainer of `training`: these experiments need the loss and the time of every
+    step, and no run that can continue.
+
+    Args:
+        sigma: noise level in the units of the data.
+        objective: what is minimised.
+        pipeline: serves the data.
+        steps: of training.
+        seed: of initial weights and noise.
+        batch: examples a step.
+        lr: learning rate, at first.
+        decay: whether the learning rate falls to zero as a cosine.
+        scale: factor of the network's output.
+
+    Returns:
+        The model with its losses and the time of its fastest step.
     """
     model = PlainScore(pipeline.event_shape, sigma, seed, scale)
     optimiser = torch.optim.Adam(model.parameters(), lr, betas=(0.9, 0.99))
     level, losses, seconds = as_sigma(sigma).float(), [], []
     for step in range(steps):
-        x0, keys = pipeline.batch(step * batch, batch), rng.keys(seed, batch, step * batch)
-        optimiser.param_groups[0]["lr"] = (
-            lr * (1 + math.cos(math.pi * step / steps)) / 2 if decay else lr
-        )
+        x0, _ = pipeline.batch(step * batch, batch)
+        keys = rng.keys(seed, batch, step * batch)
+        if decay:
+            optimiser.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / steps)) / 2
         began = time.perf_counter()
         loss = objective.losses(model, x0, level, keys).mean()
         optimiser.zero_grad()

@@ -1,7 +1,8 @@
-"""Experiment 1: a density and its score. The score needs no normalising constant, and points
-uphill: to the nearer mode, whatever its weight.
+"""Experiment 1: a density and its score.
 
-s(x) = grad log p(x) = sum_k r_k(x) (m_k - x),   r_k the responsibilities of the two modes
+    s(x) = grad log p(x) = sum_k r_k(x) (m_k - x),   r_k the responsibilities of the two modes
+
+The score needs no normalising constant. It points uphill: to the nearer mode, whatever its weight.
 """
 
 from pathlib import Path
@@ -14,7 +15,15 @@ from .common import FRAME, GRID, Made, Settings, mixture
 
 
 def make(stem: Path, settings: Settings) -> Made:
-    """Arrows over contours; numbers: how far the arrows are from central differences of log p."""
+    """Draw the score over the density, and compare it with central differences of log p.
+
+    Args:
+        stem: path of the picture without its ending.
+        settings: not used; the experiment is quick.
+
+    Returns:
+        The picture, and the largest gap.
+    """
     p, h = mixture(), 1e-4
     x = torch.as_tensor(grid_points(FRAME, GRID))
     steps = h * torch.eye(2, dtype=torch.float64)

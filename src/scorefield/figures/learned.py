@@ -1,15 +1,18 @@
-"""Experiment 3: a learned score is right where the data are, and wrong between and beyond them.
-Song & Ermon 2019, Figure 2.
+"""Experiment 3: a learned score is right where the data are (Song and Ermon 2019, Figure 2).
 
-    F = 1/2 E_p |grad log p - s|²        the divergence score matching minimises weighs an error by p: where there are no data it asks nothing
+    F = 1/2 E_p |grad log p - s|²
 
-A plain score s(x) = network(x) is trained on draws of p by sliced score matching, and by the exact
-form beside it, without noise.
+Score matching minimises this divergence, which weights an error by p: where there are no data, it
+does not constrain s. A plain score s(x) = network(x) is trained on draws of p without noise, by
+sliced score matching, and for comparison by the exact form.
 """
 
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from ..data import Pipeline
 from ..objectives import fisher_divergence, make_objective
 from ..plotting import Panel, save_planes
 from .common import (
@@ -17,6 +20,7 @@ from .common import (
     GRID,
     RADIUS,
     Made,
+    PlainScore,
     Settings,
     circles,
     errors,
@@ -29,12 +33,45 @@ from .common import (
 SEED, STEPS, BATCH = 3, 1500, 256
 
 
+def learn(
+    name: str, data: Pipeline, steps: int, held: Tensor
+) -> tuple[PlainScore, Tensor, dict[str, Any]]:
+    """Learn the score of the mixture without noise.
+
+    Args:
+        name: of the objective.
+        data: draws of the mixture.
+        steps: of training.
+        held: other draws (N, 2), for the divergence.
+
+    Returns:
+        The model, its errors on the grid (GRID²,), and the numbers.
+    """
+    trained = train_at(0.0, make_objective(name, weight="fisher"), data, steps, SEED, BATCH)
+    gap, inside = errors(trained.model, 0.0)
+    divergence = fisher_divergence(trained.model, mixture(), 0.0, held)
+    numbers = {
+        "mean_error_inside": float(gap[inside].mean()),
+        "mean_error_outside": float(gap[~inside].mean()),
+        "factor": float(gap[~inside].mean() / gap[inside].mean()),
+        "fisher_divergence": {"value": divergence.value, "se": divergence.se},
+        "seconds_per_step": trained.seconds,
+    }
+    return trained.model, gap, numbers
+
+
 def make(stem: Path, settings: Settings) -> Made:
-    """True score, learned score, and |difference| on the grid; numbers: mean errors inside and
-    outside, and their ratio.
+    """Draw the true score, the learned score, and the size of their difference.
+
+    Args:
+        stem: path of the pictures without their ending.
+        settings: sizes of the experiment.
+
+    Returns:
+        The picture, and mean errors inside and outside three standard deviations of a mode.
     """
     p, steps = mixture(), settings.pick(STEPS, 150)
-    data = serve("mixture", SEED, count=steps * BATCH)  # every point is met once
+    data = serve("mixture", SEED, count=steps * BATCH)  # each point is used once
     held = p.sample(8192, seed=SEED + 100).float()
     numbers: dict[str, Any] = {
         "grid": GRID,
@@ -42,23 +79,10 @@ def make(stem: Path, settings: Settings) -> Made:
         "steps": steps,
         "batch": BATCH,
     }
-    trained = {}
-    for name in ("sliced", "exact"):
-        trained[name] = train_at(
-            0.0, make_objective(name, weight="fisher"), data, steps, SEED, BATCH
-        )
-        gap, inside = errors(trained[name].model, 0.0)
-        divergence = fisher_divergence(trained[name].model, p, 0.0, held)
-        numbers[name] = {
-            "mean_error_inside": float(gap[inside].mean()),
-            "mean_error_outside": float(gap[~inside].mean()),
-            "factor": float(gap[~inside].mean() / gap[inside].mean()),
-            "fisher_divergence": {"value": divergence.value, "se": divergence.se},
-            "seconds_per_step": trained[name].seconds,
-        }
-    gap, inside = errors(trained["sliced"].model, 0.0)
-    model, result = trained["sliced"].model, numbers["sliced"]
-    numbers["share_of_data_inside"] = float(near(held).double().mean())
+    model, gap, result = learn("sliced", data, steps, held)
+    numbers["sliced"] = result
+    numbers["exact"] = learn("exact", data, steps, held)[2]
+    numbers["fraction_of_data_inside"] = float(near(held).double().mean())
     path = save_planes(
         stem.with_suffix(".png"),
         [
@@ -81,7 +105,7 @@ def make(stem: Path, settings: Settings) -> Made:
         "p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I); grey: its density, contours where log p is "
         "k²/2 below its maximum. Arrows: direction of the "
         f"score, colour its size. Dashed: {RADIUS:g} standard deviations around the modes, which "
-        f"hold {numbers['share_of_data_inside']:.1%} of the data. "
+        f"hold {numbers['fraction_of_data_inside']:.1%} of the data. "
         f"Right: |learned − true| on {GRID}² cells; its mean is {result['factor']:.0f} times "
         "larger outside the circles than inside. A perceptron, "
         f"{steps:,} steps of {BATCH} points, no noise added.",

@@ -1,12 +1,10 @@
-"""Experiment 7: denoising against sliced and exact score matching: how near the true score, at
-which price?
+"""Experiment 7: accuracy and cost of denoising, sliced and exact score matching.
 
-All four estimate the score of p_sigma from the same draws, order and number of steps; sliced forms
-take one slice. Denoising needs one backward
-pass but regresses on -z/sigma, whose variance grows as 1/sigma²; the others differentiate the
-score, once a slice or d times, and know no such
-variance. Error: root mean square of s - s_true over that of s_true, under p_sigma, on draws of its
-own.
+All four objectives estimate the score of p_sigma from the same draws in the same order, with the
+same number of steps; sliced forms take one slice. Denoising needs one backward pass, but regresses
+on -z/sigma, whose variance grows as 1/sigma². The others differentiate the score, once a slice or
+d times, and have no such variance. The error is the root mean square of s - s_true over that of
+s_true, under p_sigma, on other draws.
 """
 
 from pathlib import Path
@@ -16,18 +14,19 @@ import torch
 
 from ..data import Pipeline
 from ..objectives import fisher_divergence, make_objective
-from ..plotting import Chart, save_spread
+from ..plotting import Chart, save_seed_curves
 from .common import Made, Settings, mixture, serve, train_at
 
 SEED, SEEDS, STEPS, BATCH = 7, 3, 300, 256
 SIGMAS = (0.1, 0.3, 1.0)
 DIMENSIONS = (2, 8, 32, 64)
 OBJECTIVES = ("denoising", "sliced", "sliced-vr", "exact")
-ROUNDS, TIMED = 4, 4  # the clock: methods in turn, so that a busy machine is busy for all
+# Times are measured in rounds of TIMED steps, methods in turn: a busy machine is busy for all.
+ROUNDS, TIMED = 4, 4
 
 
 def relative_errors(name: str, data: list[Pipeline], steps: int) -> list[list[float]]:
-    """A row a seed, a number a sigma."""
+    """Return the relative errors of one objective: a row a seed, a number a sigma."""
     p, rows = mixture(), []
     for seed, pipeline in enumerate(data):
         row = []
@@ -43,8 +42,14 @@ def relative_errors(name: str, data: list[Pipeline], steps: int) -> list[list[fl
 
 
 def step_seconds(dimensions: tuple[int, ...], rounds: int) -> dict[str, list[float]]:
-    """Seconds of one training step, a number a dimension: the fastest of all rounds, data not
-    counted.
+    """Return seconds of a training step without its data, the fastest of all rounds.
+
+    Args:
+        dimensions: numbers of elements of an example.
+        rounds: how often each objective is timed.
+
+    Returns:
+        objective -> a number a dimension.
     """
     table: dict[str, list[float]] = {name: [] for name in OBJECTIVES}
     for d in dimensions:
@@ -62,19 +67,27 @@ def step_seconds(dimensions: tuple[int, ...], rounds: int) -> dict[str, list[flo
     return table
 
 
-def make(stem: Path, settings: Settings) -> Made:
-    """Error over sigma, and time per step over the dimension; numbers: both, and the times relative
-    to denoising.
+def draw(
+    path: Path,
+    error: dict[str, list[list[float]]],
+    seconds: dict[str, list[float]],
+    steps: int,
+    timed: int,
+) -> Path:
+    """Draw the error over sigma and the time of a step over the dimension.
+
+    Args:
+        path: of the picture.
+        error: objective -> a row a seed, a number a sigma.
+        seconds: objective -> a number a dimension.
+        steps: of training, for the caption.
+        timed: number of steps that were timed, for the caption.
+
+    Returns:
+        The path.
     """
-    steps, seeds, rounds = (
-        settings.pick(STEPS, 40),
-        settings.pick(SEEDS, 1),
-        settings.pick(ROUNDS, 1),
-    )
-    dimensions = DIMENSIONS[: settings.pick(len(DIMENSIONS), 2)]
-    data = [serve("mixture", SEED + seed, count=steps * BATCH) for seed in range(seeds)]
-    error = {name: relative_errors(name, data, steps) for name in OBJECTIVES}
-    seconds = step_seconds(dimensions, rounds)
+    dimensions = DIMENSIONS[: len(next(iter(seconds.values())))]
+    seeds = len(next(iter(error.values())))
     charts = [
         Chart(
             f"error of the score after {steps:,} steps",
@@ -86,25 +99,44 @@ def make(stem: Path, settings: Settings) -> Made:
         ),
         Chart(
             f"time of a training step, batch {BATCH}",
-            "elements of an event d",
+            "elements of an example d",
             "milliseconds",
             {name: (dimensions, [1e3 * s for s in row]) for name, row in seconds.items()},
             "xy",
             True,
         ),
     ]
-    path = save_spread(
-        stem.with_suffix(".png"),
+    return save_seed_curves(
+        path,
         charts,
-        "Score matching four ways: how good, how dear",
+        "Accuracy and cost of four score-matching objectives",
         f"Left: p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I) with noise of σ; thin lines: {seeds} "
         "seeds, thick: their mean. Error: root mean square of "
-        "learned − true score over that of the true score. Right: a perceptron on events of d "
+        "learned − true score over that of the true score. Right: a perceptron on examples of d "
         "elements, the fastest of "
-        f"{rounds * TIMED} steps, methods in turn, on this machine. Denoising's target is −z/σ, "
+        f"{timed} steps, methods in turn, on this machine. Denoising's target is −z/σ, "
         "mostly noise where σ is small; sliced forms add a backward "
         "pass a slice, the exact trace one an element.",
     )
+
+
+def make(stem: Path, settings: Settings) -> Made:
+    """Draw the error over sigma, and the time a step over the dimension.
+
+    Args:
+        stem: path of the pictures without their ending.
+        settings: sizes of the experiment.
+
+    Returns:
+        The picture, errors, times, and times relative to denoising.
+    """
+    steps, seeds = settings.pick(STEPS, 40), settings.pick(SEEDS, 1)
+    rounds = settings.pick(ROUNDS, 1)
+    dimensions = DIMENSIONS[: settings.pick(len(DIMENSIONS), 2)]
+    data = [serve("mixture", SEED + seed, count=steps * BATCH) for seed in range(seeds)]
+    error = {name: relative_errors(name, data, steps) for name in OBJECTIVES}
+    seconds = step_seconds(dimensions, rounds)
+    path = draw(stem.with_suffix(".png"), error, seconds, steps, rounds * TIMED)
     mean = {name: torch.tensor(rows).mean(0).tolist() for name, rows in error.items()}
     ratio = {
         name: [s / base for s, base in zip(row, seconds["denoising"], strict=True)]

@@ -1,21 +1,23 @@
-"""Experiment 5: who gets the weights of the modes right? Song & Ermon 2019, Figure 3.
+"""Experiment 5: the weights that samplers give to modes (Song and Ermon 2019, Figure 3).
 
-Between separated modes the score hardly knows their weights: grad log(w_1 p_1 + w_2 p_2) is grad
-log p_k near mode k, whatever w_k is. So
-Langevin dynamics keeps the weights of its start. Large noise joins the modes; annealed from sigma =
-20 to 1, the weights are found up there
-and kept on the way down. The score is exact at every sigma: the difference is the dynamics' alone.
+The score of separated modes hardly depends on their weights: grad log(w_1 p_1 + w_2 p_2) is grad
+log p_k near mode k, whatever w_k is. Langevin dynamics therefore keeps the weights of its start.
+Large noise joins the modes. Annealed from sigma = 20 to 1, the dynamics finds the weights at large
+noise and keeps them as the noise falls. The score is exact at every sigma, so that the difference
+is due to the dynamics alone.
 """
 
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from .. import rng
 from ..noise import geometric
 from ..plotting import Panel, save_planes
-from ..sampling import Langevin, sample
-from .common import FRAME, SMALL, Made, Settings, mixture, said, small_mode
+from ..sampling import AnnealedLangevin, Langevin, State, run
+from .common import FRAME, SMALL, Made, Settings, mixture, small_mode, with_interval
 
 SEED, SHOWN = 5, 2000
 SIGMA_MAX, SIGMA_MIN, LEVELS, STEPS, EPSILON = 20.0, 1.0, 10, 100, 0.05
@@ -23,38 +25,55 @@ TINY = 1e-4  # plain Langevin's one level: no noise
 
 
 def draw(count: int, seed: int = SEED) -> dict[str, Tensor]:
-    """`count` points by each method, (count, 2), with the same number of evaluations of the score
-    for both dynamics.
+    """Draw points of the mixture by each method.
+
+    Args:
+        count: number of points.
+        seed: of the draws.
+
+    Returns:
+        method -> (count, 2). Both dynamics evaluate the score equally often.
     """
     p = mixture()
-    uniform: Any = {"start": ("uniform", FRAME[0], FRAME[1]), "final": "none"}
-    annealed = geometric(SIGMA_MAX, SIGMA_MIN, LEVELS)
+    start = FRAME[0] + (FRAME[1] - FRAME[0]) * torch.rand(
+        count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    keys = rng.keys(seed, count)
+    plain = run(
+        Langevin(epsilon=EPSILON),
+        p,
+        [TINY],
+        State(start),
+        steps_per_level=LEVELS * STEPS,
+        final="none",
+        keys=keys,
+    )
+    annealed = run(
+        AnnealedLangevin(epsilon=EPSILON),
+        p,
+        geometric(SIGMA_MAX, SIGMA_MIN, LEVELS),
+        State(start),
+        steps_per_level=STEPS,
+        final="none",
+        keys=keys,
+    )
     return {
         "independent draws": p.sample(count, seed=seed),
-        "Langevin": sample(
-            p,
-            count,
-            seed,
-            kernel=Langevin(EPSILON),
-            ladder=[TINY],
-            repeats=LEVELS * STEPS,
-            **uniform,
-        ),
-        "annealed Langevin": sample(
-            p,
-            count,
-            seed,
-            sampler="annealed-langevin",
-            ladder=annealed,
-            repeats=STEPS,
-            epsilon=EPSILON,
-            **uniform,
-        ),
+        "Langevin": plain.x,
+        "annealed Langevin": annealed.x,
     }
 
 
 def make(stem: Path, settings: Settings) -> Made:
-    """Three planes of points; numbers: the small mode's weight by each method, with 95 % intervals."""
+    """Draw the points of the three methods side by side.
+
+    Args:
+        stem: path of the pictures without their ending.
+        settings: sizes of the experiment.
+
+    Returns:
+        The picture, and the weight of the small mode by each method with a 95 % interval.
+    """
     drawn = draw(settings.pick(20_000, 1000))
     weights = {name: small_mode(x) for name, x in drawn.items()}
     p = mixture()
@@ -66,14 +85,18 @@ def make(stem: Path, settings: Settings) -> Made:
     path = save_planes(
         stem.with_suffix(".png"),
         [
-            Panel(f"{name}\nlower left mode: {said(weights[name])}", aims[name], points=x[:shown])
+            Panel(
+                f"{name}\nlower left mode: {with_interval(weights[name])}",
+                aims[name],
+                points=x[:shown],
+            )
             for name, x in drawn.items()
         ],
         FRAME,
-        f"Who gets the weights right? The lower left mode has weight {SMALL:g}",
+        f"Which samplers give the modes their weights? The lower left one has {SMALL:g}",
         f"Dots: {shown:,} of {count:,} points a method. Grey: the density each aims at, contours "
         "where log p is k²/2 below its maximum; annealed "
-        f"Langevin ends at p with noise of σ = {SIGMA_MIN:g}. Numbers: share of points in the "
+        f"Langevin ends at p with noise of σ = {SIGMA_MIN:g}. Numbers: fraction of points in the "
         "lower left mode, with 95 % intervals. Both dynamics start "
         f"uniform in [−8, 8]², take {LEVELS * STEPS:,} steps with ε = {EPSILON:g} (at the last "
         f"level) and the exact score; annealed: {LEVELS} levels of σ "
@@ -93,7 +116,7 @@ def make(stem: Path, settings: Settings) -> Made:
     }
     found = (
         "Weight of the small mode, truly 0.2: "
-        + "; ".join(f"{name} {said(weight)}" for name, weight in weights.items())
+        + "; ".join(f"{name} {with_interval(weight)}" for name, weight in weights.items())
         + "."
     )
     return Made([path], found, numbers)
