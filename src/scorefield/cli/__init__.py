@@ -1,12 +1,16 @@
-"""The command line. Exit codes: 0 done or budget reached; 1 the machine failed (disk, memory); 2
-the user's mistake; 3 non-finite;
-128 + n stopped by signal n after saving."""
+"""The command line.
+
+Exit codes: 0 done, or budget reached; 1 the machine failed (disk, memory); 2 invalid input;
+3 a value was not finite; 128 + n stopped by signal n, after saving.
+"""
 
 import sys
 
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
 
 def main() -> None:
-    """Run a command and turn what went wrong into words and an exit code."""
+    """Run a command; turn exceptions into a message and an exit code."""
     from ..errors import InputError, NonFiniteError
     from .app import app
     from .show import error
@@ -19,12 +23,25 @@ def main() -> None:
     except NonFiniteError as problem:
         error(str(problem))
         sys.exit(3)
-    except (OSError, MemoryError) as problem:
-        error(
-            f"the machine failed: {problem}. Files already there are intact; free space or "
-            "memory, then run the same command again"
-        )
-        sys.exit(1)
     except KeyboardInterrupt:
         error("interrupted")
         sys.exit(130)
+    except (OSError, MemoryError, RuntimeError) as problem:
+        if not is_machine_failure(problem):
+            raise
+        words = str(problem).splitlines() or [type(problem).__name__]
+        error(
+            f"the machine failed: {words[0]}. Files that exist are intact; free space or memory, "
+            "then run the same command again"
+        )
+        sys.exit(1)
+
+
+def is_machine_failure(problem: BaseException) -> bool:
+    """Whether the machine failed, not the program: a disk error, or memory ran out.
+
+    torch raises a RuntimeError for the CPU, and a subclass of it, OutOfMemoryError, for CUDA.
+    """
+    if isinstance(problem, OSError | MemoryError):
+        return True
+    return any(words in str(problem).lower() for words in OUT_OF_MEMORY)

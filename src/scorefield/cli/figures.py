@@ -1,43 +1,52 @@
-"""scorefield figures"""
+"""The command `scorefield figures`."""
 
 import time
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ..errors import InputError
+from . import options as o
 from .show import duration, say
 
 
 def figures(
-    out: Path = typer.Option(
-        ..., help="Folder for the pictures, a JSON of the numbers of each, and figures.md."
-    ),
-    only: str | None = typer.Option(
-        None, help="Experiments with commas, 1 to 8: 3,5. [default: all]"
-    ),
-    run: Path | None = typer.Option(
-        None,
-        help="Experiment 8: a trained run of images. [default: one is trained on digits for 60 s]",
-    ),
-    quick: bool = typer.Option(
-        False,
-        "--quick",
-        help="The same experiments with less training and fewer samples: about a minute.",
-    ),
-    threads: int = typer.Option(0, help="CPU threads; 0 = all."),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the pictures, a JSON file of numbers each, and figures.md."),
+    ],
+    only: Annotated[
+        str | None,
+        typer.Option(help="Numbers of experiments, 1 to 8, with commas.", show_default="all"),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="Experiment 8: a trained run of images.",
+            show_default="one is trained on digits for 60 s",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Less training and fewer samples: about a minute."),
+    ] = False,
+    threads: o.Threads = None,
 ) -> None:
-    """Compute the article's eight experiments afresh: pictures and numbers, each with a fixed seed."""
-    from ..execution import choose
-    from ..figures import EXPERIMENTS, Experiment, Made, Settings, make_figures
-    from ..figures.common import threads as threads_for
-
+    """Compute the article's eight experiments: pictures and numbers, each with a fixed seed."""
+    o.check_folder(out)
     try:
         numbers = [int(n) for n in (only or "").split(",") if n.strip()]
     except ValueError as problem:
         raise InputError(
             f"--only takes numbers of experiments with commas, for example 3,5; got {only!r}"
         ) from problem
+    if only is not None and not numbers:
+        raise InputError(f"--only takes one or more numbers of experiments; got {only!r}")
+    from ..execution import choose
+    from ..figures import EXPERIMENTS, Experiment, Made, Settings, make_figures
+    from ..figures.common import threads as threads_for
+
     began = time.perf_counter()
     latest = began
 

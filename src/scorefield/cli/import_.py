@@ -1,15 +1,21 @@
-"""scorefield import"""
+"""The command `scorefield import`."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from ..errors import InputError
+from .options import check_file, check_folder
 from .show import say
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
-    """ "64" -> 64, "96x64" -> (96, 64)."""
+    """Read a size in pixels: "64" gives 64, "96x64" gives (96, 64).
+
+    Raises:
+        InputError: the text is no such size.
+    """
     try:
         sides = [int(side) for side in text.lower().split("x")]
     except ValueError as problem:
@@ -24,35 +30,54 @@ def parse_size(text: str) -> int | tuple[int, int]:
 
 
 def import_command(
-    checkpoint: Path = typer.Argument(
-        ...,
-        help="A published checkpoint (.pth) as NCSN's or NCSNv2's code saved it. No code in it is run.",
-    ),
-    family: str = typer.Option(..., help="ncsn or ncsnv2."),
-    out: Path = typer.Option(
-        ..., help="The .safetensors file to write, or a run's folder for model.safetensors."
-    ),
-    sigma_begin: float | None = typer.Option(
-        None, help="Largest sigma, above 0, where the checkpoint does not hold it. [default: 1]"
-    ),
-    sigma_end: float | None = typer.Option(
-        None, help="Least sigma, above 0, where the checkpoint does not hold it. [default: 0.01]"
-    ),
-    image_size: str | None = typer.Option(
-        None,
-        help="Pixels, 64 or 96x64 (height x width). [default: as published, 28 for one channel, 32, 64 (deeper), 128 (deepest)]",
-    ),
-    logit_transform: bool = typer.Option(
-        False, "--logit-transform", help="It was trained on logits of images."
-    ),
-    rescaled: bool = typer.Option(
-        False, "--rescaled", help="It was trained on images rescaled to [-1, 1]."
-    ),
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="A published checkpoint (.pth) as NCSN's or NCSNv2's code saved it. No code in it "
+            "is run."
+        ),
+    ],
+    family: Annotated[str, typer.Option(help="ncsn or ncsnv2.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="The .safetensors file to write, or a run's folder."),
+    ],
+    sigma_begin: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest noise level, above 0, where the checkpoint does not hold it.",
+            show_default="1",
+        ),
+    ] = None,
+    sigma_end: Annotated[
+        float | None,
+        typer.Option(
+            help="Smallest noise level, above 0, where the checkpoint does not hold it.",
+            show_default="0.01",
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixels, 64 or 96x64 (height x width).",
+            show_default="as published: 28 for one channel, 32, 64 (deeper), 128 (deepest)",
+        ),
+    ] = None,
+    logit_transform: Annotated[
+        bool, typer.Option("--logit-transform", help="It was trained on logits of images.")
+    ] = False,
+    rescaled: Annotated[
+        bool, typer.Option("--rescaled", help="It was trained on images rescaled to [-1, 1].")
+    ] = False,
 ) -> None:
-    """Make a model file of a published NCSN or NCSNv2 checkpoint."""
+    """Make a model file from a published NCSN or NCSNv2 checkpoint."""
+    size = None if image_size is None else parse_size(image_size)
+    if out.suffix and not out.is_dir():
+        check_file(out, ".safetensors")
+    else:
+        check_folder(out)
     from ..interop import import_checkpoint
 
-    size = None if image_size is None else parse_size(image_size)
     found = import_checkpoint(
         checkpoint, family, out, sigma_begin, sigma_end, size, logit_transform, rescaled
     )
@@ -61,19 +86,17 @@ def import_command(
         f"{checkpoint.name}: {found.variant}, width {found.width}, {found.parameters:,} "
         f"parameters; all {found.tensors} tensors mapped"
     )
-    say(
-        "weights: "
-        f"{'the averaged ones (EMA)' if found.ema else 'as trained, the checkpoint has no average'}"
-    )
+    averaged = "averaged (EMA)" if found.ema else "as trained, the checkpoint has no average"
+    say(f"weights: {averaged}")
     say(f"images {shape}{'' if size else ' (the size is a default; --image-size sets it)'}")
     say(
-        f"{found.levels} levels, sigma {found.sigma_begin:g} to {found.sigma_end:g} in the "
+        f"{found.levels} noise levels, {found.sigma_begin:g} to {found.sigma_end:g} in the "
         "original's units"
     )
-    say(f"self-check: the file reloaded agrees to {found.round_trip:.1g} of the largest output")
+    say(f"self-check: the reloaded file agrees to {found.round_trip:.1g} of the largest output")
     first, last = found.noise_ratio
     say(
-        f"sigma |score| / sqrt(d) on noise about grey: {first:.2f} at the largest sigma, "
-        f"{last:.2f} at the least; near 1 where training went well"
+        f"sigma |score| / sqrt(d) on noise around grey: {first:.2f} at the largest noise level, "
+        f"{last:.2f} at the smallest; near 1 where training went well"
     )
     say(f"wrote {found.file}")

@@ -1,40 +1,67 @@
-"""scorefield info"""
+"""The command `scorefield info`."""
 
 import json
-from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from . import options as o
+
 
 def info(
-    run: Path = typer.Argument(..., help="A run's folder or a .safetensors model file."),
-    as_json: bool = typer.Option(False, "--json", help="The whole card as JSON."),
+    run: o.Run,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
+    network: o.NetworkFile = None,
 ) -> None:
-    """Say what a model is: its card."""
+    """Show what a model is: its model card."""
     from rich.table import Table
 
-    from ..checkpoint import card_hash, load
+    from ..checkpoint import load
+    from .loading import make_network
     from .show import console
 
-    model = load(run)
-    card = model.card or {}
+    model = load(run, network=None if network is None else make_network(network))
+    card: dict[str, Any] = model.card or {}
     if as_json:
         typer.echo(json.dumps(card, indent=2))
         return
-    history, data = card.get("history", {}), card.get("data", {})
     table = Table(show_header=False, box=None)
-    parameters = sum(p.numel() for p in model.parameters())
-    rows = {
-        "event": " x ".join(map(str, card["event_shape"])),
-        "network": f"{card['network']['name']}, {parameters:,} parameters, preconditioner {card['preconditioner']}",
-        "sigma": f"{card['sigma_min']:g} to {card['sigma_max']:g} (model units)"
-        + (f", {len(card['ladder'])} levels" if card["ladder"] else ""),
-        "data": f"{data.get('source', '?')}, {data.get('count', '?')} items",
-        "trained": f"{history.get('images', 0):,} images, {history.get('seconds', 0):,.0f} s"
-        + (f" ({history['ended']})" if history.get("ended") else ""),
-        "libraries": ", ".join(f"{k} {v}" for k, v in card["libraries"].items()),
-        "card": card_hash(card)[:16],
-    }
-    for name, value in rows.items():
+    for name, value in card_rows(card, sum(p.numel() for p in model.parameters())).items():
         table.add_row(f"[bold]{name}[/]", value)
     console.print(table)
+
+
+def card_rows(card: dict[str, Any], parameters: int) -> dict[str, str]:
+    """The main entries of a card, in words.
+
+    Args:
+        card: a model card.
+        parameters: number of the network's parameters.
+
+    Returns:
+        From a row's name to its text.
+    """
+    from ..checkpoint import card_hash
+
+    history, data = card.get("history") or {}, card.get("data") or {}
+    sampling = (card.get("config") or {}).get("sampling") or {}
+    ladder = card.get("ladder")
+    conditions = card.get("conditions") or {}
+    rows = {
+        "example": " x ".join(map(str, card["event_shape"])),
+        "network": f"{card['network']['name']}, {parameters:,} parameters, preconditioner "
+        f"{card['preconditioner']}",
+        "sigma": f"{card['sigma_min']:g} to {card['sigma_max']:g} (model units)"
+        + (f", {len(ladder)} levels" if ladder else ""),
+        "conditions": ", ".join(
+            f"{name} ({spec['kind']}, {spec['size']})" for name, spec in conditions.items()
+        )
+        or "none",
+        "sampler": " ".join(f"{k}={v}" for k, v in sampling.items() if v not in (None, {})),
+        "data": f"{data.get('source', '?')}, {data.get('count', '?')} examples",
+        "trained": f"{history.get('images', 0):,} images, {history.get('seconds', 0):,.0f} s"
+        + (f" ({history['ended']})" if history.get("ended") else ""),
+        "libraries": ", ".join(f"{k} {v}" for k, v in (card.get("libraries") or {}).items()),
+        "card": card_hash(card)[:16],
+    }
+    return {name: text for name, text in rows.items() if text}

@@ -1,178 +1,279 @@
-"""scorefield likelihood"""
+"""The command `scorefield likelihood`."""
 
-import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ..errors import InputError
+from . import options as o
+from .loading import ready
+from .sample import card_facts
 from .show import duration, progress, say
 
 PARTS = ("held-out", "train", "all")
+CONDITIONS = ("none", "class")
 
 
-def choose_events(
-    card: dict[str, Any], source: str | None, part: str | None
-) -> tuple[Any, Any, str]:
-    """(collection, indices, part): of the card's own data by the split it was trained with, of
-    other data all.
+class Chosen(NamedTuple):
+    """Examples whose likelihood is measured: a data set, indices into it, and which part it is."""
+
+    dataset: Any
+    index: Any
+    part: str
+
+
+def choose_examples(card: dict[str, Any], source: str | None, part: str | None) -> Chosen:
+    """Choose the examples: a part of the model's own data, or other data.
+
+    Args:
+        card: the model card.
+        source: where the data are; None: the data that the model was trained on.
+        part: "held-out", "train" or "all"; None: held-out of the model's own data, all of other
+            data.
+
+    Returns:
+        The examples.
+
+    Raises:
+        InputError: the data cannot be read, or have no such part.
     """
     import torch
 
-    from ..data import load, split
+    from ..data import is_card_data, load, open_card_data
 
     if part is not None and part not in PARTS:
         raise InputError(f"--part must be one of {', '.join(PARTS)}; got {part!r}")
-    config, known = card.get("config") or {}, card.get("data") or {}
-    settings = config.get("data") or {}
+    settings = (card.get("config") or {}).get("data") or {}
     own = source is None or source == settings.get("source")
-    source = settings.get("source") if source is None else source
-    if source is None or source.startswith("<"):
+    dataset = None if own or source is None else load(source)
+    if dataset is None or is_card_data(card, dataset):
+        split = open_card_data(card, source)
+        part = part or "held-out"
+        everything = torch.arange(len(split.dataset))
+        index = {"held-out": split.held_out, "train": split.train, "all": everything}[part]
+        return Chosen(split.dataset, index, part)
+    if part not in (None, "all"):
         raise InputError(
-            "the card names no data that can be read again (the model was trained on an array in "
-            "memory); give --data"
+            f"--part {part} is a part of the data that this model was trained on; {source} holds "
+            "other data, of which all are used"
         )
-    options: dict[str, Any] = (
-        {name: settings.get(name) or None for name in ("size", "channels", "key")} if own else {}
+    return Chosen(dataset, torch.arange(len(dataset)), "all")
+
+
+def data_units(model: Any, chosen: Chosen, seed: int, conditional: bool) -> tuple[Any, Any]:
+    """The examples in data units, dequantised where the model's training dequantised.
+
+    Args:
+        model: a score model.
+        chosen: the examples.
+        seed: decides the dequantisation noise.
+        conditional: whether to give the labels as condition.
+
+    Returns:
+        x (N, *event) in data units, and the condition with N rows, or None.
+
+    Raises:
+        InputError: the examples have another shape than the model's, or no labels.
+    """
+    from ..data import Pipeline
+    from ..units import Units
+
+    dataset = chosen.dataset
+    if dataset.event_shape != tuple(model.event_shape):
+        raise InputError(
+            f"{dataset.name} has examples of shape {dataset.event_shape}; the model needs "
+            f"{tuple(model.event_shape)}"
+        )
+    quantisation = model.units.quantisation
+    dequantised = quantisation is None or quantisation.dequantised
+    pipeline = Pipeline(
+        dataset,
+        chosen.index,
+        Units.identity(),
+        seed,
+        dequantise="uniform" if dequantised else "none",
+        condition="class" if conditional else "none",
+        dtype=dataset.dtype,
     )
-    collection = load(source, **options)
-    same = collection.description["sha256"] == known.get("sha256")
-    if own and not same:
-        raise InputError(
-            f"{source} has changed since training (its SHA-256 differs from the card's), so which "
-            "events were held out is not known; "
-            "give the data under another name or path to use all of it"
-        )
-    if not same and part not in (None, "all"):
-        raise InputError(
-            f"--part {part} is of the data this model was trained on; {source} is other data, of "
-            "which all is used"
-        )
-    part = part or ("held-out" if same else "all")
-    if part == "all":
-        return collection, torch.arange(len(collection)), part
-    train, held = split(collection.labels, len(collection), config["seed"], settings["held_out"])
-    index = held if part == "held-out" else train
-    if len(index) == 0:
-        raise InputError(
-            "this run held nothing out (data.held_out is 0); use --part all or other --data"
-        )
-    return collection, index, part
+    return pipeline.held_out(chosen.index)
+
+
+def use_labels(model: Any, dataset: Any, condition: str | None) -> bool:
+    """Whether the likelihood is conditioned on the labels; by default as the model was trained.
+
+    Raises:
+        InputError: --condition is unknown, or the model takes no classes.
+    """
+    if condition is not None and condition not in CONDITIONS:
+        raise InputError(f"--condition must be one of {', '.join(CONDITIONS)}; got {condition!r}")
+    takes = "class" in model.conditions
+    if condition == "class" and not takes:
+        raise InputError("--condition class needs a model that was trained with classes")
+    return takes and (condition == "class" or (condition is None and dataset.labels is not None))
+
+
+OutFile = Annotated[
+    Path,
+    typer.Option(
+        help="The JSON file to write: mean, standard error, every value, how it was computed."
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="A name, folder or file as for train.", show_default="the run's own"),
+]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        help="held-out, train or all.",
+        show_default="held-out of the run's own data, all of other data",
+    ),
+]
+Count = Annotated[int, typer.Option(min=1, help="Number of examples.")]
+All = Annotated[bool, typer.Option("--all", help="All examples of the part, in place of a number.")]
+ConditionKind = Annotated[
+    str | None,
+    typer.Option(
+        help="class: log p(x | label); none: log p(x).", show_default="as the model was trained"
+    ),
+]
+Divergence = Annotated[
+    str, typer.Option(help="auto (exact up to 64 elements), exact or hutchinson.")
+]
+Probes = Annotated[int, typer.Option(min=2, help="hutchinson: Rademacher probes for each example.")]
+Rtol = Annotated[float, typer.Option(help="Relative tolerance of the solver, above 0.")]
+Atol = Annotated[float, typer.Option(help="Absolute tolerance of the solver, above 0.")]
+SigmaMin = Annotated[
+    float | None,
+    typer.Option(
+        help="Noise level that smooths the density, model units.", show_default="the model's"
+    ),
+]
+SigmaMax = Annotated[
+    float | None,
+    typer.Option(
+        help="Noise level at which the prior is used, model units.", show_default="the model's"
+    ),
+]
+Accuracy = Annotated[str, typer.Option("--precision", help="float32 or float64; never bfloat16.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Examples at a time.")]
 
 
 def likelihood(
-    run: Path = typer.Argument(..., help="A run's folder or a .safetensors model file."),
-    out: Path = typer.Option(
-        ..., help="The JSON file to write: mean, standard error, every value, and how it was done."
-    ),
-    data: str | None = typer.Option(
-        None,
-        help="A name, folder or file as for train. [default: the run's own, its held-out part]",
-    ),
-    part: str | None = typer.Option(
-        None,
-        help="held-out, train or all. [default: held-out of the run's own data, all of other data]",
-    ),
-    count: int = typer.Option(256, help="How many events, 1 or more; 0 = all."),
-    divergence: str = typer.Option(
-        "auto", help="auto (exact up to 64 elements), exact or hutchinson."
-    ),
-    probes: int = typer.Option(8, help="Hutchinson's Rademacher probes a sample, 2 or more."),
-    rtol: float = typer.Option(1e-4, help="The solver's relative tolerance, above 0."),
-    atol: float = typer.Option(1e-4, help="The solver's absolute tolerance, above 0."),
-    sigma_min: float | None = typer.Option(
-        None, help="Smoothing of the density, model units. [default: the model's]"
-    ),
-    sigma_max: float | None = typer.Option(
-        None, help="Where the terminal law takes over, model units. [default: the model's]"
-    ),
-    seed: int = typer.Option(0, help="0 or more; decides the probes and the dequantisation."),
-    precision: str = typer.Option("float32", help="float32 or float64; never bfloat16."),
-    batch: int | None = typer.Option(None, help="Events at a time, 1 or more."),
-    threads: int = typer.Option(0, help="CPU threads; 0 = all."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    run: o.Run,
+    out: OutFile,
+    data: Data = None,
+    part: Part = None,
+    count: Count = 256,
+    everything: All = False,
+    condition: ConditionKind = None,
+    divergence: Divergence = "auto",
+    probes: Probes = 8,
+    rtol: Rtol = 1e-4,
+    atol: Atol = 1e-4,
+    sigma_min: SigmaMin = None,
+    sigma_max: SigmaMax = None,
+    seed: o.Seed = 0,
+    precision: Accuracy = "float32",
+    batch: Batch = None,
+    network: o.NetworkFile = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
 ) -> None:
-    """Measure log p of data the model never saw: nats, and bits per dimension where the data are
-    quantised, with standard errors.
+    """Measure log p of data that the model has not seen, with standard errors.
+
+    The unit is nats in data units, and bits per dimension where the data are quantised.
     """
-    import torch
-
-    from ..checkpoint import card_hash
-    from ..data import Pipeline
-    from ..likelihood import bits_per_dim, log_prob
-    from ..runs import write_json
-    from ..units import Units
-    from .sample import ready
-
-    if out.is_dir() or out.suffix != ".json":
-        raise InputError(f"--out must name a .json file; got {out}")
-    if count < 0:
-        raise InputError(f"--count must be 1 or more, or 0 for all; got {count}")
+    o.check_file(out, ".json")
     if precision not in ("float32", "float64"):
         raise InputError(
             "--precision must be float32 or float64 (a divergence is not summed in less); got "
             f"{precision!r}"
         )
-    model, execution = ready(run, device, "float32", "off", threads)
-    card: dict[str, Any] = model.card or {}
-    collection, index, part = choose_events(card, data, part)
-    if collection.event_shape != tuple(model.event_shape):
-        raise InputError(
-            f"{collection.name} has events {collection.event_shape}; the model needs "
-            f"{tuple(model.event_shape)}"
-        )
-    index = index[: count or None]
-    wide = torch.float64 if collection.values.dtype == torch.float64 else torch.float32
-    x = Pipeline(collection, index, Units.identity(), seed, dtype=wide).held_out(index)
-    say(f"{len(x):,} events of {collection.name} ({part}), {precision} on {execution.device}")
-    with progress("likelihood") as report:
-        log_p = log_prob(
+    model, execution = ready(run, o.execution_request(device, "float32", "off", threads), network)
+    chosen = choose_examples(model.card or {}, data, part)
+    chosen = chosen._replace(index=chosen.index[: None if everything else count])
+    conditional = use_labels(model, chosen.dataset, condition)
+    x, labels = data_units(model, chosen, seed, conditional)
+    say(
+        f"{len(x):,} examples of {chosen.dataset.name} ({chosen.part}), {precision} on "
+        f"{execution.describe()}"
+    )
+    how = {
+        "divergence": divergence,
+        "probes": probes,
+        "rtol": rtol,
+        "atol": atol,
+        "sigma_min": sigma_min,
+        "sigma_max": sigma_max,
+        "seed": seed,
+        "batch": batch,
+    }
+    log_p = measure(model, x, labels, precision, how)
+    facts = {
+        "condition": "class" if conditional else "none",
+        "precision": precision,
+        "execution": execution.to_dict(),
+        **how,
+    }
+    write_results(model, chosen, log_p, out, facts)
+
+
+def measure(model: Any, x: Any, condition: Any, precision: str, how: dict[str, Any]) -> Any:
+    """`log_prob` of x (data units) with a progress report; `how` are options of `log_prob`."""
+    import torch
+
+    from ..likelihood import log_prob
+
+    with progress("likelihood") as show:
+        return log_prob(
             model,
             x,
-            sigma_min=sigma_min,
-            sigma_max=sigma_max,
-            divergence=divergence,
-            probes=probes,
-            rtol=rtol,
-            atol=atol,
-            seed=seed,
+            condition=condition,
             dtype=getattr(torch, precision),
-            batch=batch,
-            progress=lambda share: report(share, ""),
+            progress=lambda share: show(share, ""),
+            **how,
         )
-    # Bits are of this data's own levels: a card that declares others says nothing of them.
-    quantised = collection.levels is not None and collection.levels == card.get("levels")
-    bits = bits_per_dim(model, log_p) if quantised else None
-    facts = {
+
+
+def write_results(model: Any, chosen: Chosen, log_p: Any, out: Path, facts: dict[str, Any]) -> None:
+    """Write the JSON file of a likelihood, and print its mean.
+
+    Args:
+        model: a score model.
+        chosen: the examples.
+        log_p: the result of `log_prob`.
+        out: the file.
+        facts: further entries of the file.
+    """
+    from ..files import write_json
+    from ..likelihood import bits_per_dim
+
+    # Bits are of this data's own levels: a model trained with others says nothing of them.
+    quantisation, dataset = model.units.quantisation, chosen.dataset
+    same = quantisation is not None and quantisation.levels == dataset.quantisation_levels
+    bits = bits_per_dim(model, log_p) if same and quantisation.dequantised else None
+    written = {
         "unit": "nats, density in data units",
         "log_prob": log_p.to_dict(),
         "bits_per_dim": None if bits is None else bits.to_dict(),
         "data": {
-            "source": collection.name,
-            "part": part,
-            "sha256": collection.description["sha256"],
-            "index": index.tolist(),
+            "source": dataset.name,
+            "part": chosen.part,
+            "sha256": dataset.description["sha256"],
+            "index": chosen.index.tolist(),
         },
-        "rtol": rtol,
-        "atol": atol,
-        "seed": seed,
-        "precision": precision,
-        "execution": execution.to_dict(),
-        "card_sha256": card_hash(card),
-        "history": card.get("history"),
     }
-    write_json(out, json.loads(json.dumps(facts)))
+    write_json(out, written | facts | card_facts(model))
     single = math.isnan(log_p.mean_se)
-    say(f"log p {log_p.mean:,.3f}{'' if single else f' ± {log_p.mean_se:.3f}'} nats an event")
+    say(f"log p {log_p.mean:,.3f}{'' if single else f' ± {log_p.mean_se:.3f}'} nats per example")
     if bits is not None:
+        error = "" if single else f" ± {bits.mean_se:.4f}"
         say(
-            f"{bits.mean:.4f}{'' if single else f' ± {bits.mean_se:.4f}'} bits/dim: an upper "
-            f"bound, {bits.levels} levels, uniform dequantisation"
+            f"{bits.mean:.4f}{error} bits/dim: an upper bound, {bits.levels} levels, uniform "
+            "dequantisation"
         )
-    say(
-        f"smoothed by sigma_min {log_p.sigma_min:g}; {log_p.divergence}; terminal law "
-        f"{log_p.terminal}"
-    )
+    say(f"smoothed by sigma_min {log_p.sigma_min:g}; {log_p.divergence}; prior {log_p.prior}")
     say(f"{log_p.evaluations} evaluations, {duration(log_p.seconds)}: {out}")

@@ -1,5 +1,6 @@
-"""What the command line prints: messages, progress, tables. A terminal gets a live bar, a log file
-a line every few seconds.
+"""What the command line prints: messages, progress, tables.
+
+A terminal gets a live bar, a log file a line every few seconds.
 """
 
 import time
@@ -17,17 +18,22 @@ LINE_SECONDS = 5.0
 
 
 def say(text: str) -> None:
-    """One message."""
+    """Print one message."""
     console.print(escape(text), soft_wrap=True)
 
 
+def warn(text: str) -> None:
+    """Print one message to the error stream."""
+    stderr.print(escape(text), soft_wrap=True)
+
+
 def error(text: str) -> None:
-    """One error, to the error stream."""
+    """Print one error to the error stream."""
     stderr.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
-    """12 s, 3 min 05 s, 2 h 10 min."""
+    """Seconds in words: 12 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 6000:
@@ -36,19 +42,27 @@ def duration(seconds: float) -> str:
 
 
 class Report(Protocol):
-    """Tell how far the work is (share in [0, 1]) and a few words about it."""
+    """Reports how much of the work is done (a fraction in [0, 1]) and a few words about it."""
 
-    def __call__(self, share: float, words: str) -> None: ...
+    def __call__(self, fraction: float, words: str) -> None:
+        """Report."""
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Report]:
-    """A progress report for the block, with the time left estimated from the share done."""
+    """Show progress during the block; the time left is estimated from the fraction done.
+
+    Args:
+        title: what is in progress.
+
+    Yields:
+        The function that reports.
+    """
     began = time.monotonic()
 
-    def left(share: float) -> str:
+    def left(fraction: float) -> str:
         spent = time.monotonic() - began
-        return f"{duration(spent * (1 - share) / share)} left" if 0.01 < share < 1 else ""
+        return f"{duration(spent * (1 - fraction) / fraction)} left" if 0.01 < fraction < 1 else ""
 
     if console.is_terminal:
         columns = (
@@ -60,18 +74,18 @@ def progress(title: str) -> Iterator[Report]:
         )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(title, total=1.0, words="")
-            yield lambda share, words: bar.update(
-                task, completed=share, words=f"{left(share)}  {words}"
+            yield lambda fraction, words: bar.update(
+                task, completed=fraction, words=f"{left(fraction)}  {words}"
             )
         return
     last = -LINE_SECONDS
 
-    def line(share: float, words: str) -> None:
+    def line(fraction: float, words: str) -> None:
         nonlocal last
-        share = min(share, 1.0)
+        fraction = min(fraction, 1.0)
         spent = time.monotonic() - began
-        if spent - last >= LINE_SECONDS or share >= 1:
+        if spent - last >= LINE_SECONDS or fraction >= 1:
             last = spent
-            say(f"{title} {share:4.0%}  {duration(spent)}  {left(share)}  {words}")
+            say(f"{title} {fraction:4.0%}  {duration(spent)}  {left(fraction)}  {words}")
 
     yield line

@@ -1,122 +1,169 @@
-"""scorefield train"""
+"""The command `scorefield train`."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from ..config import Config, count, override, preset, seconds, validate
-from ..errors import InputError
-from .show import duration, progress, say
+from ..config import Request, override
+from ..config import preset as find_preset
+from . import options as o
+from .show import duration, progress, say, warn
+
+Data = Annotated[str, o.setting_option("data.source", required=True)]
+RunFolder = Annotated[
+    Path, typer.Option(help="The run's folder. Run the same command again to resume.")
+]
+Preset = Annotated[str, typer.Option(help="Settings to start from: fast, mlp, ncsn or ncsnv2.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        help="Wall time, compilation included: 90s, 5m or 1.5h.", show_default="the preset's, 5m"
+    ),
+]
+Images = Annotated[
+    str | None, typer.Option(help="Budget in images seen, in place of --budget: 250k or 1M.")
+]
+Objective = Annotated[str | None, o.setting_option("objective.name")]
+ConditionKind = Annotated[str | None, o.setting_option("condition.kind")]
+Size = Annotated[int | None, o.setting_option("data.size")]
+Channels = Annotated[int | None, o.setting_option("data.channels")]
+Key = Annotated[str | None, o.setting_option("data.key")]
+Width = Annotated[
+    int | None,
+    typer.Option(
+        help="mlp: features; refinenet: channels of the first stage (ngf of NCSN). The U-Net takes "
+        "--set network.options.widths=[64,128]."
+    ),
+]
+Seed = Annotated[int | None, o.setting_option("seed")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any setting, such as optim.lr=1e-3 (repeatable). `scorefield settings` lists them.",
+    ),
+]
+CheckpointEvery = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the resolved settings as JSON and write nothing."),
+]
 
 
-def configure(
-    name: str,
-    data: str,
-    budget: str | None,
-    images: str | None,
-    seed: int | None,
-    settings: list[str],
-    execution: dict[str, str | int | None],
-) -> Config:
-    """Preset, then flags, then --set, checked."""
-    config = preset(name)
-    config = replace(config, data=replace(config.data, source=data))
-    if budget is not None and images is not None:
-        raise InputError("--budget (time) and --images say both how long to train; give one")
-    if budget is not None:
-        config = replace(config, seconds=seconds(budget), images=0)
-    if images is not None:
-        number = count(images)
-        if number <= 0:
-            raise InputError(f"--images must be above zero; got {images}")
-        config = replace(config, images=number)
-    if seed is not None:
-        config = replace(config, seed=seed)
-    config = replace(
-        config,
-        execution=replace(
-            config.execution, **{k: v for k, v in execution.items() if v is not None}
-        ),
-    )  # type: ignore[arg-type]
-    return validate(override(config, settings))
+def make_request(
+    preset: str, flags: Mapping[str, object], assignments: list[str] | None = None
+) -> Request:
+    """Settings from a preset, then flags, then --set.
+
+    Args:
+        preset: name of the preset.
+        flags: from names of settings to values; None is not given.
+        assignments: texts NAME=VALUE.
+
+    Raises:
+        InputError: a name is unknown or a value is out of range.
+    """
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    return override(find_preset(preset), given + (assignments or []))
 
 
 def train(
-    data: str = typer.Option(
-        ...,
-        help="A name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a folder of images, or a .npy, .npz, .csv or .parquet file.",
-    ),
-    run: Path = typer.Option(..., help="The run's folder. The same command again continues it."),
-    preset: str = typer.Option("fast", help="Settings to start from: fast, mlp, ncsn, ncsnv2."),
-    budget: str | None = typer.Option(
-        None, help="Wall time, compilation included: 90s, 5m, 1.5h. [default: the preset's, 5m]"
-    ),
-    images: str | None = typer.Option(None, help="Budget in images seen instead: 250k, 1M."),
-    seed: int | None = typer.Option(
-        None, help="Decides weights, data order and noise. [default: 0]"
-    ),
-    objective: str | None = typer.Option(
-        None,
-        help="The loss: denoising, sliced, sliced-vr, exact, or energy (denoising of a model with log-density).",
-    ),
-    size: int | None = typer.Option(None, help="Resize and crop images to this many pixels."),
-    channels: int | None = typer.Option(None, help="1 grey, 3 RGB."),
-    key: str | None = typer.Option(None, help="Which array of an .npz."),
-    width: int | None = typer.Option(
-        None, help="Channels of the first stage (ngf of NCSN) or features of the mlp, 1 or more."
-    ),
-    precision: str | None = typer.Option(None, help="auto, float32 or bfloat16."),
-    compile: str | None = typer.Option(None, help="auto, on or off."),
-    threads: int | None = typer.Option(None, help="CPU threads; 0 = all."),
-    device: str | None = typer.Option(None, help="auto, cpu or cuda."),
-    set: list[str] = typer.Option(
-        [],
-        "--set",
-        help="Any other setting, e.g. optim.lr=1e-3 (repeatable; --dry-run lists them).",
-    ),
-    checkpoint_every: float = typer.Option(60.0, help="Seconds between checkpoints."),
-    dry_run: bool = typer.Option(
-        False, "--dry-run", help="Print the resolved settings as JSON and stop."
-    ),
+    data: Data,
+    run: RunFolder,
+    preset: Preset = "fast",
+    budget: Budget = None,
+    images: Images = None,
+    seed: Seed = None,
+    objective: Objective = None,
+    condition: ConditionKind = None,
+    size: Size = None,
+    channels: Channels = None,
+    key: Key = None,
+    width: Width = None,
+    set: Assignments = None,
+    network: o.NetworkFile = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    compile: o.Compile = None,
+    threads: o.Threads = None,
+    checkpoint_every: CheckpointEvery = 60.0,
+    dry_run: DryRun = False,
 ) -> None:
-    """Train a model of DATA into the folder RUN, or continue it."""
-    named: dict[str, object] = {
+    """Train a model of DATA into the folder RUN, or resume it."""
+    flags = {
+        "data.source": data,
         "data.size": size,
         "data.channels": channels,
         "data.key": key,
+        "seconds": budget,
+        "images": images,
+        "seed": seed,
         "objective.name": objective,
+        "condition.kind": condition,
+        "network.options.width": width,
+        "execution.device": device,
+        "execution.precision": precision,
+        "execution.compile": compile,
+        "execution.threads": threads,
     }
-    named["network.options.width"] = width
-    settings = [f"{name}={value}" for name, value in named.items() if value is not None] + set
-    execution: dict[str, str | int | None] = {
-        "precision": precision,
-        "compile": compile,
-        "threads": threads,
-        "device": device,
-    }
-    config = configure(preset, data, budget, images, seed, settings, execution)
+    request = make_request(preset, flags, set)
+    o.check_folder(run, "--run")
+    from .loading import make_network
+
+    module = None if network is None else make_network(network)
     if dry_run:
-        typer.echo(json.dumps(config.to_dict(), indent=2))
+        show_settings(request, module is not None)
         return
-    run_training(config, run, checkpoint_every)
+    run_training(request, run, module, checkpoint_every)
 
 
-def run_training(config: Config, run: Path, checkpoint_seconds: float = 60.0) -> None:
-    """Train with a progress report; ends the process with 128 + n after a signal."""
+def show_settings(request: Request, custom_network: bool = False) -> None:
+    """Print the resolved settings as JSON, and the reason of each choice to the error stream.
+
+    Args:
+        request: what was asked for.
+        custom_network: whether a network of the user's own is trained.
+    """
+    from ..config import resolve_with_reasons
+    from ..data import load
+
+    d = request.data
+    dataset = load(d.source, size=d.size, channels=d.channels, key=d.key, image=d.image)
+    resolution = resolve_with_reasons(request, dataset.facts(custom_network))
+    for name, reason in resolution.reasons.items():
+        warn(f"{name}: {reason}")
+    typer.echo(json.dumps(resolution.config.to_dict(), indent=2))
+
+
+def run_training(
+    request: Request, run: Path, network: Any = None, checkpoint_seconds: float = 60.0
+) -> None:
+    """Train with a progress report; end the process with 128 + n after signal n.
+
+    Args:
+        request: what was asked for.
+        run: the run's folder.
+        network: a network of the user's own, or None.
+        checkpoint_seconds: seconds between checkpoints.
+    """
     from ..training import Hooks, train
 
     with progress("training") as report:
         hooks = Hooks(
             on_notice=say,
             on_progress=lambda p: report(
-                p.share,
+                p.fraction,
                 f"{p.images:,} images{f' of {p.budget:,}' if p.budget else ''}  {p.rate:,.0f} "
                 f"images/s  loss {p.loss:.4f}",
             ),
         )
-        summary = train(config, run, hooks=hooks, checkpoint_seconds=checkpoint_seconds)
+        summary = train(
+            request, run, network=network, hooks=hooks, checkpoint_seconds=checkpoint_seconds
+        )
         if not summary.signal:
             report(1.0, f"{summary.images:,} images")
     say(
@@ -124,5 +171,5 @@ def run_training(config: Config, run: Path, checkpoint_seconds: float = 60.0) ->
         f"{run}/model.safetensors"
     )
     if summary.signal:
-        say("run the same command again to continue")
+        say("run the same command again to resume")
         raise typer.Exit(128 + summary.signal)

@@ -41,7 +41,8 @@ class DataRequest(Group):
         Field(
             ge=1,
             description="Side of the images of a folder in pixels: the shorter side is resized, "
-            "the centre is cut out. None: the images keep their size.",
+            "the centre is cut out.",
+            json_schema_extra=chosen("as stored"),
         ),
     ] = None
     channels: Annotated[
@@ -49,18 +50,23 @@ class DataRequest(Group):
         Field(
             ge=1,
             description="Number of channels: 1 grey, 3 RGB for the images of a folder; for an "
-            "array the length of its channel axis. None: as stored.",
+            "array the length of its channel axis.",
+            json_schema_extra=chosen("as stored"),
         ),
     ] = None
     key: Annotated[
         str | None,
-        Field(min_length=1, description="Name of the array in an .npz. None: the only one."),
+        Field(
+            min_length=1,
+            description="Name of the array in an .npz.",
+            json_schema_extra=chosen("found in the file"),
+        ),
     ] = None
     image: Annotated[
         bool | None,
         Field(
-            description="Whether the examples of an array are images with values in [0, 1]. None: "
-            "decided by type, shape and range."
+            description="Whether the examples of an array are images with values in [0, 1].",
+            json_schema_extra=chosen("decided by type, shape and range"),
         ),
     ] = None
     held_out: Annotated[
@@ -199,8 +205,8 @@ class NoiseRequest(Group):
         int | None,
         Field(
             ge=2,
-            description="Number of geometric noise levels that the model is trained on. None: a "
-            "continuous range.",
+            description="Number of geometric noise levels that the model is trained on.",
+            json_schema_extra=chosen("a continuous range"),
         ),
     ] = None
     sigma_data: Annotated[
@@ -496,27 +502,32 @@ class SamplingRequest(Group):
         int | None,
         Field(
             ge=1,
-            description="Network evaluations per sample, the final denoise included. None: the "
-            "sampler's own number, or 32 where matched-sde was chosen.",
+            description="Network evaluations per sample, the final denoise included.",
+            json_schema_extra=chosen("32 where matched-sde was chosen, else the sampler's number"),
         ),
     ] = None
     steps_per_level: Annotated[
         int | None,
         Field(
             ge=1,
-            description="Steps at each noise level (T of NCSN). None: the sampler's own number.",
+            description="Steps at each noise level (T of NCSN).",
+            json_schema_extra=chosen("the sampler's number"),
         ),
     ] = None
     start: Annotated[
         Literal["prior", "uniform"] | None,
         Field(
             description="Distribution of the first state: prior (Gaussian with the data's moments "
-            "plus noise), or for images uniform in [0, 1]. None: prior."
+            "plus noise), or for images uniform in [0, 1].",
+            json_schema_extra=chosen("prior"),
         ),
     ] = None
     final: Annotated[
         Literal["denoise", "none"] | None,
-        Field(description="Last step: denoise, or none. None: denoise."),
+        Field(
+            description="Last step: denoise, which removes the remaining noise, or none.",
+            json_schema_extra=chosen("denoise"),
+        ),
     ] = None
     options: Annotated[
         dict[str, Any],
@@ -541,24 +552,31 @@ class ExecutionRequest(Group):
     device: Annotated[
         str | None,
         Field(
-            description="Torch device such as cpu, cuda or cuda:1. None: cuda where there is one, "
-            "else cpu.",
+            description="Torch device such as cpu, cuda or cuda:1.",
+            json_schema_extra=chosen("cuda where there is one, else cpu"),
         ),
     ] = None
     precision: Annotated[
         Literal["float32", "bfloat16"] | None,
         Field(
-            description="Type that the network computes in. None: bfloat16 where the machine is "
-            "faster in it and the data are not vectors, else float32."
+            description="Type that the network computes in.",
+            json_schema_extra=chosen("bfloat16 where it is faster, except for vectors"),
         ),
     ] = None
     compile: Annotated[
         Literal["on", "off"] | None,
-        Field(description="Compile the network. None: where the time it takes is earned back."),
+        Field(
+            description="Whether the network is compiled.",
+            json_schema_extra=chosen("on where the time that compiling takes is earned back"),
+        ),
     ] = None
     threads: Annotated[
         int | None,
-        Field(ge=1, description="CPU threads. None: all cores this process may use."),
+        Field(
+            ge=1,
+            description="Number of CPU threads.",
+            json_schema_extra=chosen("all cores of this process"),
+        ),
     ] = None
 
     @field_validator("device")
@@ -597,13 +615,17 @@ class Request(Group):
     ] = 0
     images: Annotated[
         int | None,
-        Field(ge=1, description="Budget in images seen, in place of seconds. None: by time."),
+        Field(
+            ge=1,
+            description="Budget in images seen, in place of seconds.",
+            json_schema_extra=chosen("by seconds"),
+        ),
     ] = None
     seconds: Annotated[
         float | None,
         Field(
             gt=0,
-            description="Budget in seconds of wall time, compilation included. None: by images.",
+            description="Budget in seconds of wall time, compilation included.",
             json_schema_extra=chosen(BUDGET_RULE),
         ),
     ] = None
