@@ -1,45 +1,28 @@
-"""Benchmarks: what they compute, on small inputs; never how fast the machine is."""
+"""The measurements of bench/ on small inputs; never how fast the machine is."""
 
 import json
 import multiprocessing
 import os
 import threading
-import time
 
 import numpy as np
 import pytest
 import torch
+from bench import objectives, peers, quality, shapes, speed, workers
+from bench.app import app, parse_budgets, read_record
+from bench.peers import Contestant
+from bench.precision import precision
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
-from bench import entrants, peers, quality, shapes, speed
-from bench.peers import Contestant
-from bench.precision import precision
-from scorefield.config import override, preset
 from scorefield.data import load
 from scorefield.errors import InputError
-from scorefield.training import train
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A short run on the 8 x 8 digits."""
-    folder = tmp_path_factory.mktemp("digits") / "run"
-    small = [
-        "images=2560",
-        "data.source=digits",
-        "optim.batch=128",
-        "execution.compile=off",
-        "execution.threads=1",
-    ]
-    sizes = ["network.options.widths=[16,16]", "network.options.depths=[1,1]", "optim.warmup=256"]
-    train(override(preset("fast"), small + sizes), folder, log_seconds=0.0)
-    return folder
-
-
-def test_precision_sees_rounding_and_nothing_else(digits, tmp_path):
-    record = precision(digits, tmp_path / "both.png", images=64)
+def test_precision_differs_by_rounding_only(digits_run, tmp_path):
+    record = precision(digits_run, tmp_path / "both.png", images=64)
     assert record["images"] == 64
     for row in record["rows"]:
         assert row["difference"] == pytest.approx(row["bfloat16"] - row["float32"], abs=1e-7)
@@ -50,8 +33,8 @@ def test_precision_sees_rounding_and_nothing_else(digits, tmp_path):
         assert picture.size[0] > 8 * 8
 
 
-def test_precision_needs_a_run_that_says_its_data(tmp_path, digits):
-    with safe_open(digits / "model.safetensors", "pt") as file:
+def test_precision_refuses_a_model_without_its_data(tmp_path, digits_run):
+    with safe_open(digits_run / "model.safetensors", "pt") as file:
         card = json.loads(file.metadata()["card"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the archive is no dictionary
     del card["config"]
@@ -61,39 +44,39 @@ def test_precision_needs_a_run_that_says_its_data(tmp_path, digits):
         precision(bare, tmp_path / "both.png")
 
 
-def test_losses_of_tenths_are_means_over_levels(digits):
-    """`read` against the log's lines by hand: 20 steps, the first tenth is steps 1 and 2."""
+def test_read_gives_mean_losses_of_the_tenths(digits_run):
+    """`read` against the lines of the log by hand, and a loss that falls."""
     from scorefield.runs import Run
 
-    found = shapes.read(digits)
-    lines = [r for r in Run(digits).records() if "by_sigma" in r]
-    first = [r for r in lines if r["images"] <= 256]
+    found = shapes.read(digits_run)
+    lines = [r for r in Run(digits_run).records() if "by_sigma" in r]
+    last = lines[-1]["images"]
+    first = [r for r in lines if r["images"] <= last / 10] or lines[:1]
     counts = np.array([r["by_sigma"]["count"] for r in first], dtype=float)
     losses = np.array([r["by_sigma"]["loss"] for r in first])
-    assert found["images"] == 2560
-    assert found["first"] == pytest.approx(
-        float(((counts * losses).sum(0) / counts.sum(0)).mean()), rel=1e-6
-    )
+    by_hand = float(((counts * losses).sum(0) / counts.sum(0)).mean())
+    assert found["images"] == last
+    assert found["first"] == pytest.approx(by_hand, rel=1e-6)
     assert found["first"] - found["last"] > 4 * np.hypot(found["first_se"], found["last_se"])
 
 
 @pytest.mark.parametrize("kind", list(shapes.KINDS))
-def test_every_kind_is_a_data_set(kind, tmp_path, monkeypatch):
+def test_every_kind_loads_in_its_shape(kind, tmp_path, monkeypatch):
     for name in ("photographs", "signals", "volumes"):
         make = getattr(shapes, name)
         monkeypatch.setattr(shapes, name, lambda side, count, seed, make=make: make(side, 6, seed))
-    collection = load(str(shapes.KINDS[kind](tmp_path)))
-    assert len(collection) == 6
+    data = load(str(shapes.KINDS[kind](tmp_path)))
+    assert len(data) == 6
     expected = {
         "32 x 32 RGB array": (3, 32, 32),
         "64 x 64 RGB folder": (3, 64, 64),
         "signals of length 1024": (1, 1024),
     }
-    assert collection.event_shape == expected.get(kind, (1, 32, 32, 32))
-    assert float(collection.floats(slice(None)).std()) > 0
+    assert data.event_shape == expected.get(kind, (1, 32, 32, 32))
+    assert float(data.floats(slice(None)).std()) > 0
 
 
-def test_made_data_are_functions_of_the_seed():
+def test_data_are_functions_of_the_seed():
     for make, size in ((shapes.photographs, 8), (shapes.signals, 64), (shapes.volumes, 8)):
         assert (make(size, 3, 5) == make(size, 3, 5)).all()
         assert (make(size, 3, 5) != make(size, 3, 6)).any()
@@ -124,7 +107,7 @@ def rows(name: str, seeds: int, minutes: tuple[float, ...]) -> dict:
     return {"samples": 5000, "floor": 0.3, "rows": made}
 
 
-def test_quality_is_drawn_for_everybody(tmp_path):
+def test_plot_shows_every_name(tmp_path):
     quality.draw_plot(
         tmp_path / "plot.png", [rows("scorefield", 3, (1, 2, 5)), rows("another", 1, (1, 5))]
     )
@@ -135,60 +118,110 @@ def test_quality_is_drawn_for_everybody(tmp_path):
         quality.draw_plot(tmp_path / "none.png", [{"samples": 1, "floor": 0.0, "rows": []}])
 
 
-def contestant(scratch) -> Contestant:
-    """A network of one layer whose step is a sleep of 2 ms."""
+def linear(scratch) -> Contestant:
+    """A network of one layer."""
     network = torch.nn.Linear(3, 5)
-    return Contestant(
-        "sleeper",
-        network,
-        8,
-        lambda: (network(torch.ones(8, 3)), time.sleep(0.002)),
-        4,
-        lambda: time.sleep(0.001),
-    )
+
+    def step():
+        return network(torch.ones(8, 3))
+
+    return Contestant("linear", network, 8, step, 4, step)
 
 
 def broken(scratch) -> Contestant:
     raise InputError("no such library")
 
 
-def test_a_contestant_answers_with_rates_and_its_errors_are_told(tmp_path, monkeypatch):
-    """`serve` over a pipe: facts with the step's operations (2 x 8 x 3 x 5 over 8 images), rates a
-    sleep bounds, an end, and errors as they are.
-    """
-    monkeypatch.setattr(peers, "FIELDS", {"fake": (contestant, broken)})
-    here, there = multiprocessing.Pipe()
-    thread = threading.Thread(target=entrants.serve, args=("fake", 0, tmp_path, there))
+def test_worker_serves_facts_and_rates_and_sends_its_errors(tmp_path, monkeypatch):
+    """`serve` over a pipe; a step has 2 x 8 x 3 x 5 operations for 8 images."""
+    monkeypatch.setattr(peers, "FIELDS", {"fake": (linear, broken)})
+    monkeypatch.setattr(workers, "rate", lambda step, images, seconds: images / seconds)
+    local, remote = multiprocessing.Pipe()
+    thread = threading.Thread(target=workers.serve, args=("fake", 0, tmp_path, remote))
     thread.start()
-    assert here.recv() == {
-        "name": "sleeper",
+    assert local.recv() == {
+        "name": "linear",
         "parameters": 20,
         "batch": 8,
         "precision": "float32",
         "flops": 30.0,
     }
-    here.send(("train", 0.05))
-    assert 0 < here.recv() <= 8 / 0.002
-    here.send(("evaluate", 0.05))
-    assert 0 < here.recv() <= 4 / 0.001
-    here.send(None)
+    local.send(("train", 0.5))
+    assert local.recv() == 16
+    local.send(("evaluate", 0.5))
+    assert local.recv() == 8
+    local.send(None)
     thread.join(5)
     assert not thread.is_alive()
-    entrants.serve("fake", 1, tmp_path, there)
-    assert isinstance(here.recv(), InputError)
+    workers.serve("fake", 1, tmp_path, remote)
+    assert isinstance(local.recv(), InputError)
+
+
+def test_rate_counts_images_over_the_time_of_whole_steps(monkeypatch):
+    clock = iter([0.0, 0.0, 0.4, 0.8, 1.2, 1.2])  # start, then before each step, then at the end
+    monkeypatch.setattr(workers.time, "perf_counter", lambda: next(clock))
+    assert workers.rate(lambda: None, 6, 1.0) == pytest.approx(4 * 6 / 1.2)
 
 
 @pytest.mark.parametrize(("patience", "sizes"), [(1e9, [8, 64]), (0.0, [8])])
-def test_the_peak_of_an_emulated_precision_is_measured_on_a_small_product(
-    monkeypatch, patience, sizes
-):
-    asked = []
+def test_gemm_peak_of_an_emulated_precision_uses_a_small_product(monkeypatch, patience, sizes):
+    sizes_used = []
     monkeypatch.setattr(
-        speed, "_product_rate", lambda dtype, size: asked.append(size) or float(size)
+        speed, "_product_rate", lambda dtype, size: sizes_used.append(size) or float(size)
     )
     assert speed.gemm_peak(torch.bfloat16, 64, patience) == sizes[-1]
-    assert asked == sizes
+    assert sizes_used == sizes
 
 
-def test_ratios_are_of_the_rounds():
-    assert speed.spread([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == [2.0, 3.0, 4.0]
+def test_ratios_are_taken_within_rounds():
+    assert speed.ratios([2.0, 9.0, 4.0], [1.0, 3.0, 1.0]) == [2.0, 3.0, 4.0]
+
+
+def test_objectives_learn_on_a_short_budget():
+    """Every method's row; a few steps already beat s = 0, and energies report their density."""
+    record = objectives.compare((1.0,), steps=100, seeds=1)
+    rows = {row["method"]: row for row in record["rows"]}
+    assert rows.keys() == objectives.METHODS.keys()
+    for name, row in rows.items():
+        assert row["divergence"]["mean"] < 0.9, name
+        assert ("log p" in row) == name.startswith("energy")
+    lines = objectives.table(record).split("\n")
+    assert len(lines) == 2 + len(rows)
+    assert all(line.count("|") == 9 for line in lines)
+
+
+class TestCommandLine:
+    def test_help_lists_every_command(self):
+        result = CliRunner().invoke(app, ["--help"])
+        assert result.exit_code == 0
+        for command in (
+            "kills",
+            "speed",
+            "quality",
+            "objectives",
+            "levels",
+            "shapes",
+            "precision",
+        ):
+            assert command in result.output
+
+    @pytest.mark.parametrize(
+        ("minutes", "seeds", "word"),
+        [
+            ("0,1", "0", "minutes"),
+            ("", "0", "minutes"),
+            ("1", "0.5", "seeds"),
+            ("1", "-1", "seeds"),
+        ],
+    )
+    def test_wrong_budgets_raise_input_error(self, minutes, seeds, word):
+        with pytest.raises(InputError, match=word):
+            parse_budgets(minutes, seeds)
+        assert parse_budgets("1,2.5", "0,3") == ((1.0, 2.5), (0, 3))
+
+    def test_other_json_raises_input_error(self, tmp_path):
+        path = tmp_path / "x.json"
+        for text in ("{", "[]", '{"rows": []}'):
+            path.write_text(text)
+            with pytest.raises(InputError, match="beside"):
+                read_record(path)

@@ -1,5 +1,6 @@
-"""The article's experiments: each writes what it promises and finds what is known, in its quick
-form; the full numbers are slow tests.
+"""The article's experiments: each writes its files and finds the known facts, in its quick form.
+
+Six of the eight quick forms and all full sizes are slow tests.
 """
 
 import json
@@ -12,16 +13,28 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from scorefield.checkpoint import load
 from scorefield.cli.app import app
 from scorefield.errors import InputError
-from scorefield.figures import EXPERIMENTS, Settings, common, make_figures, manifold, weights
+from scorefield.figures import (
+    EXPERIMENTS,
+    Settings,
+    common,
+    forming,
+    make_figures,
+    manifold,
+    weights,
+)
+from scorefield.inverse import left_half
+from scorefield.models import Preconditioned
+from scorefield.networks import build
 from scorefield.plotting import (
     Chart,
     Panel,
     grid_points,
     save_moving_points,
     save_planes,
-    save_spread,
+    save_seed_curves,
 )
 
 QUICK = Settings(quick=True)
@@ -44,9 +57,8 @@ def facts_of(number: int, numbers: dict[str, Any]) -> None:
     elif number == 2:
         variance = numbers["variance_within_modes"]
         assert abs(variance["value"] - variance["fixed_point"]) < 4.5 * variance["se"]
-        assert (
-            abs(variance["value"] - 2 * variance["fixed_point"]) > 4.5 * variance["se"]
-        )  # what a forgotten factor would give
+        # the variance that a forgotten factor of two would give
+        assert abs(variance["value"] - 2 * variance["fixed_point"]) > 4.5 * variance["se"]
     elif number == 3:
         assert numbers["sliced"]["factor"] > 2 and numbers["exact"]["factor"] > 2
     elif number == 4:
@@ -65,18 +77,26 @@ def facts_of(number: int, numbers: dict[str, Any]) -> None:
         )
     elif number == 7:
         assert set(numbers["seconds_per_step"]) == {"denoising", "sliced", "sliced-vr", "exact"}
-        assert numbers["seconds_relative_to_denoising"]["exact"][-1] > 1.2
+        error = numbers["relative_error"]
+        # a target of variance 1/sigma² is noisy where sigma is small
+        assert error["denoising"]["mean"][0] > error["exact"]["mean"][0]
     else:
         assert numbers["inpainting"]["largest_change_of_a_known_pixel"] == 0
         assert numbers["inpainting"]["sd_over_draws_in_the_hidden_half"] > 0.01
 
 
-@pytest.mark.parametrize("number", EXPERIMENTS)
-def test_writes_its_picture_and_finds_what_is_known(number: int, tmp_path: Path) -> None:
+QUICKEST = {1, 2}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [n if n in QUICKEST else pytest.param(n, marks=pytest.mark.slow) for n in EXPERIMENTS],
+)
+def test_experiment_writes_its_files_and_finds_the_known_facts(number: int, tmp_path: Path) -> None:
     experiment = EXPERIMENTS[number]
-    told = []
-    made = make_figures(tmp_path, [number], QUICK, lambda e, m: told.append(e.number))[number]
-    assert told == [number]
+    finished = []
+    made = make_figures(tmp_path, [number], QUICK, lambda e, m: finished.append(e.number))[number]
+    assert finished == [number]
     record = json.loads((tmp_path / f"{experiment.stem}.json").read_text())
     assert record["quick"] and record["found"] == made.found and finite(record)
     assert record["files"] and all((tmp_path / name).exists() for name in record["files"])
@@ -88,34 +108,36 @@ def test_writes_its_picture_and_finds_what_is_known(number: int, tmp_path: Path)
     facts_of(number, json.loads(json.dumps(made.numbers)))
 
 
-def test_the_same_seed_gives_the_same_numbers() -> None:
-    first, again = (weights.draw(50) for _ in range(2))
+@pytest.mark.slow
+def test_same_seed_gives_the_same_points() -> None:
+    first, again, other = weights.draw(50), weights.draw(50), weights.draw(50, seed=6)
     assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
 
 
 @pytest.mark.slow
-def test_weights_of_the_modes_at_full_size() -> None:
+def test_annealing_finds_the_weights_at_full_size() -> None:
     found = {name: common.small_mode(x) for name, x in weights.draw(20_000).items()}
     assert abs(found["annealed Langevin"]["value"] - 0.2) < 0.03
     assert abs(found["independent draws"]["value"] - 0.2) < 4.5 * math.sqrt(0.2 * 0.8 / 20_000)
     assert abs(found["Langevin"]["value"] - 0.5) < 0.03
 
 
-def test_share_and_its_interval() -> None:
-    found = common.share(torch.arange(100) < 20)
+def test_fraction_has_wilsons_interval() -> None:
+    found = common.fraction(torch.arange(100) < 20)
     # Wilson's interval of 20 in 100, as tables give it.
     assert found["value"] == 0.2
     assert found["interval_95"] == pytest.approx([0.1334, 0.2888], abs=2e-4)
-    none = common.share(torch.zeros(50, dtype=torch.bool))["interval_95"]
+    none = common.fraction(torch.zeros(50, dtype=torch.bool))["interval_95"]
     assert none[0] == pytest.approx(0, abs=1e-12) and 0 < none[1] < 0.1
 
 
-def test_roughness_tells_a_falling_loss_from_one_that_goes_nowhere() -> None:
+def test_roughness_is_zero_for_a_falling_loss_and_half_for_an_alternating_one() -> None:
     falls, swings = torch.linspace(1, 0, 11), torch.tensor([0.0, 1] * 5 + [0])
     assert manifold.roughness(torch.stack([falls, swings])).tolist() == [0, 0.5]
 
 
-def test_total_variation_is_zero_without_noise_and_grows() -> None:
+def test_total_variation_is_zero_without_noise_and_grows_with_it() -> None:
     from scorefield.figures.noise import total_variation
 
     values = [total_variation(s, 128) for s in (0.0, 1.5, 5.0)]
@@ -123,7 +145,7 @@ def test_total_variation_is_zero_without_noise_and_grows() -> None:
 
 
 class TestCommandLine:
-    def test_makes_what_is_asked_for(self, tmp_path: Path) -> None:
+    def test_only_makes_the_named_experiment(self, tmp_path: Path) -> None:
         result = CliRunner().invoke(
             app, ["figures", "--out", str(tmp_path), "--only", "1", "--quick"]
         )
@@ -135,27 +157,36 @@ class TestCommandLine:
         ]
 
     @pytest.mark.parametrize("only", ["9", "0,1", "two"])
-    def test_unknown_experiments_are_named(self, only: str, tmp_path: Path) -> None:
+    def test_unknown_experiments_raise_input_error(self, only: str, tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["figures", "--out", str(tmp_path), "--only", only])
         assert isinstance(result.exception, InputError) and only.split(",")[0] in str(
             result.exception
         )
 
-    def test_a_run_that_is_not_of_images_is_refused(self, tmp_path: Path) -> None:
-        from scorefield.training import fit
-
-        run = fit(
-            "ring",
-            tmp_path / "ring",
-            images=2048,
-            settings={"optim.batch": 1024, "execution.threads": torch.get_num_threads()},
-        ).folder
+    def test_experiment_8_refuses_a_model_that_is_not_of_images(self) -> None:
+        model = Preconditioned(build("mlp", (2,), width=8, depth=1), (2,))
         with pytest.raises(InputError, match="images"):
-            make_figures(tmp_path / "out", [8], Settings(quick=True, run=run))
+            forming.held_out(Path("runs/ring"), model)
+
+    def test_experiment_8_shows_a_given_run(self, digits_run: Path, tmp_path: Path) -> None:
+        model = load(digits_run)
+        data, held = forming.held_out(digits_run, model)
+        chosen = forming.choose(data, held)
+        assert data.labels is not None
+        assert len(chosen) == forming.INPUTS == len(set(data.labels[chosen].tolist()))
+        assert set(chosen.tolist()) <= set(held.tolist())
+        path, result = forming._draw_inpainting(
+            tmp_path / "sheet.png", model, data.floats(chosen), Settings(quick=True)
+        )
+        mask = left_half(model.event_shape).expand(model.event_shape)
+        truth = data.floats(chosen)[:, None].expand_as(result.draws)
+        assert path.exists()
+        assert torch.equal(result.draws[:, :, mask], truth[:, :, mask])
+        assert float(result.std[:, ~mask].mean()) > 0.01
 
 
 class TestPictures:
-    def test_values_stand_where_the_grid_says(self, tmp_path: Path) -> None:
+    def test_grid_points_are_the_cell_centres(self, tmp_path: Path) -> None:
         at = grid_points((0, 4, 0, 2), 2)
         assert at.tolist() == [[1, 0.5], [3, 0.5], [1, 1.5], [3, 1.5]]
         path = save_planes(
@@ -168,7 +199,7 @@ class TestPictures:
         with Image.open(path) as picture:
             assert min(picture.size) > 100
 
-    def test_wrong_input_is_answered_in_words(self, tmp_path: Path) -> None:
+    def test_wrong_input_raises_input_error(self, tmp_path: Path) -> None:
         p = common.mixture()
         with pytest.raises(InputError, match="panel"):
             save_planes(tmp_path / "p.png", [], common.FRAME, "", "")
@@ -179,9 +210,9 @@ class TestPictures:
                 tmp_path / "p.gif", [torch.zeros(3, 2)], p.log_prob, common.FRAME, [], "t"
             )
         with pytest.raises(InputError, match="length"):
-            save_spread(
+            save_seed_curves(
                 tmp_path / "p.png", [Chart("t", "x", "y", {"a": ([1, 2], [[1, 2, 3]])})], "", ""
             )
         with pytest.raises(InputError, match="series"):
-            save_spread(tmp_path / "p.png", [Chart("t", "x", "y", {})], "", "")
+            save_seed_curves(tmp_path / "p.png", [Chart("t", "x", "y", {})], "", "")
         assert not list(tmp_path.iterdir())

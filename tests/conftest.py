@@ -1,0 +1,63 @@
+"""Shared fixtures: trained runs that many tests read, and sizes for `make check`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+# Some seconds on one core; precision and compilation are not left to a measurement.
+SMALL_MLP = {
+    "network.name": "mlp",
+    "network.options": {"width": 128, "depth": 2},
+    "optim.batch": 128,
+    "optim.warmup": 1280,
+    "execution.precision": "float32",
+    "execution.compile": "off",
+    "execution.threads": 1,
+}
+IMAGES = 300 * 128
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--reduced",
+        action="store_true",
+        help="statistical tests with fewer draws, where they offer it: what `make check` runs",
+    )
+
+
+@pytest.fixture(scope="session")
+def pick(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """Choose a size: `pick(full, small)` is `small` under --reduced."""
+    reduced = request.config.getoption("--reduced")
+    return lambda full, small: small if reduced else full
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay() -> Iterator[None]:
+    """A test that trains may set torch's threads; the next test gets the old number."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on the 8 x 8 digits, 300 steps of a perceptron. Only read it."""
+    from scorefield.training import fit
+
+    folder = tmp_path_factory.mktemp("digits") / "run"
+    fit("digits", folder, images=IMAGES, seed=0, settings=SMALL_MLP)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_conditional_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for a model conditioned on the digit's class. Only read it."""
+    from scorefield.training import fit
+
+    folder = tmp_path_factory.mktemp("digits_conditional") / "run"
+    fit("digits", folder, images=IMAGES, seed=0, condition="class", settings=SMALL_MLP)
+    return folder
