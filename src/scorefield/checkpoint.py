@@ -220,7 +220,9 @@ def _rebuild(
     try:
         made.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"the weights do not fit the network {card['network']}: {error}") from error
+        raise InputError(
+            f"the weights do not fit the network {card['network']}: {error}"
+        ) from error
     form = card["form"]
     if form not in FORMS:
         raise InputError(f"the card's form must be one of {', '.join(FORMS)}; got {form!r}")
@@ -266,9 +268,7 @@ def _make_network(
             )
         made = copy.deepcopy(network) if isinstance(network, nn.Module) else network()
         if not isinstance(made, nn.Module):
-            raise InputError(
-                f"network must be an nn.Module or make one; got {type(made).__name__}"
-            )
+            raise InputError(f"network must be an nn.Module or make one; got {type(made).__name__}")
         return made
     if network is not None:
         raise InputError(f"this model's network is {entry['name']}; leave network out")

@@ -151,15 +151,19 @@ class Run:
 
 
 def append_line(path: Path, record: Record, durable: bool = False) -> None:
-    """Append one JSON object to a file of lines.
+    """Append one JSON object to a file of lines, after a torn last line on a line of its own.
 
     Args:
         path: The file; it is made where it does not exist.
         record: The object; numbers that are not finite become null.
         durable: Whether the line is on the disk when the function returns.
     """
-    with open(path, "a") as file:
-        file.write(json.dumps(json_ready(record), allow_nan=False) + "\n")
+    line = (json.dumps(json_ready(record), allow_nan=False) + "\n").encode()
+    with open(path, "a+b") as file:
+        if file.seek(0, os.SEEK_END) > 0:
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
         if durable:
             file.flush()
             os.fsync(file.fileno())

@@ -1,25 +1,24 @@
-"""Objectives: what is minimised so that a model's score becomes the data's. Each gives one loss a
-sample, the mean over the event's elements.
+"""Training objectives: one loss per example, the mean over the example's elements.
 
-What is wanted is the Fisher divergence to the smoothed density p_sigma, x = x0 + sigma z (d
-elements an event, everything at sigma):
+Training should minimise the Fisher divergence to the smoothed density p_sigma of x = x0 + sigma z.
+With d elements an example and everything taken at sigma,
 
-    F = 1/2 E |grad log p_sigma(x) - s(x)|²        G = E |grad log p_sigma(x)|², which no model changes
+    F = 1/2 E |grad log p_sigma(x) - s(x)|²,    G = E |grad log p_sigma(x)|²  (no model changes it)
 
-It holds the unknown score. These losses do not, and equal lambda(sigma) / d times F up to a
+F contains the unknown score. The losses below do not, and equal lambda(sigma)/d times F up to a
 constant:
 
-    name        per sample, times lambda / d                        expectation        passes          source
-    denoising   1/2 |s(x) + z/sigma|²                               F - G/2 + d/(2 sigma²)  1         Vincent 2011
-    exact       tr(grad s) + 1/2 |s|²                               F - G/2            1 + d           Hyvärinen 2005
-    sliced      mean over slices of v'(grad s)v + 1/2 (v's)²        F - G/2            1 + slices      Song et al. 2019
-    sliced-vr   mean over slices of v'(grad s)v, + 1/2 |s|²         F - G/2            1 + slices      Song et al. 2019
-    energy      denoising, of a model whose score is -grad energy   as denoising       2               Song & Kingma 2021
+    name        per example, times lambda/d                        expectation            passes
+    denoising   1/2 |s(x) + z/sigma|²                              F - G/2 + d/(2 sigma²)  1
+    exact       tr(grad s) + 1/2 |s|²                              F - G/2                1 + d
+    sliced      mean over slices of v'(grad s)v + 1/2 (v's)²       F - G/2                1 + slices
+    sliced-vr   mean over slices of v'(grad s)v, + 1/2 |s|²        F - G/2                1 + slices
+    energy      denoising, of a model whose score is -grad energy  as denoising           2
 
-for slices with E[vv'] = I: signs, normals, or the sphere of radius sqrt(d). sigma may differ from
-sample to sample: one value is one
-density, the levels of a ladder are Song & Ermon's weighted sum. At sigma = 0, where the model knows
-it, the implicit forms (exact,
+Sources: denoising Vincent 2011; exact Hyvärinen 2005; sliced and sliced-vr Song et al. 2019; energy
+Song & Kingma 2021. Slices v have E[vv'] = I: signs, normals, or the sphere of radius sqrt(d).
+sigma may differ from example to example: one value gives one density, the levels of a ladder give
+Song & Ermon's weighted sum. At sigma = 0, where the model answers there, the implicit forms (exact,
 sliced, sliced-vr) are those of the clean data; denoising needs sigma > 0.
 """
 
@@ -63,11 +62,17 @@ OBJECTIVES: dict[str, type[Objective]] = {
 def make_objective(
     name: str, weight: str | Weight | None = None, sigma_data: float = 0.5, **options: Any
 ) -> Objective:
-    """An objective by name. weight: None is the objective's own, edm for denoising and energy, ncsn
-    for the implicit forms (see `implicit`).
+    """An objective by name.
 
-    options: its own settings (control_variate; slices, probe; limit). Raises InputError for a name
-    or a setting that is not there.
+    Args:
+        name: A name of OBJECTIVES.
+        weight: A name of WEIGHTS or a function; None: edm for denoising and energy, ncsn for the
+            implicit forms (see `implicit`).
+        sigma_data: The data's standard deviation in model units.
+        options: The objective's own settings: control_variate; slices, probe; limit.
+
+    Raises:
+        InputError: For a name or a setting that does not exist.
     """
     if name not in OBJECTIVES:
         raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")

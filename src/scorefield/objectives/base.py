@@ -1,13 +1,13 @@
-"""What objectives share: the weight over sigma and the interface.
+"""The interface of objectives, and the weight over sigma that they share.
 
-One weight serves both forms, since |s + z/sigma|² = |D - x0|² / sigma⁴:
+One weight serves both forms of the loss, since |s + z/sigma|² = |D - x0|² / sigma⁴:
 
     w(sigma) |D - x0|²  =  lambda(sigma) 1/2 |s + z/sigma|²        with  lambda = 2 sigma⁴ w
 
     name    w                              lambda
-    edm     (sigma² + sd²)/(sigma sd)²     2 sigma² (sigma² + sd²)/sd²     Karras et al. 2022, Table 1
-    ncsn    1/(2 sigma²)                   sigma²                          Song & Ermon 2019, Eq. 6
-    fisher  1/(2 sigma⁴)                   1                               the divergence itself: rises as 1/sigma²
+    edm     (sigma² + sd²)/(sigma sd)²     2 sigma² (sigma² + sd²)/sd²   Karras et al. 2022, Table 1
+    ncsn    1/(2 sigma²)                   sigma²                        Song & Ermon 2019, Eq. 6
+    fisher  1/(2 sigma⁴)                   1                             the divergence itself
 """
 
 from collections.abc import Callable
@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import rng
+from ..conditions import Condition
 from ..errors import InputError
-from ..model import ScoreModel, as_sigma, broadcast
+from ..models import ScoreModel, as_sigma, broadcast
 
 Weight = Callable[[Tensor, float], Tensor]  # (sigma, sigma_data) -> w, shaped like sigma
 
@@ -42,16 +43,21 @@ SCORE_WEIGHTS: dict[str, Weight] = {
 
 @dataclass(frozen=True)
 class Objective:
-    """weight: a name of WEIGHTS or a function (sigma, sigma_data) -> w; sigma_data: the data's
-    standard deviation in model units.
+    """A training loss.
+
+    Args:
+        weight: A name of WEIGHTS, or a function (sigma, sigma_data) -> w.
+        sigma_data: The data's standard deviation in model units.
+
+    Attributes:
+        second_order: True where training differentiates the score in x. It then needs float32 and
+            an uncompiled network.
     """
 
     weight: str | Weight = "edm"
     sigma_data: float = 0.5
 
-    second_order: ClassVar[bool] = (
-        False  # differentiates the score in x while training: needs float32 and no compilation
-    )
+    second_order: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.weight, str) and self.weight not in WEIGHTS:
@@ -63,39 +69,66 @@ class Objective:
             raise InputError(f"sigma_data must be above zero; got {self.sigma_data:g}")
 
     def weigh(self, sigma: Tensor) -> Tensor:
-        """w(sigma), on |D - x0|²."""
-        return (WEIGHTS[self.weight] if isinstance(self.weight, str) else self.weight)(
-            sigma, self.sigma_data
-        )
+        """The weight w(sigma) of |D - x0|²."""
+        weight = WEIGHTS[self.weight] if isinstance(self.weight, str) else self.weight
+        return weight(sigma, self.sigma_data)
 
     def weigh_score(self, sigma: Tensor) -> Tensor:
-        """lambda(sigma), on 1/2 |s + z/sigma|²."""
+        """The weight lambda(sigma) of 1/2 |s + z/sigma|²."""
         if isinstance(self.weight, str):
             return SCORE_WEIGHTS[self.weight](sigma, self.sigma_data)
         return 2 * sigma.pow(4) * self.weight(sigma, self.sigma_data)
 
     def check(self, model: ScoreModel) -> None:
-        """An InputError where this objective cannot train `model`."""
+        """Refuse a model that this objective cannot train.
+
+        Raises:
+            InputError: It says why.
+        """
 
     def losses(
         self,
-        model: ScoreModel,
+        model: nn.Module,
         x0: Tensor,
         sigma: Tensor,
         keys: Tensor,
-        condition: Tensor | None = None,
+        condition: Condition | None = None,
     ) -> Tensor:
-        """x0: (B, *event) in model units; sigma: () or (B,); keys: one a sample, the only
-        randomness -> losses (B,) in x0's dtype.
+        """One loss per example.
+
+        Args:
+            model: A `ScoreModel`, or one inside DistributedDataParallel; it is called through
+                `forward`.
+            x0: Clean examples (B, *event) in model units.
+            sigma: Noise levels () or (B,) in model units.
+            keys: One random key an example, (B, 2) as `rng.keys` makes them: the only randomness.
+                They may be on the CPU; the noise is drawn on x0's device.
+            condition: Mapping of tensors with B rows, or None.
+
+        Returns:
+            (B,) in x0's type, differentiable in the model's parameters.
+
+        Raises:
+            InputError: Where the arguments do not fit each other or the model.
         """
         raise NotImplementedError
 
 
 def perturb(x0: Tensor, sigma: Tensor | float, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x = x0 + sigma z, z (B, *event) and sigma (B,) in x0's dtype and on its device; z is a
-    function of the keys alone.
+    """Noisy examples x = x0 + sigma z.
+
+    Args:
+        x0: (B, *event).
+        sigma: () or (B,).
+        keys: (B, 2); z is a function of the keys alone.
+
+    Returns:
+        x (B, *event), z (B, *event) and sigma (B,), in x0's type and on its device.
+
+    Raises:
+        InputError: For another shape of sigma.
     """
-    broadcast(as_sigma(sigma), x0)  # refuses other shapes in words
+    broadcast(as_sigma(sigma), x0)  # refuses other shapes
     level = as_sigma(sigma).to(x0.device, x0.dtype).expand(len(x0))
     noise = rng.normal(keys.to(x0.device), rng.Stream.NOISE, 0, x0.shape[1:], x0.dtype)
     return torch.addcmul(x0, broadcast(level, x0), noise), noise, level

@@ -1,63 +1,71 @@
-"""Denoising score matching (Vincent 2011): w(sigma) |D(x, sigma) - x0|² / d, and its variance at
-small sigma.
+"""Denoising score matching (Vincent 2011), and its variance at small sigma.
 
-Written in the score, with z the noise, the loss is lambda (1/2 |s(x)|² + s(x)'z/sigma + |z|²/(2
-sigma²)) / d. As sigma -> 0 the last two
-terms have variances 1/sigma² and d/(2 sigma⁴), though what depends on the model tends to a finite
-limit. To first order in sigma they are
+    loss = w(sigma) |D(x, sigma) - x0|² / d
+         = lambda (1/2 |s(x)|² + s(x)'z/sigma + |z|²/(2 sigma²)) / d        with z the noise
 
-    c = s(x0)'z/sigma + (|z|² - d)/(2 sigma²)        E[c | x0] = 0 for every model: z has mean zero and E|z|² = d, s(x0) knows no z
+As sigma -> 0 the last two terms have variances 1/sigma² and d/(2 sigma⁴), although what depends on
+the model has a finite limit. To first order in sigma these two terms are
 
-so losses - beta lambda c / d have the same expectation and gradient for any beta(sigma), and with
-beta = 1 a finite variance at sigma -> 0
-(what stays of the second term is z'(grad s)z: a slice). Song & Kingma 2021 (arXiv 2101.03288) name
-the problem and the remedy.
-At large sigma the first-order picture fails and beta = 1 would raise the variance; beta here is the
-least-variance coefficient
-Cov(loss, c)/Var(c) where data N(0, sd² I) meet their exact score s = -x/(sigma² + sd²). With r =
-sd²/(sigma² + sd²), per element
+    c = s(x0)'z/sigma + (|z|² - d)/(2 sigma²)
 
-    sigma⁴ Cov = r² (3/2 - r)      sigma⁴ Var = 1/2 + r - r²      beta = r² (3 - 2r) / (1 + 2r - 2r²)        1 at sigma -> 0, 0 at sigma -> inf
+E[c | x0] = 0 for every model, since z has mean zero, E|z|² = d, and s(x0) does not depend on z.
+So loss - beta lambda c / d has the same expectation and gradient for any beta(sigma), and with
+beta = 1 a finite variance at sigma -> 0: z'(grad s)z, a slice, is what stays of the second term.
+Song & Kingma 2021 (arXiv 2101.03288) name the problem and the remedy.
 
-It costs the score at x0 too: one pass of twice the batch.
+At large sigma the first order is not enough and beta = 1 would raise the variance. beta is therefore
+the coefficient of least variance, Cov(loss, c)/Var(c), for data N(0, sd² I) and their exact score
+s = -x/(sigma² + sd²). With r = sd²/(sigma² + sd²), per element,
+
+    sigma⁴ Cov = r² (3/2 - r),   sigma⁴ Var = 1/2 + r - r²,   beta = r² (3 - 2r) / (1 + 2r - 2r²)
+
+which is 1 at sigma -> 0 and 0 at sigma -> infinity. The score at x0 is needed too: one pass over
+twice the batch.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .. import conditions
+from ..conditions import Condition
 from ..errors import InputError
-from ..model import ScoreModel, broadcast
+from ..models import ScoreModel, broadcast
 from .base import Objective, perturb
 
 
 @dataclass(frozen=True)
 class Denoising(Objective):
-    """w(sigma) |D(x0 + sigma z, sigma) - x0|² / d. control_variate: less variance at small sigma,
-    for twice the work.
+    """w(sigma) |D(x0 + sigma z, sigma) - x0|² / d.
+
+    Args:
+        weight: As for every objective.
+        sigma_data: As for every objective.
+        control_variate: Subtract the control variate of the module docstring: less variance at
+            small sigma, for twice the work. Single losses may then be below zero.
     """
 
     control_variate: bool = False
 
     def beta(self, sigma: Tensor) -> Tensor:
-        """How much of the control variate is taken off, in (0, 1)."""
+        """The coefficient of the control variate, in (0, 1)."""
         r = self.sigma_data**2 / (sigma.square() + self.sigma_data**2)
         return r.square() * (3 - 2 * r) / (1 + 2 * r - 2 * r.square())
 
     def losses(
         self,
-        model: ScoreModel,
+        model: nn.Module,
         x0: Tensor,
         sigma: Tensor,
         keys: Tensor,
-        condition: Tensor | None = None,
+        condition: Condition | None = None,
     ) -> Tensor:
-        """Losses (B,); one forward pass, of 2B with the control variate, where single losses may be
-        below zero.
+        """One loss per example, (B,); arguments and errors as for every objective.
+
+        It costs one forward pass, over 2 B examples with the control variate.
         """
-        self.check(model)
         x, noise, level = perturb(x0, sigma, keys)
         if bool((level <= 0).any()):
             raise InputError(
@@ -67,29 +75,34 @@ class Denoising(Objective):
         if not self.control_variate:
             denoised = model(x, level, condition)
             return self.weigh(level) * (denoised - x0).square().flatten(1).mean(1)
-        twice = None if condition is None else torch.cat([condition, condition])
-        score, clean = model(torch.cat([x, x0]), torch.cat([level, level]), twice, "score").chunk(2)
+        twice = None if condition is None else conditions.concatenate(condition, condition)
+        both = model(torch.cat([x, x0]), torch.cat([level, level]), twice, "score")
+        score, clean = both.chunk(2)
         target = -noise / broadcast(level, x0)
         loss = (score - target).square().flatten(1).mean(1) / 2
-        zero_mean = (target.square().flatten(1).mean(1) - level.pow(-2)) / 2 - (
-            clean * target
-        ).flatten(1).mean(1)
+        mean_square = target.square().flatten(1).mean(1)
+        zero_mean = (mean_square - level.pow(-2)) / 2 - (clean * target).flatten(1).mean(1)
         return self.weigh_score(level) * (loss - self.beta(level) * zero_mean)
 
 
 @dataclass(frozen=True)
 class EnergyDenoising(Denoising):
-    """`Denoising` of a model that has an `energy`: its score is the energy's gradient, and training
-    differentiates through it.
+    """`Denoising` of a model whose score is minus the gradient of an energy.
+
+    Training differentiates through that gradient.
     """
 
     second_order: ClassVar[bool] = True
 
     def check(self, model: ScoreModel) -> None:
-        """An InputError where the model has no energy."""
-        if not hasattr(model, "energy") and not hasattr(getattr(model, "module", None), "energy"):
+        """Refuse a model without a log density.
+
+        Raises:
+            InputError: It names the models that have one.
+        """
+        if not model.has_log_density:
             raise InputError(
-                f"the energy objective needs a model with `energy`; {type(model).__name__} has "
-                "none. Use model.SquareEnergy or model.ScalarEnergy, "
+                "the energy objective needs a model with a log density; "
+                f"{type(model).__name__} has none. Use models.SquareEnergy or models.ScalarEnergy, "
                 "or the denoising objective"
             )

@@ -1,26 +1,25 @@
-"""Implicit score matching: the Fisher divergence by parts, without the data's score, through
-derivatives of the model's score in x.
+"""Implicit score matching: derivatives of the model's score in x in place of the data's score.
 
-By parts E[s' grad log p] = -E[tr(grad s)] (p s vanishing far out), hence 1/2 E|grad log p - s|² =
-E[tr(grad s) + 1/2 |s|²] + 1/2 E|grad log p|².
-The exact form takes the trace with d backward passes; the sliced forms take v'(grad s)v, whose mean
+Integration by parts gives -E[s' grad log p] = E[tr(grad s)], where p s vanishes far out, hence
+
+    1/2 E|grad log p - s|² = E[tr(grad s) + 1/2 |s|²] + 1/2 E|grad log p|²
+
+The exact form takes the trace with d backward passes. The sliced forms take v'(grad s)v, whose mean
 over v with E[vv'] = I is the trace.
 
     exact       tr(grad s) + 1/2 |s|²                Hyvärinen 2005
     sliced      v'(grad s)v + 1/2 (v's)²             Song et al. 2019 (arXiv 1905.07088)
-    sliced-vr   v'(grad s)v + 1/2 |s|²               ibid.: the slice's share in the second term integrated
+    sliced-vr   v'(grad s)v + 1/2 |s|²               ibid., with the second slice integrated out
 
-All are evaluated at x = x0 + sigma z: they estimate p_sigma's divergence, as denoising does.
+All are evaluated at x = x0 + sigma z, so they estimate the divergence to p_sigma, as denoising does.
 Training needs the score's second derivatives.
 
-Which sigma is noisy is the other way round than with denoising. With the edm row of `model`, u =
-x/sqrt(v), v = sigma² + sd², the part of
-tr(grad s) + 1/2 |s|² that is linear in the network, (sd/(sigma v)) (tr(grad F) - u'F), has mean
-near zero and standard deviation of its own
-order, against (sd²/(sigma² v)) |F|²/2: the noise of a gradient is sigma/sd times what it measures.
-The edm weight multiplies that into
-2 sigma/sd and large sigma drown the rest; ncsn's keeps it at sd sigma/v <= 1/2, so it is the
-default here.
+The noise over sigma is the reverse of denoising's. With the edm preconditioner, u = x/sqrt(v) and
+v = sigma² + sd², the part of tr(grad s) + 1/2 |s|² that is linear in the network,
+(sd/(sigma v)) (tr(grad F) - u'F), has mean near zero and a standard deviation of its own order; the
+signal is (sd²/(sigma² v)) |F|²/2. The noise of a gradient is sigma/sd times what it measures. The
+edm weight multiplies this to 2 sigma/sd, and large sigma drown the rest; the ncsn weight keeps it at
+sd sigma/v <= 1/2, so it is the default here.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,73 +27,86 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import rng
+from ..conditions import Condition
 from ..errors import InputError
-from ..model import ScoreModel
+from ..models import ScoreModel, jacobian
 from .base import Objective, Weight, perturb
 
-Probe = Callable[[Tensor, Sequence[int], torch.dtype, int], Tensor]
+Product = Callable[[Tensor], Tensor]  # v (B, *event) -> v' (grad s), of the same shape
+PROBES = ("rademacher", "gaussian", "sphere")
 
 
-def _rademacher(keys: Tensor, shape: Sequence[int], dtype: torch.dtype, draw: int) -> Tensor:
-    return rng.rademacher(keys, rng.Stream.PROBE, 0, shape, dtype, draw)
+def draw_slice(
+    probe: str, keys: Tensor, shape: Sequence[int], dtype: torch.dtype, draw: int
+) -> Tensor:
+    """Random directions v (B, *shape) with E[vv'] = I, a function of the keys and of `draw`.
 
-
-def _gaussian(keys: Tensor, shape: Sequence[int], dtype: torch.dtype, draw: int) -> Tensor:
-    return rng.normal(keys, rng.Stream.PROBE, 0, shape, dtype, draw)
-
-
-def _sphere(keys: Tensor, shape: Sequence[int], dtype: torch.dtype, draw: int) -> Tensor:
-    v = _gaussian(keys, shape, dtype, draw)
+    Args:
+        probe: A name of PROBES: signs, normals, or uniform on the sphere of radius sqrt(d).
+        keys: (B, 2).
+        shape: Shape of one example.
+        dtype: Floating type.
+        draw: Number of the slice.
+    """
+    generate = rng.rademacher if probe == "rademacher" else rng.normal
+    v = generate(keys, rng.Stream.SLICE, 0, shape, dtype, draw)
+    if probe != "sphere":
+        return v
     mean_square = v.square().flatten(1).mean(1).reshape(-1, *[1] * len(shape))
-    return v * mean_square.rsqrt()  # |v|² = d, so that E[vv'] = I
-
-
-PROBES: dict[str, Probe] = {"rademacher": _rademacher, "gaussian": _gaussian, "sphere": _sphere}
+    return v * mean_square.rsqrt()  # |v|² = d
 
 
 @dataclass(frozen=True)
 class Implicit(Objective):
-    """lambda(sigma)/d (trace + square/2), both from `terms`."""
+    """lambda(sigma)/d (trace + square/2), with trace and square from `terms`."""
 
     weight: str | Weight = "ncsn"
 
     second_order: ClassVar[bool] = True
 
-    def terms(self, score: Tensor, x: Tensor, keys: Tensor, graph: bool) -> tuple[Tensor, Tensor]:
-        """Estimates (B,) of tr(grad s) and of |s|². score hangs on x in the graph; graph: whether
-        the result is differentiated again.
+    def terms(self, score: Tensor, product: Product, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Estimates (B,) of tr(grad s) and of |s|².
+
+        Args:
+            score: s(x), (B, *event).
+            product: v -> v' (grad s), one backward pass.
+            keys: (B, 2).
         """
         raise NotImplementedError
 
     def losses(
         self,
-        model: ScoreModel,
+        model: nn.Module,
         x0: Tensor,
         sigma: Tensor,
         keys: Tensor,
-        condition: Tensor | None = None,
+        condition: Condition | None = None,
     ) -> Tensor:
-        """Losses (B,), of either sign; differentiable in the model's parameters where gradients are
-        enabled, not in x0.
+        """One loss per example, (B,), of either sign; arguments and errors as for every objective.
+
+        The losses are differentiable in the model's parameters where gradients are enabled, and
+        not in x0.
         """
-        self.check(model)
         graph = torch.is_grad_enabled()
         x, _, level = perturb(x0.detach(), sigma, keys)
-        with torch.enable_grad():
-            x.requires_grad_(True)
-            score = model(x, level, condition, "score")
-            trace, square = self.terms(score, x, keys.to(x0.device), graph)
-        losses = self.weigh_score(level) * (trace + square / 2) / x0[0].numel()
-        return losses if graph else losses.detach()
+        score, product = jacobian(model, x, level, condition, "score", create_graph=graph)
+        with torch.set_grad_enabled(graph):
+            trace, square = self.terms(score, product, keys.to(x0.device))
+            return self.weigh_score(level) * (trace + square / 2) / x0[0].numel()
 
 
 @dataclass(frozen=True)
 class Sliced(Implicit):
-    """v'(grad s)v + 1/2 (v's)², the mean over `slices` vectors v a sample. probe: rademacher,
-    gaussian, or sphere (of radius sqrt(d)).
+    """v'(grad s)v + 1/2 (v's)², the mean over several v.
+
+    Args:
+        weight: As for every objective.
+        sigma_data: As for every objective.
+        slices: Number of directions v an example, 1 or more.
+        probe: Distribution of v, a name of PROBES.
     """
 
     slices: int = 1
@@ -107,54 +119,61 @@ class Sliced(Implicit):
         if self.probe not in PROBES:
             raise InputError(f"probe must be one of {', '.join(PROBES)}; got {self.probe!r}")
 
-    def terms(self, score: Tensor, x: Tensor, keys: Tensor, graph: bool) -> tuple[Tensor, Tensor]:
-        """Means over slices of v'(grad s)v and (v's)²; one vector-Jacobian product a slice."""
-        trace = square = x.new_zeros(len(x))
+    def terms(self, score: Tensor, product: Product, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Means over slices of v'(grad s)v and (v's)²; one product a slice."""
+        trace = square = score.new_zeros(len(score))
         for draw in range(self.slices):
-            v = PROBES[self.probe](keys, x.shape[1:], x.dtype, draw)
-            (product,) = torch.autograd.grad(score, x, v, create_graph=graph, retain_graph=True)
-            trace = trace + (product * v).flatten(1).sum(1)
+            v = draw_slice(self.probe, keys, score.shape[1:], score.dtype, draw)
+            trace = trace + (product(v) * v).flatten(1).sum(1)
             square = square + self.square(score, v)
         return trace / self.slices, square / self.slices
 
     def square(self, score: Tensor, v: Tensor) -> Tensor:
-        """(v's)²."""
+        """(v's)², (B,)."""
         return (score * v).flatten(1).sum(1).square()
 
 
 @dataclass(frozen=True)
 class SlicedVR(Sliced):
-    """v'(grad s)v + 1/2 |s|², the mean over `slices` vectors v a sample."""
+    """v'(grad s)v + 1/2 |s|², the mean over several v. Arguments as for `Sliced`."""
 
     def square(self, score: Tensor, v: Tensor) -> Tensor:
-        """|s|², which is E_v (v's)²."""
+        """|s|², (B,), the mean of (v's)² over v."""
         return score.square().flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
 class Exact(Implicit):
-    """tr(grad s) + 1/2 |s|², d backward passes: for small events. limit: the most elements an event
-    may have.
+    """tr(grad s) + 1/2 |s|², with d backward passes: for small examples.
+
+    Args:
+        weight: As for every objective.
+        sigma_data: As for every objective.
+        limit: The most elements an example may have.
     """
 
     limit: int = 256
 
     def check(self, model: ScoreModel) -> None:
-        """An InputError where an event has more than `limit` elements."""
-        shape: tuple[int, ...] = getattr(model, "module", model).event_shape
-        if torch.Size(shape).numel() > self.limit:
+        """Refuse a model whose examples have more than `limit` elements.
+
+        Raises:
+            InputError: It names an objective without this limit.
+        """
+        elements = torch.Size(model.event_shape).numel()
+        if elements > self.limit:
             raise InputError(
-                f"the exact trace takes one backward pass an element: {torch.Size(shape).numel()} "
-                f"for events of shape {tuple(shape)}, and the limit is "
-                f"{self.limit}. Use the sliced-vr objective, or make_objective('exact', "
-                "limit=...) from Python"
+                f"the exact trace takes one backward pass an element: {elements} for examples of "
+                f"shape {tuple(model.event_shape)}, and the limit is {self.limit}. Use the "
+                "sliced-vr objective, or make_objective('exact', limit=...) from Python"
             )
 
-    def terms(self, score: Tensor, x: Tensor, keys: Tensor, graph: bool) -> tuple[Tensor, Tensor]:
+    def terms(self, score: Tensor, product: Product, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The trace, row by row, and |s|²."""
         flat = score.flatten(1)
         trace = torch.zeros_like(flat[:, 0])
         for i in range(flat.shape[1]):
-            (row,) = torch.autograd.grad(flat[:, i].sum(), x, create_graph=graph, retain_graph=True)
-            trace = trace + row.flatten(1)[:, i]
+            unit = torch.zeros_like(flat)
+            unit[:, i] = 1
+            trace = trace + product(unit.reshape(score.shape)).flatten(1)[:, i]
         return trace, flat.square().sum(1)

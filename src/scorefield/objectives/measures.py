@@ -1,17 +1,17 @@
-"""Measures, with standard errors: an objective's mean at one sigma or over a ladder, and the Fisher
-divergence to a score that is known.
+"""Estimates with standard errors: mean losses, and the Fisher divergence to a known score.
 
-F = 1/2 E_(x ~ p_sigma) |s_truth(x) - s(x)|²        the sum over the event's d elements, in 1/(model units)²
+F = 1/2 E_(x ~ p_sigma) |s_truth(x) - s(x)|²   the sum over the example's d elements, 1/(model units)²
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from .. import rng
+from ..conditions import Condition
 from ..errors import InputError
-from ..model import ScoreModel, as_sigma
+from ..models import ScoreModel, as_sigma
 from .base import Objective
 
 
@@ -20,6 +20,14 @@ class Estimate(NamedTuple):
 
     value: float
     se: float
+
+
+@runtime_checkable
+class Samplable(Protocol):
+    """A density that independent samples of p_sigma can be drawn from, as closed forms can."""
+
+    def sample(self, count: int, sigma: float, seed: int) -> Tensor:
+        """(count, *event) in model units."""
 
 
 def _estimate(values: Tensor) -> Estimate:
@@ -36,14 +44,25 @@ def mean_loss(
     x0: Tensor,
     sigma: Tensor | float,
     seed: int = 0,
-    condition: Tensor | None = None,
+    condition: Condition | None = None,
 ) -> Estimate:
-    """The mean loss over x0 (B, *event), model units, at one sigma or averaged over a ladder (L,)
-    with equal weight (Song & Ermon 2019, Eq. 6).
+    """The mean loss at one sigma, or over a ladder with equal weights (Song & Ermon 2019, Eq. 6).
 
-    Every sample meets every level, with noise of its own at each; the standard error is over
-    samples.
+    Args:
+        objective: The loss.
+        model: The model.
+        x0: (B, *event) in model units.
+        sigma: () or a ladder (L,). Every example is used at every level, with its own noise there.
+        seed: Decides the noise.
+        condition: Mapping of tensors with B rows, or None.
+
+    Returns:
+        The mean with its standard error over examples.
+
+    Raises:
+        InputError: For fewer than two examples, or a model that the objective cannot train.
     """
+    objective.check(model)
     levels = as_sigma(sigma).reshape(-1)
     keys = rng.keys(seed, len(x0) * len(levels)).reshape(len(levels), len(x0), 2)
     losses = [
@@ -62,20 +81,31 @@ def fisher_divergence(
     count: int = 4096,
     seed: int = 0,
 ) -> Estimate:
-    """F of `model` against `truth` at sigma, 1/2 E|s_truth - s|², not divided by d.
+    """The Fisher divergence 1/2 E|s_truth - s|² at sigma, not divided by d.
 
-    x: (B, *event) draws of p_sigma, or of any other density to weigh by; None: `count` draws of
-    truth.sample(count, sigma, seed), which closed
-    forms have. Compared in x's dtype.
+    Args:
+        model: The model to judge.
+        truth: A model whose score is known to be right, such as a closed form.
+        sigma: The noise level in model units.
+        x: (B, *event), samples of p_sigma or of any other density to weigh by. None: `count`
+            samples of truth.
+        count: Number of samples where x is None.
+        seed: Decides the samples where x is None.
+
+    Returns:
+        The mean with its standard error; the scores are compared in x's type.
+
+    Raises:
+        InputError: Where x is None and truth cannot be sampled, or for fewer than two samples.
     """
     if x is None:
-        draw = getattr(truth, "sample", None)
-        if draw is None:
+        if not isinstance(truth, Samplable):
             raise InputError(
-                f"{type(truth).__name__} cannot be sampled; give x, draws of p_sigma in model "
+                f"{type(truth).__name__} cannot be sampled; give x, samples of p_sigma in model "
                 f"units (B, {truth.event_shape})"
             )
         own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
-        x = draw(count, sigma, seed) if own is None else draw(count, sigma, seed).to(own)
+        x = truth.sample(count, sigma, seed)
+        x = x if own is None else x.to(own)
     gap = truth.score(x, sigma) - model.score(x, sigma)
     return _estimate(gap.square().flatten(1).sum(1) / 2)

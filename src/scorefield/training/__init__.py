@@ -1,7 +1,40 @@
-"""Training: from data to a run directory that can be continued, sampled and checked."""
+"""Training, in four parts that can be used one by one, and the loop that composes them.
 
+TrainState, train_step    model, objective, optimiser and averages; one step on a Batch
+Evaluator                 held-out losses and previews
+RunWriter                 what a run directory holds
+Schedule, Budget          progress from images and from a durable record of the clock's decisions
+train, fit                from settings or data to a run directory that can be resumed
+"""
+
+from .batches import Batch, Batches, draw_sigma
+from .ema import EMA
+from .evaluator import Evaluator, HeldOutLoss
 from .fit import fit
-from .loop import Hooks, Progress, Summary, train
 from .posthoc import rebuild
+from .schedule import Budget, Schedule, learning_rate
+from .state import StepResult, TrainState, train_step
+from .trainer import Hooks, Progress, Summary, train
+from .writer import RunWriter
 
-__all__ = ["Hooks", "Progress", "Summary", "fit", "rebuild", "train"]
+__all__ = [
+    "EMA",
+    "Batch",
+    "Batches",
+    "Budget",
+    "Evaluator",
+    "HeldOutLoss",
+    "Hooks",
+    "Progress",
+    "RunWriter",
+    "Schedule",
+    "StepResult",
+    "Summary",
+    "TrainState",
+    "draw_sigma",
+    "fit",
+    "learning_rate",
+    "rebuild",
+    "train",
+    "train_step",
+]

@@ -1,22 +1,34 @@
-"""Averages of the weights over training, counted in images, kept apart from the live weights.
+"""Averages of the weights over training, counted in images and kept apart from the live weights.
 
-power      w_t = beta_t w_(t-B) + (1 - beta_t) theta_t,  beta_t = (1 - B/t)^(gamma + 1)        Karras et al. 2024, Eq. 127
-           a window of constant width *relative* to t: no warm-up to choose, and the initial weights
-           have share 0.
-           relative standard deviation sigma_rel = sqrt(gamma + 1) / ((gamma + 2) sqrt(gamma + 3)).
-halflife   beta = 2^(-B/h),  h = min(halflife, warmup t): images until a weight counts half
+With t images seen after a step of B images, and live weights theta,
+
+    power      w_t = beta w_(t-B) + (1 - beta) theta_t,  beta = (1 - B/t)^(gamma + 1)
+               (Karras et al. 2024, Eq. 127): a window of constant width relative to t, so that no
+               warm-up has to be chosen and the initial weights have weight 0;
+               relative width sigma_rel = sqrt(gamma + 1) / ((gamma + 2) sqrt(gamma + 3))
+    halflife   beta = 2^(-B/h),  h = min(halflife, warmup t): images until a weight counts half
 """
 
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
+
+INITIAL = "__initial_fraction__"
+
 
 def gamma_of(sigma_rel: float) -> float:
-    """The exponent gamma whose profile has relative width sigma_rel (Karras et al. 2024, Alg. 2):
-    the real root of a cubic, by bisection.
+    """The exponent gamma whose profile has the relative width sigma_rel.
+
+    It is the real root of a cubic (Karras et al. 2024, Alg. 2), found by bisection.
+
+    Raises:
+        InputError: For a width outside (0, 0.28).
     """
     if not 0 < sigma_rel < 0.28:
-        raise ValueError(f"sigma_rel must lie in (0, 0.28); got {sigma_rel:g}")
+        raise InputError(
+            f"the relative width of an average must lie in (0, 0.28); got {sigma_rel:g}"
+        )
     low, high = 0.0, 1e7
     for _ in range(200):
         middle = (low + high) / 2
@@ -26,17 +38,36 @@ def gamma_of(sigma_rel: float) -> float:
 
 
 class EMA:
-    """One average of a network's parameters: kind `power` (width = sigma_rel) or `halflife` (width
-    = images; 0 keeps the live weights).
+    """One average of a network's weights. It lies on the device where the network is.
+
+    Args:
+        network: The network, on its device: bring the model there first (`Execution.apply`).
+        kind: "power" or "halflife".
+        width: power: the relative width, in (0, 0.28). halflife: images until a weight counts
+            half; 0 keeps the live weights.
+        warmup: halflife: the halflife is at most this fraction of the images seen; 0 = no limit.
+
+    Attributes:
+        weights: The averaged state_dict of the network, by name.
+        initial_fraction: The weight that the initial weights have in the average.
+
+    Raises:
+        InputError: For an unknown kind or a width out of range.
     """
 
-    def __init__(self, network: nn.Module, kind: str, width: float, warmup: float = 0.05) -> None:
+    def __init__(
+        self, network: nn.Module, kind: str = "power", width: float = 0.1, warmup: float = 0.05
+    ) -> None:
+        if kind not in ("power", "halflife"):
+            raise InputError(f"an average is of the kind power or halflife; got {kind!r}")
+        if kind == "halflife" and width < 0:
+            raise InputError(f"the halflife of an average must not be negative; got {width:g}")
         self.kind, self.width, self.warmup = kind, width, warmup
         self.gamma = gamma_of(width) if kind == "power" else 0.0
         self.weights = {
             name: value.detach().clone() for name, value in network.state_dict().items()
         }
-        self.initial_share = 1.0  # how much of the average is still the initial weights
+        self.initial_fraction = 1.0
 
     def decay(self, images: int, batch: int) -> float:
         """beta for the step of `batch` images that ends at `images` images seen."""
@@ -47,7 +78,13 @@ class EMA:
 
     @torch.no_grad()
     def update(self, network: nn.Module, images: int, batch: int) -> None:
-        """Take the live weights in."""
+        """Add the live weights after a step.
+
+        Args:
+            network: The network that is averaged.
+            images: Images seen, those of the step included.
+            batch: Images of the step.
+        """
         beta = self.decay(images, batch)
         live = network.state_dict()
         floating = [name for name, value in self.weights.items() if value.is_floating_point()]
@@ -58,18 +95,20 @@ class EMA:
         )
         for name in self.weights.keys() - set(floating):
             self.weights[name].copy_(live[name])
-        self.initial_share *= beta
+        self.initial_fraction *= beta
 
     def state_dict(self) -> dict[str, Tensor | float]:
-        """Weights by parameter name, and the initial weights' share."""
-        return {**self.weights, "__initial_share__": self.initial_share}
+        """Weights by name, and the initial weights' fraction."""
+        return {**self.weights, INITIAL: self.initial_fraction}
 
     def load_state_dict(self, state: dict[str, Tensor | float]) -> None:
-        """Undo `state_dict`, in place."""
+        """Take over what `state_dict` gave, in place.
+
+        Raises:
+            InputError: Where the names are not those of this network.
+        """
+        if state.keys() != {*self.weights, INITIAL}:
+            raise InputError("the stored average belongs to another network")
         for name, value in self.weights.items():
-            stored = state[name]
-            assert isinstance(stored, Tensor)
-            value.copy_(stored)
-        share = state["__initial_share__"]
-        assert isinstance(share, float)
-        self.initial_share = share
+            value.copy_(torch.as_tensor(state[name]))
+        self.initial_fraction = float(state[INITIAL])

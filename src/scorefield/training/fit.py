@@ -1,41 +1,70 @@
-"""`fit`: training from Python, in one line."""
+"""`fit`: training from Python in one call."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import count, override, seconds
+from torch import nn
+
+from ..config import override, parse_count, parse_seconds
 from ..config import preset as find_preset
-from .loop import Hooks, Summary, train
+from ..errors import InputError
+from .trainer import Hooks, Summary, train
 
 
 def fit(
     data: Any,
     run: str | Path,
     preset: str = "fast",
-    budget: str | float = "5m",
+    budget: str | float | None = None,
     images: str | int | None = None,
     seed: int = 0,
-    settings: dict[str, Any] | None = None,
+    condition: str | None = None,
+    network: nn.Module | None = None,
+    settings: Mapping[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> Summary:
-    """Train on `data` (array, tensor, torch Dataset, folder, file or name) into the run directory
-    `run`, or go on with it.
+    """Train a model of `data` in the run directory `run`, or resume it.
 
-    budget: wall time, "90s", "5m" or seconds; images: a budget in images seen instead. settings:
-    {"optim.lr": 1e-3, ...} beats the preset.
-    Raises InputError before anything is written where something does not fit.
+    Args:
+        data: An array or tensor (N, ...), a torch Dataset, a folder of images, a file (.npy, .npz,
+            .csv, .parquet), or a name such as "digits".
+        run: The run directory. The same call again resumes it.
+        preset: Settings to start from: "fast", "mlp", "ncsn" or "ncsnv2".
+        budget: Wall time, compilation included: "90s", "5m", "1.5h" or seconds. None: five minutes,
+            or the preset's own budget.
+        images: A budget in images seen instead: 250_000 or "250k".
+        seed: Decides weights, data order and noise.
+        condition: "class" to condition on the data's class labels; None: unconditional.
+        network: A network of your own, called as network(x, noise_input, condition): x is
+            (B, *event), noise_input (B,) is ln(sigma)/4, condition a mapping of tensors or None. A
+            copy of it is trained. `sf.load(run, network=...)` needs it again.
+        settings: {"optim.lr": 1e-3, ...}; they override all of the above.
+        hooks: Progress and notices.
+
+    Returns:
+        How the run ended; `sf.load(run)` gives the model.
+
+    Raises:
+        InputError: Where something does not fit. Nothing is written then.
+        NonFiniteError: Where a loss or gradient is not finite.
+
+    Example:
+        sf.fit(x, "runs/mine", budget="2m", condition="class")
+        model = sf.load("runs/mine")
     """
-    config = find_preset(preset)
-    if isinstance(data, str | Path):
-        config = replace(config, data=replace(config.data, source=str(data)))
-    else:
-        config = replace(config, data=replace(config.data, source=f"<{type(data).__name__}>"))
-    config = replace(
-        config,
-        seed=seed,
-        seconds=seconds(str(budget)),
-        images=count(str(images)) if images is not None else 0,
-    )
-    config = override(config, [f"{name}={value}" for name, value in (settings or {}).items()])
-    return train(config, run, None if isinstance(data, str | Path) else data, hooks)
+    if budget is not None and images is not None:
+        raise InputError("budget (time) and images both say how long to train; give one of them")
+    named = isinstance(data, str | Path)
+    chosen: dict[str, Any] = {
+        "data.source": str(data) if named else f"<{type(data).__name__}>",
+        "seed": seed,
+    }
+    if budget is not None:
+        chosen["seconds"] = parse_seconds(str(budget), "budget")
+    if images is not None:
+        chosen["images"] = parse_count(str(images), "images")
+    if condition is not None:
+        chosen["condition.kind"] = condition
+    request = override(override(find_preset(preset), chosen), settings or {})
+    return train(request, run, None if named else data, network, hooks)

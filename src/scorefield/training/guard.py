@@ -1,76 +1,131 @@
-"""The non-finite guard: a bad step is not applied, and the message names what to look at: sigma,
-batch index, layer.
+"""What to look at after a step whose loss or gradient is not finite: sigma, example and layer.
+
+The gradients are examined before clipping: clipping by a norm that is not finite would make every
+gradient NaN and hide the layer in which the first one arose.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from ..conditions import Condition, take
 from ..execution import eager
-from ..model import Preconditioned
+from ..models import ScoreModel
 from ..objectives import Objective
 
 
-def is_finite(losses: Tensor, norm: Tensor) -> bool:
-    """Whether every loss and the gradient norm are finite; asked before the optimiser steps."""
-    return bool(torch.isfinite(norm)) and bool(torch.isfinite(losses).all())
-
-
 def explain(
-    model: Preconditioned,
+    model: ScoreModel,
     objective: Objective,
     x0: Tensor,
     sigma: Tensor,
     keys: Tensor,
+    condition: Condition | None,
     losses: Tensor,
     norm: Tensor,
 ) -> str:
-    """In words: which sample at which sigma, and the first layer whose output is not finite, or the
-    layers whose gradient is not.
+    """Say which example at which sigma, and which layer, is not finite.
+
+    Args:
+        model: The model, with the gradients of the step, not clipped.
+        objective: The loss.
+        x0, sigma, keys, condition: The batch of the step.
+        losses: Its losses (B,).
+        norm: The norm of the gradient.
+
+    Returns:
+        One phrase. Where a loss is not finite: the first such example, its sigma, and the first
+        layer whose output is not finite. Otherwise: the layer nearest to the loss whose gradient
+        is not finite, in which the backward pass broke.
     """
     bad = (~torch.isfinite(losses)).nonzero().flatten()
     if len(bad) == 0:
-        layers = [
-            name
-            for name, p in model.network.named_parameters()
-            if p.grad is not None and not bool(torch.isfinite(p.grad).all())
-        ]
-        where = (
-            f"in {layers[0]} and {len(layers) - 1} more parameters"
-            if layers
-            else "only in their norm"
-        )
+        rows = slice(0, 1)
+        batch = (x0[rows], sigma[rows], keys[rows], take(condition, rows))
+        where = _first_bad_gradient(model, objective, *batch)
         return f"not finite: the gradient ({where}; norm {float(norm)}) though every loss is finite"
-    rows = bad[:1]
-    layer = first_bad_layer(model, objective, x0[rows], sigma[rows], keys[rows])
-    index, level = int(rows[0]), float(sigma[rows[0]])
-    return f"not finite: the loss at batch index {index}, sigma {level:.4g} ({len(bad)} of {len(losses)} losses), first in {layer}"
+    first = bad[:1]
+    layer = first_bad_layer(
+        model, objective, x0[first], sigma[first], keys[first], take(condition, first)
+    )
+    index, level = int(first[0]), float(sigma[first[0]])
+    return (
+        f"not finite: the loss at batch index {index}, sigma {level:.4g} ({len(bad)} of "
+        f"{len(losses)} losses), first in {layer}"
+    )
 
 
-def first_bad_layer(
-    model: Preconditioned, objective: Objective, x0: Tensor, sigma: Tensor, keys: Tensor
-) -> str:
-    """The first layer of the network whose output is not finite on these samples, found by running
-    them again, eagerly.
-    """
-    found: list[str] = []
+def _leaf_modules(model: ScoreModel) -> list[tuple[str, nn.Module]]:
+    """Modules without children, by their name within the network where there is one."""
+    network = model.leaf_network() or model
+    return [(name, m) for name, m in network.named_modules() if not list(m.children())]
 
-    def look(name: str) -> object:
+
+@contextmanager
+def _on_output(model: ScoreModel, found: list[tuple[str, bool]]) -> Iterator[None]:
+    """Append (name, whether the output is finite) for every layer in the order of execution."""
+
+    def watch(name: str) -> object:
         def hook(module: nn.Module, inputs: object, output: object) -> None:
-            if not found and isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-                found.append(name)
+            if isinstance(output, Tensor):
+                found.append((name, bool(torch.isfinite(output).all())))
 
         return hook
 
-    layers = [
-        (name, module)
-        for name, module in model.network.named_modules()
-        if not list(module.children())
+    handles = [
+        module.register_forward_hook(watch(name))  # type: ignore[arg-type]
+        for name, module in _leaf_modules(model)
     ]
-    handles = [module.register_forward_hook(look(name)) for name, module in layers]
     try:
-        with eager(), torch.no_grad():
-            objective.losses(model, x0, sigma, keys)
+        with eager():
+            yield
     finally:
         for handle in handles:
             handle.remove()
-    return f"layer {found[0]}" if found else "the loss itself: every layer's output is finite"
+
+
+def first_bad_layer(
+    model: ScoreModel,
+    objective: Objective,
+    x0: Tensor,
+    sigma: Tensor,
+    keys: Tensor,
+    condition: Condition | None = None,
+) -> str:
+    """The first layer whose output is not finite, found by evaluating the batch again, eagerly."""
+    found: list[tuple[str, bool]] = []
+    with _on_output(model, found), torch.no_grad():
+        objective.losses(model, x0, sigma, keys, condition)
+    names = [name for name, finite in found if not finite]
+    return f"layer {names[0]}" if names else "the loss itself: every layer's output is finite"
+
+
+def _first_bad_gradient(
+    model: ScoreModel,
+    objective: Objective,
+    x0: Tensor,
+    sigma: Tensor,
+    keys: Tensor,
+    condition: Condition | None,
+) -> str:
+    """The parameters whose gradient is not finite, the one nearest to the loss first.
+
+    A gradient that is not finite spreads from the layer where it arises to the layers before it.
+    """
+    network = model.leaf_network() or model
+    bad = [
+        name
+        for name, p in network.named_parameters()
+        if p.grad is not None and not bool(torch.isfinite(p.grad).all())
+    ]
+    if not bad:
+        return "only in their norm"
+    found: list[tuple[str, bool]] = []
+    with _on_output(model, found), torch.no_grad():
+        objective.losses(model, x0, sigma, keys, condition)
+    order = {name: place for place, (name, _) in enumerate(found)}
+    last = max(bad, key=lambda name: order.get(name.rpartition(".")[0], -1))
+    others = f" and {len(bad) - 1} more parameters" if len(bad) > 1 else ""
+    return f"in {last}{others}"

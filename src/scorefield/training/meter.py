@@ -5,55 +5,71 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..noise import Levels, SigmaLaw
+from ..noise import Levels, SigmaDistribution
 
 SIGMA_BINS = 12
 
 
 class Meter:
-    """Losses since the last log line, by bins of ln sigma: sums kept on the device, read only when
-    logged.
+    """Sums of the losses since the last line, by bins of ln sigma.
+
+    Args:
+        distribution: The training distribution of sigma. Bins hold equal probability; the levels
+            of a ladder have a bin each.
     """
 
-    def __init__(self, law: SigmaLaw) -> None:
-        edges = law.quantile(torch.arange(1, SIGMA_BINS, dtype=torch.float32) / SIGMA_BINS)
-        levels = torch.tensor(law.ladder, dtype=torch.float32) if isinstance(law, Levels) else None
-        self.edges = (
-            (levels[:-1] * levels[1:]).sqrt().flip(0) if levels is not None else edges.unique()
-        )
-        self.centres = (
-            levels.flip(0)
-            if levels is not None
-            else law.quantile((torch.arange(len(self.edges) + 1) + 0.5) / (len(self.edges) + 1))
-        ).tolist()
+    def __init__(self, distribution: SigmaDistribution) -> None:
+        if isinstance(distribution, Levels):
+            levels = torch.tensor(distribution.ladder, dtype=torch.float32)
+            self.edges = (levels[:-1] * levels[1:]).sqrt().flip(0)
+            self.centres: list[float] = levels.flip(0).tolist()
+        else:
+            u = torch.arange(1, SIGMA_BINS, dtype=torch.float32) / SIGMA_BINS
+            self.edges = distribution.quantile(u).unique()
+            bins = len(self.edges) + 1
+            self.centres = distribution.quantile((torch.arange(bins) + 0.5) / bins).tolist()
         self.reset()
 
     def reset(self) -> None:
-        """Forget."""
+        """Forget all losses."""
         self.sums = torch.zeros(3, len(self.edges) + 1, dtype=torch.float64)
-        self.steps = 0
 
     def add(self, sigma: Tensor, losses: Tensor) -> None:
-        """One batch."""
+        """Add a batch: sigma (B,) and losses (B,)."""
         index = torch.bucketize(sigma.cpu(), self.edges)
         values = losses.cpu().double()
-        for row, value in zip(
-            self.sums, (torch.ones_like(values), values, values.square()), strict=True
-        ):
+        parts = (torch.ones_like(values), values, values.square())
+        for row, value in zip(self.sums, parts, strict=True):
             row.index_add_(0, index, value)
-        self.steps += 1
+
+    @property
+    def losses(self) -> int:
+        """Number of losses since the last line."""
+        return int(self.sums[0].sum())
 
     def read(self) -> dict[str, Any]:
-        """Mean loss, and per bin: sigma, count, mean loss and its standard error."""
+        """Mean loss, and per bin: sigma, count, mean loss and its standard error.
+
+        Means of no losses, and standard errors of fewer than two, are NaN.
+        """
         count, total, square = self.sums
-        mean = total / count.clamp_min(1)
-        se = (
-            (square / count.clamp_min(1) - mean.square()).clamp_min(0) / count.clamp_min(1)
-        ).sqrt()
+        some, several = torch.where(count > 0, count, torch.nan), count > 1
+        mean = total / some
+        variance = (square / some - mean.square()).clamp_min(0)
+        se = torch.where(several, (variance / some).sqrt(), torch.nan)
+        overall = (total.sum() / count.sum()).item() if bool(count.sum() > 0) else float("nan")
         bins = {
             "sigma": self.centres,
             "count": count.long().tolist(),
             "loss": mean.tolist(),
             "se": se.tolist(),
         }
-        return {"loss": (total.sum() / count.sum().clamp_min(1)).item(), "by_sigma": bins}
+        return {"loss": overall, "by_sigma": bins}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run needs to write the same next line."""
+        return {"sums": self.sums}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what `state_dict` gave."""
+        self.sums.copy_(state["sums"])

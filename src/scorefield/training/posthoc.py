@@ -1,28 +1,28 @@
-"""Averages of other lengths, rebuilt after training from snapshots of the tracked ones (Karras et
-al. 2024, Section 3.2 and Alg. 3).
+"""Averages of other lengths, rebuilt after training from snapshots of the tracked ones.
 
-A power-function average of exponent gamma taken at t images weighs the weights at time tau with
+After Karras et al. 2024, Section 3.2 and Alg. 3. A power-function average of exponent gamma, taken
+at t images, weighs the weights at time tau with
 
     p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1),   0 <= tau <= t,
 
-exactly so for steps of B images, theta constant over each. The profile asked for is the combination
-of the snapshots' profiles nearest in
-the L2 norm: A x = b with A_ij = <p_i, p_j>, b_i = <p_i, p>, and
+exactly so for steps of B images with theta constant over each. The wanted profile p is replaced by
+the combination x of the snapshots' profiles nearest to it in the L2 norm: A x = b with
+A_ij = <p_i, p_j>, b_i = <p_i, p>, and
 
-    <p_i, p_j> = (g_i + 1)(g_j + 1) / (g_i + g_j + 1) * min(t_i, t_j)^(g_i + g_j + 1) / (t_i^(g_i +
-    1) t_j^(g_j + 1)).
+    <p_i, p_j> = (g_i + 1)(g_j + 1) / (g_i + g_j + 1)
+                 * min(t_i, t_j)^(g_i + g_j + 1) / (t_i^(g_i + 1) t_j^(g_j + 1)).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
-from ..runs import write_bytes
+from ..files import write_bytes
+from ..runs import Run
 from .ema import EMA, gamma_of
-
-FOLDER = "ema"
 
 
 def inner_products(
@@ -41,7 +41,7 @@ def inner_products(
 
 
 def coefficients(times: np.ndarray, gammas: np.ndarray, time: float, gamma: float) -> np.ndarray:
-    """The combination x of profiles (times, gammas) nearest to the profile (time, gamma)."""
+    """The combination of the profiles (times, gammas) nearest to the profile (time, gamma)."""
     scale = float(np.max(times))
     times, time = times / scale, time / scale
     a = inner_products(times, gammas, times, gammas)
@@ -51,27 +51,35 @@ def coefficients(times: np.ndarray, gammas: np.ndarray, time: float, gamma: floa
     return x / root
 
 
-def save_snapshot(folder: Path, images: int, emas: list[EMA]) -> None:
-    """Keep the tracked averages as they are after `images` images: one file, float32."""
+def save_snapshot(folder: Path, images: int, averages: Sequence[EMA]) -> Path:
+    """Keep the tracked averages as they are after `images` images, in one file of the run."""
     from safetensors.torch import save
 
     tensors = {
-        f"{ema.width:g}/{name}": value.contiguous()
-        for ema in emas
+        f"{ema.width:g}/{name}": value.cpu().contiguous()
+        for ema in averages
         for name, value in ema.weights.items()
     }
-    write_bytes(folder / FOLDER / f"{images:012d}.safetensors", save(tensors))
+    return write_bytes(Run(folder).snapshots / f"{images:012d}.safetensors", save(tensors))
 
 
 def rebuild(folder: Path, sigma_rel: float) -> dict[str, Tensor]:
-    """The average of relative width sigma_rel at the end of the run in `folder`, by parameter name,
-    rebuilt from its snapshots.
+    """Rebuild the average of another width at the end of a run.
+
+    Args:
+        folder: The run directory, which holds snapshots of power-function averages.
+        sigma_rel: The relative width, in (0, 0.28).
+
+    Returns:
+        The weights by parameter name.
+
+    Raises:
+        InputError: For a width out of range, or a run without snapshots.
     """
     from safetensors.torch import load_file
 
-    if not 0 < sigma_rel < 0.28:
-        raise InputError(f"the width of an average must lie in (0, 0.28); got {sigma_rel:g}")
-    files = sorted((Path(folder) / FOLDER).glob("*.safetensors"))
+    gamma = gamma_of(sigma_rel)
+    files = sorted(Run(folder).snapshots.glob("*.safetensors"))
     if not files:
         raise InputError(
             f"{folder} kept no snapshots of its averages; train with --set ema.snapshots=16 or "
@@ -81,9 +89,7 @@ def rebuild(folder: Path, sigma_rel: float) -> dict[str, Tensor]:
     widths = sorted({float(name.split("/")[0]) for name in first})
     times = np.repeat([float(file.stem) for file in files], len(widths))
     gammas = np.tile([gamma_of(w) for w in widths], len(files))
-    x = coefficients(times, gammas, float(files[-1].stem), gamma_of(sigma_rel)).reshape(
-        len(files), len(widths)
-    )
+    x = coefficients(times, gammas, float(files[-1].stem), gamma).reshape(len(files), len(widths))
     total: dict[str, Tensor] = {}
     for file, row in zip(files, x, strict=True):
         tensors = load_file(file)

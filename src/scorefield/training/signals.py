@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask training to finish its step and save; a second one ends it at once."""
+"""SIGTERM and SIGINT request that training finishes its step and saves; a second one ends it."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """signal: the number of the signal that came, 0 for none."""
+    """Whether a signal came. `signal` is its number, 0 for none."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -16,8 +16,9 @@ class StopRequest:
 
 @contextmanager
 def watch() -> Iterator[StopRequest]:
-    """Watch for the two signals inside the block (main thread only; elsewhere nothing is watched),
-    then restore what was there.
+    """Watch for the two signals inside the block, then restore the handlers.
+
+    Signals reach the main thread only; in another thread nothing is watched.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

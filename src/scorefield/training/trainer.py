@@ -1,333 +1,441 @@
-"""One run: its model, data, averages and optimiser, what is saved of them, and the step.
+"""The training loop: it composes state, step, evaluator and writer into a run.
 
-Batch, noise levels and noise of the step that starts after n images are functions of (seed, n).
+A run is a function of its configuration and of the record of what the clock decided (see
+`schedule`). Progress is counted in images. Rerunning the same command resumes: live weights,
+averages, optimiser state and counters are saved together, so that a resumed run goes on as if it had
+not stopped.
 """
 
-import copy
+import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .. import checkpoint, networks, rng
-from ..config import Config, ObjectiveConfig
-from ..data import Collection, Moments, Pipeline, measure, split
+from ..checkpoint import describe_network
+from ..config import Request
 from ..errors import InputError, NonFiniteError
-from ..execution import Execution, choose, count_layers, plain
-from ..model import FORMS, Preconditioned
-from ..noise import Levels, LogNormal, LogUniform, SigmaLaw, geometric, stratified
-from ..objectives import Objective, make_objective
-from ..runs import Run
-from .budget import Budget, learning_rate
-from .ema import EMA
-from .guard import explain, is_finite
-from .meter import SIGMA_BINS
-from .optimisers import make_optimiser
-from .posthoc import save_snapshot
+from .batches import Batch
+from .build import Setup, build, load_data, resolve_config
+from .meter import Meter
+from .schedule import Budget, Clock, Schedule, learning_rate
+from .signals import StopRequest, watch
+from .state import StepResult, train_step
+from .writer import RunWriter
+
+PREVIEWS_AT = (0.1, 0.25, 0.5)  # progress; the last picture is made when training ends
+LINES = 500  # lines of metrics.jsonl over a run
+# Fractions of the training's time that an evaluation may take on the way and at the end, and seconds
+# that the last one may take however short the training is.
+MIDWAY, FINAL, FINAL_SECONDS = 0.003, 0.03, 5.0
+SHOW_SECONDS = 0.5
 
 
-def sigma_law(config: Config) -> tuple[SigmaLaw, Tensor | None]:
-    """The training law of sigma and the ladder it lives on, if any."""
-    n = config.noise
-    if n.levels:
-        ladder = geometric(n.sigma_max, n.sigma_min, n.levels)
-        if n.law == "levels":
-            return Levels(tuple(ladder.tolist())), ladder
-    else:
-        ladder = None
-    if n.law == "loguniform":
-        return LogUniform(n.sigma_min, n.sigma_max), ladder
-    shift = torch.tensor(n.sigma_data / 0.5).log().item()
-    return LogNormal(n.mean + shift, n.std, n.sigma_min, n.sigma_max), ladder
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, for display.
 
-
-def build_model(
-    config: Config, event_shape: tuple[int, ...], moments: Moments
-) -> tuple[Preconditioned, dict[str, Any]]:
-    """The untrained model, initial weights a function of the seed, and its network's entry in the
-    card.
+    Attributes:
+        images: Images seen.
+        budget: Planned images; None before the first plan of a time budget.
+        fraction: Fraction of the budget used, from 0 to 1.
+        elapsed: Seconds spent.
+        seconds: The time budget; None for a budget in images.
+        loss: A recent mean loss; NaN before the first one.
+        rate: Images a second, lately.
     """
-    name = config.network.name
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(rng.generator(config.seed, rng.Stream.INIT).initial_seed())
-        network = networks.build(name, event_shape, **config.network.options)
-    _, ladder = sigma_law(config)
-    n, o = config.noise, config.objective
-    form = o.energy if o.name == "energy" else "score"
-    if form not in FORMS:
-        raise InputError(
-            "objective.energy must be one of "
-            f"{', '.join(name for name in FORMS if name != 'score')}; got {form!r}"
-        )
-    model = FORMS[form](
-        network,
-        event_shape,
-        n.sigma_min,
-        n.sigma_max,
-        n.preconditioner,
-        n.sigma_data,
-        ladder,
-        False,
-        moments.units,
-        moments.mean,
-        moments.variance,
-    )
-    return model, {"name": name, "options": networks.options(network)}
+
+    images: int
+    budget: int | None
+    fraction: float
+    elapsed: float
+    seconds: float | None
+    loss: float
+    rate: float
 
 
-def build_objective(config: Config) -> Objective:
-    """The objective; settings at their defaults are left out where an objective has none of the
-    kind.
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        folder: The run directory.
+        images: Images seen.
+        seconds: Seconds spent, over all processes that worked on the run.
+        reason: Why training ended, in words.
+        signal: The number of the signal that stopped it; 0 for none.
+        notices: What the user should know.
+        held_out: The held-out loss per sigma, columns sigma, loss and se; empty where stopped.
     """
-    o, default = config.objective, ObjectiveConfig()
-    own = {name: getattr(o, name) for name in ("control_variate", "slices", "probe")}
-    changed = {name: value for name, value in own.items() if value != getattr(default, name)}
-    objective = make_objective(
-        o.name, None if o.weight == "auto" else o.weight, config.noise.sigma_data, **changed
+
+    folder: Path
+    images: int
+    seconds: float
+    reason: str
+    signal: int = 0
+    notices: tuple[str, ...] = ()
+    held_out: dict[str, list[float]] = field(default_factory=dict)
+
+
+@dataclass
+class Hooks:
+    """What the caller wants to hear of.
+
+    Attributes:
+        on_progress: Called about twice a second.
+        on_notice: Called with sentences that the user should read.
+    """
+
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_notice: Callable[[str], None] = lambda _: None
+
+
+def train(
+    request: Request,
+    folder: str | Path,
+    data: Any = None,
+    network: nn.Module | None = None,
+    hooks: Hooks | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> Summary:
+    """Train a run to its budget, or resume it.
+
+    Args:
+        request: The settings; those left open are resolved from the data.
+        folder: The run directory.
+        data: Anything that `data.load` takes; None: request.data.source.
+        network: The user's own network, of which a copy is trained.
+        hooks: Progress and notices.
+        checkpoint_seconds: Seconds between checkpoints.
+
+    Returns:
+        How the run ended. Reaching a budget is a success.
+
+    Raises:
+        InputError: Where data, settings or the run directory do not fit. Nothing is written then.
+        NonFiniteError: Where a loss or gradient is not finite; nothing of that step is applied.
+    """
+    hooks = hooks or Hooks()
+    began = time.perf_counter()
+    dataset = load_data(request, data)
+    config = resolve_config(request, dataset, network is not None)
+    entry = (
+        describe_network(network)
+        if network is not None
+        else {"name": config.network.name, "options": config.network.options}
     )
-    if objective.second_order:
-        plain(
-            config.execution.precision, config.execution.compile
-        )  # refuse before anything is written
-    return objective
+    writer = RunWriter(folder, request, config, dataset.description, entry)
+    writer.match()
+    recorded = Schedule(config.images, writer.record()).execution()
+    setup = build(config, dataset, network, recorded)
+    writer.network = describe_network(setup.state.model.network)
+    setup.execution.configure_process()
+    with watch() as stop, writer.run.lock():
+        writer.claim()
+        return Trainer(setup, writer, hooks, checkpoint_seconds).run(stop, began)
+
+
+class Marks(NamedTuple):
+    """How many snapshots, lines of metrics and previews belong before a progress."""
+
+    snapshots: int
+    lines: int
+    previews: int
 
 
 class Trainer:
-    """One run: everything that is saved and restored, and the step."""
+    """One process's work on a run.
+
+    Args:
+        setup: The parts of the training.
+        writer: Writes the run directory, which this process holds.
+        hooks: Progress and notices.
+        checkpoint_seconds: Seconds between checkpoints.
+    """
 
     def __init__(
-        self, config: Config, collection: Collection, run: Run, notice: Callable[[str], None]
+        self, setup: Setup, writer: RunWriter, hooks: Hooks, checkpoint_seconds: float = 60.0
     ) -> None:
-        self.config, self.run, self.notice = config, run, notice
-        self.collection = collection
-        self.train_index, self.held_index = split(
-            collection.labels, len(collection), config.seed, config.data.held_out
-        )
-        self.moments = measure(
-            collection, self.train_index, config.noise.sigma_data, config.data.units
-        )
-        self.pipeline = Pipeline(
-            collection,
-            self.train_index,
-            self.moments.units,
-            config.seed,
-            config.data.dequantise,
-            config.data.flip,
-        )
-        self.law, self.ladder = sigma_law(config)
-        self.model, self.network_entry = build_model(config, collection.event_shape, self.moments)
-        self.network = self.model.network
-        self.objective = build_objective(config)
-        self.objective.check(self.model)
-        self.emas = [
-            EMA(self.network, config.ema.kind, width, config.ema.warmup)
-            for width in config.ema.profiles
-        ]
-        self.optimiser = make_optimiser(config.optim, self.network)
-        self.images = 0
-        self.skipped = 0  # steps that were not finite and not applied
-        self.budget = Budget(config.images, config.seconds, config.optim.decay != "constant")
+        self.setup, self.writer, self.hooks = setup, writer, hooks
+        self.config, self.state = setup.config, setup.state
+        self.checkpoint_seconds = checkpoint_seconds
+        self.schedule = Schedule(self.config.images, writer.record(), writer.decide)
+        decays = self.config.optim.decay != "constant"
+        self.budget = Budget(self.schedule, self.config.seconds, decays)
+        self.meter = Meter(setup.batches.distribution)
+        self.clock = Clock()
+        self.grad_norm = torch.tensor(float("nan"))  # of the last step, before clipping
         self.ended = ""
+        self._logged = (0, 0.0)  # images and seconds of the last line of metrics
+        self.notices: list[str] = []
 
-    # -- state
+    def notice(self, text: str) -> None:
+        """Tell the caller, and keep it for the summary."""
+        self.notices.append(text)
+        self.hooks.on_notice(text)
 
-    def state(self, elapsed: float) -> dict[str, Any]:
-        """All that a resumed run needs."""
-        return {
-            "images": self.images,
-            "skipped": self.skipped,
+    # -- beginning and end
+
+    def run(self, stop: StopRequest, began: float | None = None) -> Summary:
+        """Resume from the newest checkpoint, train to the budget, evaluate.
+
+        Args:
+            stop: Filled when a signal requests an end.
+            began: `time.perf_counter()` when this process began its work; None: now.
+        """
+        self._resume(began)
+        if self.ended and self.writer.evaluated:
+            return self._summary(f"already complete ({self.ended})")
+        self.writer.rewind(self.state.images)
+        if not self.ended:
+            self._loop(stop)
+            if stop.signal and not self.ended:
+                self._save()
+                return self._summary(f"stopped by signal {stop.signal}; saved", stop.signal)
+            if self._keeps_snapshots():
+                self.writer.save_snapshot(self.state.images, self.state.averages)
+        self._save()
+        table = self._evaluate(max(FINAL_SECONDS, FINAL * self.clock.seconds), final=True)
+        return self._summary(self.ended, held_out=table)
+
+    def _resume(self, began: float | None) -> None:
+        stored, notices = self.writer.load_state()
+        for text in notices:
+            self.notice(text)
+        if stored is not None:
+            self.state.load_state_dict(stored)
+            self.meter.load_state_dict(stored["meter"])
+            self.ended, self.grad_norm = stored["ended"], stored["grad_norm"]
+            self.notice(f"continuing {self.writer.run.folder} at {self.state.images:,} images")
+        self.clock = Clock(stored["elapsed"] if stored is not None else 0.0, began)
+        execution = self.setup.execution.to_dict()
+        if self.schedule.execution() != execution:
+            self.schedule.set_execution(self.state.images, execution)
+        constant = self.setup.fitted.constant
+        if constant:
+            names = ", ".join(map(str, constant[:12]))
+            self.notice(f"constant in the training data, kept as they are: {names}")
+        self.notice(f"running on {self.setup.execution.describe()}")
+
+    def _summary(
+        self, reason: str, signal: int = 0, held_out: dict[str, list[float]] | None = None
+    ) -> Summary:
+        return Summary(
+            self.writer.run.folder,
+            self.state.images,
+            self.clock.seconds,
+            reason,
+            signal,
+            tuple(self.notices),
+            held_out or {},
+        )
+
+    def _save(self) -> None:
+        """Write the training state, then the model file."""
+        state, elapsed = self.state, self.clock.seconds
+        extra = {
             "elapsed": elapsed,
-            "budget_images": self.budget.images,
             "ended": self.ended,
-            "execution": self.execution.to_dict(),
-            "network": self.network.state_dict(),
-            "emas": [ema.state_dict() for ema in self.emas],
-            "optimiser": self.optimiser.state_dict(),
+            "meter": self.meter.state_dict(),
+            "grad_norm": self.grad_norm,
         }
+        self.writer.save_checkpoint(state, extra)
+        history = {
+            "images": state.images,
+            "seconds": round(elapsed, 3),
+            "initial_fraction": state.averages[0].initial_fraction,
+            "ended": self.ended,
+        }
+        facts = {
+            "constant": list(self.setup.fitted.constant),
+            "history": history,
+            "execution": self.setup.execution.to_dict(),
+        }
+        self.writer.save_model(state.averaged_model(), facts)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Undo `state`."""
-        self.images, self.ended, self.skipped = state["images"], state["ended"], state["skipped"]
-        self.budget.images = state["budget_images"]
-        self.network.load_state_dict(state["network"])
-        for ema, stored in zip(self.emas, state["emas"], strict=True):
-            ema.load_state_dict(stored)
-        self.optimiser.load_state_dict(state["optimiser"])
+    # -- the loop
 
-    def place(self, stored: dict[str, Any] | None) -> None:
-        """Choose how the arithmetic runs (a resumed run keeps its choice) and bring network,
-        averages and optimiser there.
-        """
-        e = self.config.execution
-        planned = self.config.seconds if not self.config.images else self.config.images / 300
-        spatial = len(self.collection.event_shape) - 1
-        self.execution = (
-            Execution(**stored)
-            if stored
-            else choose(
-                e.device,
-                e.precision,
-                e.compile,
-                e.threads,
-                planned,
-                spatial,
-                self.objective.second_order,
-                count_layers(self.network),
-            )
+    def _loop(self, stop: StopRequest) -> None:
+        state, clock, size = self.state, self.clock, self.config.optim.batch
+        shown, saved = _Shown(state.images), time.perf_counter()
+        self._logged = (state.images, clock.seconds)
+        marks = self._marks()
+        reason = self.budget.over(state.images, clock.seconds)
+        while not reason and not stop.signal:
+            batch = self.setup.batches.batch(state.images, size)
+            result = self._step(batch)
+            if result.applied:
+                self.meter.add(batch.sigma, result.losses)
+            self.grad_norm = result.grad_norm
+            self.budget.observe(state.images, clock.seconds)
+            reason = self.budget.over(state.images, clock.seconds)
+            before, marks = marks, self._marks()
+            if marks.snapshots > before.snapshots:
+                self.writer.save_snapshot(state.images, state.averages)
+            if marks.lines > before.lines:
+                self._log()
+            if marks.previews > before.previews and not reason:
+                self._evaluate(MIDWAY * self._whole())
+                shown.restart(state.images)
+            if time.perf_counter() - saved > self.checkpoint_seconds and not reason:
+                self._save()
+                saved = time.perf_counter()
+                shown.restart(state.images)
+            if shown.is_due() or reason:
+                self._show(shown, result)
+        if reason:
+            self.schedule.finish(state.images, reason)
+            self.ended = reason
+            if self.meter.losses:
+                self._log()
+
+    def _step(self, batch: Batch) -> StepResult:
+        """One step at the schedule's learning rate; a step that is not finite stops or is counted."""
+        o, images = self.config.optim, self.state.images
+        rate = learning_rate(
+            o.lr,
+            images,
+            self.schedule.warmup(images, o.warmup),
+            o.decay,
+            self.schedule.progress(images),
         )
-        self.shadow = (
-            copy.deepcopy(self.model).eval().requires_grad_(False)
-        )  # where averaged weights are tried; never compiled, never trained
-        for model in (self.model, self.shadow):
-            model.autocast = self.execution.autocast
-        self.execution.place(self.network)
-        self.shadow.network.load_state_dict(self.network.state_dict())
-        self.execution.lay_out(self.shadow.network)
+        dropout = self.config.condition.dropout
+        result = train_step(self.state, batch, rate, o.clip, o.accumulate, dropout)
+        if not result.applied:
+            self._refuse(images, batch, result)
+        return result
 
-    # -- the step
-
-    def draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Batch (B, *event) in model units, sigma (B,) and keys of the step at hand: functions of
-        (seed, images).
-        """
-        batch = self.config.optim.batch
-        keys = rng.keys(self.config.seed, batch, first=self.images)
-        sigma = self.law.quantile(stratified(rng.uniform(keys, rng.Stream.SIGMA, 0, ())))
-        return self.pipeline.batch(self.images, batch), sigma, keys
-
-    def step(self) -> tuple[Tensor, Tensor, Tensor]:
-        """One optimiser step -> sigma (B,), losses (B,), gradient norm (). A step that is not
-        finite is not applied: NonFiniteError, or under
-        `guard.action=skip` a counted notice."""
-        o = self.config.optim
-        x0, sigma, keys = self.draw()
-        self.optimiser.zero_grad(set_to_none=True)
-        losses = torch.cat(
-            [
-                self._backward(*part)
-                for part in zip(*(t.chunk(o.accumulate) for t in (x0, sigma, keys)), strict=True)
-            ]
+    def _refuse(self, images: int, batch: Batch, result: StepResult) -> None:
+        """Keep what is needed to look into a step that is not finite, then raise or count it."""
+        g, skipped = self.config.guard, self.state.skipped
+        words = (
+            f"{result.problem}, in the step after {images:,} images, seed {self.config.seed}. The "
+            "step was not applied"
         )
-        norm = nn.utils.clip_grad_norm_(
-            self.network.parameters(), o.clip if o.clip > 0 else float("inf"), foreach=True
-        )
-        if not is_finite(losses, norm):
-            self._refuse(x0, sigma, keys, losses, norm)
-        else:
-            warmup = (
-                min(o.warmup, self.budget.images // 5) if self.budget.images else o.warmup
-            )  # a short run is not all warm-up
-            rate = learning_rate(
-                o.lr, self.images, warmup, o.decay, self.budget.progress(self.images)
-            )
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate * group.get("lr_scale", 1.0)
-            self.optimiser.step()
-            for ema in self.emas:
-                ema.update(self.network, self.images + o.batch, o.batch)
-        before = self.snapshots_due()
-        self.images += o.batch
-        if self.snapshots_due() > before:
-            save_snapshot(self.run.folder, self.images, self.emas)
-        return sigma, losses, norm
-
-    def _backward(self, x0: Tensor, sigma: Tensor, keys: Tensor) -> Tensor:
-        """Gradients of a part of the batch, added to those that are there; its losses."""
-        losses = self.objective.losses(self.model, x0, sigma, keys)
-        (losses.sum() / self.config.optim.batch).backward()
-        return losses.detach()
-
-    def _refuse(
-        self, x0: Tensor, sigma: Tensor, keys: Tensor, losses: Tensor, norm: Tensor
-    ) -> None:
-        """Keep what is needed to look into a step that is not finite, then raise or count."""
-        g = self.config.guard
-        words = explain(self.model, self.objective, x0, sigma, keys, losses, norm)
-        words += f", in the step after {self.images:,} images, seed {self.config.seed}. The step was not applied"
         kept = {
-            "images": self.images,
-            "x0": x0,
-            "sigma": sigma,
-            "keys": keys,
-            "losses": losses,
-            "network": self.network.state_dict(),
+            "images": images,
+            **batch._asdict(),
+            "losses": result.losses,
+            "network": self.state.model.network.state_dict(),
         }
-        path = checkpoint.save_state(self.run.folder / "nonfinite", self.images, kept)
-        self.skipped += 1
-        if g.action == "stop" or self.skipped > g.limit:
+        path = self.writer.save_evidence(images, kept)
+        if g.action == "stop" or skipped > g.limit:
             limit = "" if g.action == "stop" else f"; guard.limit is {g.limit} skipped steps"
             raise NonFiniteError(
                 f"{words}{limit}. Batch and weights are kept in {path}; lower optim.lr or "
                 "optim.clip"
             )
-        self.notice(f"{words}; skipped ({self.skipped} of at most {g.limit})")
+        self.notice(f"{words}; skipped ({skipped} of at most {g.limit})")
 
-    def snapshots_due(self) -> int:
-        """How many snapshots of the averages belong before `images`: evenly spaced over the budget,
-        a function of images alone.
+    def _keeps_snapshots(self) -> bool:
+        return self.config.ema.kind == "power" and self.config.ema.snapshots > 0
+
+    def _marks(self) -> Marks:
+        """What is due, evenly spaced over the budget: a function of images and the record."""
+        progress = self.schedule.progress(self.state.images)
+        snapshots = self.config.ema.snapshots if self._keeps_snapshots() else 0
+        previews = sum(progress >= at for at in PREVIEWS_AT)
+        return Marks(int(snapshots * progress), int(LINES * progress), previews)
+
+    def _whole(self) -> float:
+        """Seconds that the whole training takes: its time budget, or by the images seen so far."""
+        progress = self.schedule.progress(self.state.images)
+        return self.config.seconds or self.clock.seconds / progress
+
+    def _log(self) -> None:
+        """A line of metrics: losses since the last line."""
+        images, seconds = self.state.images, self.clock.seconds
+        rate = (images - self._logged[0]) / max(seconds - self._logged[1], 1e-9)
+        self._logged = (images, seconds)
+        head = {"images": images, "seconds": round(seconds, 3), "rate": round(rate, 1)}
+        tail = {
+            "lr": self.state.optimiser.param_groups[0]["lr"],
+            "grad_norm": self.grad_norm.item(),
+            "skipped": self.state.skipped,
+        }
+        self.writer.log(head | self.meter.read() | tail)
+        self.meter.reset()
+
+    def _show(self, shown: "_Shown", result: StepResult) -> None:
+        images, elapsed = self.state.images, self.clock.seconds
+        fraction = self.schedule.progress(images)
+        if self.config.seconds is not None:
+            fraction = max(fraction, min(1.0, elapsed / self.config.seconds))
+        loss, rate = shown.update(images, result.losses.mean().item())
+        budget = self.schedule.budget(images)
+        self.hooks.on_progress(
+            Progress(images, budget, fraction, elapsed, self.config.seconds, loss, rate)
+        )
+
+    # -- evaluation
+
+    def _evaluate(self, seconds: float, final: bool = False) -> dict[str, list[float]]:
+        """Held-out loss and a preview; at the end the loss per sigma too, which is returned.
+
+        The sizes of the evaluation depend on the clock, so they are recorded before they are used.
         """
-        count = self.config.ema.snapshots if self.config.ema.kind == "power" else 0
-        return int(count * self.budget.progress(self.images)) if self.budget.images else 0
-
-    # -- looking at the model
-
-    def averaged(self) -> Preconditioned:
-        """The model with the first average's weights."""
-        self.shadow.network.load_state_dict(self.emas[0].weights)
-        return self.shadow
-
-    @torch.no_grad()
-    def held_out_loss(self, events: int, per_sigma: bool = False) -> dict[str, list[float]]:
-        """Held-out loss of the averaged weights on the first `events` held-out ones, weight as
-        trained, on fixed noise: at SIGMA_BINS quantiles
-        of the training law with standard errors over events (per_sigma), or over the law as one
-        number.
-        """
-        model = self.averaged()
-        count = min(events, len(self.held_index))
-        x0 = self.pipeline.held_out(self.held_index[:count])
-        keys = rng.keys(self.config.seed, count, first=1 << 40)
-        if not per_sigma:
-            sigma = self.law.quantile((torch.arange(count, dtype=x0.dtype) + 0.5) / count)
-            losses = self._evaluate(model, x0, sigma, keys)
-            return {"loss": [losses.mean().item()], "se": [losses.std().item() / count**0.5]}
-        levels = self.law.quantile((torch.arange(SIGMA_BINS, dtype=x0.dtype) + 0.5) / SIGMA_BINS)
-        table: dict[str, list[float]] = {"sigma": [], "loss": [], "se": []}
-        for level in levels.unique().flip(0):
-            losses = self._evaluate(model, x0, level.expand(count), keys)
-            for key, value in (
-                ("sigma", level.item()),
-                ("loss", losses.mean().item()),
-                ("se", losses.std().item() / count**0.5),
-            ):
-                table[key].append(value)
+        start = time.perf_counter()
+        evaluator, images = self.setup.evaluator, self.state.images
+        model = self.state.averaged_model()
+        examples, samples = self.schedule.evaluation(
+            images, lambda: evaluator.affordable(model, seconds, per_sigma=final)
+        )
+        if examples == 0:
+            return {}
+        line: dict[str, Any] = {"images": images, "seconds": round(self.clock.seconds, 3)}
+        overall = evaluator.held_out_loss(model, examples)
+        line |= {
+            "held_out": overall.value,
+            "held_out_se": overall.se,
+            "held_out_examples": overall.examples,
+        }
+        if evaluator.unconditional:
+            without = evaluator.held_out_loss(model, examples, conditional=False)
+            line |= {"unconditional": without.value, "unconditional_se": without.se}
+        self._preview(samples)
+        table: dict[str, list[float]] = {}
+        if final:
+            table = evaluator.loss_per_sigma(model, examples)
+            self.writer.save_loss_per_sigma(table, self.config.objective.name)
+            line |= {"held_out_by_sigma": table, "final": True}
+        self.writer.log(line)  # last: a run is evaluated when its final line is there
+        self.budget.pause(time.perf_counter() - start)
         return table
 
-    def _evaluate(self, model: Preconditioned, x0: Tensor, sigma: Tensor, keys: Tensor) -> Tensor:
-        parts = zip(x0.split(256), sigma.split(256), keys.split(256), strict=True)
-        return torch.cat([self.objective.losses(model, *part) for part in parts])
+    def _preview(self, count: int) -> None:
+        """A picture of samples. Training does not end where there is none."""
+        try:
+            drawn = self.setup.evaluator.preview(self.state.averaged_model(), count)
+            images, image = self.state.images, self.setup.dataset.image
+            missing = self.writer.save_preview(images, drawn, image)
+        except InputError as error:
+            missing = str(error)
+        if missing:
+            self.notice(f"no preview: {missing}")
 
-    def save(self, elapsed: float) -> None:
-        """State, then the model file."""
-        checkpoint.save_state(self.run.state, self.images, self.state(elapsed))
-        history = {
-            "images": self.images,
-            "seconds": round(elapsed, 3),
-            "initial_share": self.emas[0].initial_share,
-            "ended": self.ended,
-        }
-        facts = {
-            "config": self.config.to_dict(),
-            "data": self.collection.description,
-            "constant": self.moments.constant,
-            "levels": self.collection.levels,
-            "history": history,
-            "execution": self.execution.to_dict(),
-        }
-        checkpoint.save_model(
-            self.run.model,
-            self.model,
-            self.emas[0].weights,
-            checkpoint.make_card(self.model, self.network_entry, **facts),
-        )
+
+class _Shown:
+    """When progress was last shown, and the loss and rate since then."""
+
+    def __init__(self, images: int) -> None:
+        self.rate, self.loss = 0.0, float("nan")
+        self.restart(images)
+
+    def restart(self, images: int) -> None:
+        """Begin a new measurement of the rate."""
+        self.at, self.images = time.perf_counter(), images
+
+    def is_due(self) -> bool:
+        """Whether enough time has passed."""
+        return time.perf_counter() - self.at > SHOW_SECONDS
+
+    def update(self, images: int, loss: float) -> tuple[float, float]:
+        """Smoothed loss and rate."""
+        fresh = (images - self.images) / max(time.perf_counter() - self.at, 1e-9)
+        self.rate = 0.7 * self.rate + 0.3 * fresh if self.rate else fresh
+        self.loss = loss if self.loss != self.loss else 0.7 * self.loss + 0.3 * loss
+        self.restart(images)
+        return self.loss, self.rate

@@ -1,0 +1,260 @@
+"""From settings to the parts of a training: model, objective, batches, state, evaluator.
+
+Everything that settings and data can be refused for is refused here, before a run writes a file.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import networks, rng
+from ..conditions import ConditionSpec
+from ..config import Config, Request, resolve
+from ..data import Dataset, FittedUnits, Pipeline, fit_units, load, split
+from ..errors import InputError
+from ..execution import Execution, check_device, choose, count_layers, require_float32_eager
+from ..models import FORMS, Preconditioned
+from ..noise import Levels, LogNormal, LogUniform, SigmaDistribution, geometric
+from ..objectives import OBJECTIVES, Objective, make_objective
+from ..sampling import resolve_sampling
+from .batches import Batches
+from .ema import EMA
+from .evaluator import Evaluator
+from .optimisers import make_optimiser
+from .state import TrainState
+
+SECONDS_PER_IMAGE = 1 / 300  # rough, to decide on compiling where the budget is in images
+
+
+def load_data(request: Request, data: Any = None) -> Dataset:
+    """The data set that the settings name, or `data`: anything that `data.load` takes."""
+    d = request.data
+    source = d.source if data is None else data
+    return load(source, size=d.size, channels=d.channels, key=d.key, image=d.image)
+
+
+def resolve_config(request: Request, dataset: Dataset, custom_network: bool = False) -> Config:
+    """The resolved settings of a request for a data set."""
+    return resolve(request, dataset.facts(custom_network=custom_network))
+
+
+def sigma_distribution(config: Config) -> tuple[SigmaDistribution, Tensor | None]:
+    """The training distribution of sigma, and the ladder of noise levels, largest first, if any."""
+    n = config.noise
+    ladder = None if n.levels is None else geometric(n.sigma_max, n.sigma_min, n.levels)
+    if n.sigma_distribution == "levels":
+        if ladder is None:
+            raise InputError("noise.sigma_distribution=levels needs noise.levels, 2 or more")
+        return Levels(tuple(ladder.tolist())), ladder
+    if n.sigma_distribution == "loguniform":
+        return LogUniform(n.sigma_min, n.sigma_max), ladder
+    shift = torch.tensor(n.sigma_data / 0.5).log().item()
+    return LogNormal(n.mean + shift, n.std, n.sigma_min, n.sigma_max), ladder
+
+
+def condition_specs(config: Config, dataset: Dataset) -> dict[str, ConditionSpec]:
+    """What the model is conditioned on, by name; empty for nothing."""
+    if config.condition.kind == "none":
+        return {}
+    if dataset.classes is None:
+        raise InputError(f"condition.kind=class needs class labels; {dataset.name} has none")
+    return {"class": ConditionSpec("class", dataset.classes, dataset.class_names)}
+
+
+def build_network(
+    config: Config,
+    event_shape: tuple[int, ...],
+    conditions: Mapping[str, ConditionSpec],
+    network: nn.Module | None = None,
+) -> nn.Module:
+    """The untrained network, its weights a function of the seed; or a copy of the user's own."""
+    if network is not None:
+        return copy.deepcopy(network)
+    name, options = config.network.name, config.network.options
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.generator(config.seed, rng.Stream.WEIGHTS).initial_seed())
+        return networks.build(name, event_shape, conditions=conditions or None, **options)
+
+
+def build_model(
+    config: Config, dataset: Dataset, fitted: FittedUnits, network: nn.Module | None = None
+) -> Preconditioned:
+    """The untrained model on the CPU.
+
+    Args:
+        config: Resolved settings.
+        dataset: The data, for their shape and classes.
+        fitted: Units and moments of the training part.
+        network: The user's own network, which is copied; None: the one that the settings name.
+
+    Raises:
+        InputError: Where settings, data and network do not fit each other.
+    """
+    distribution, ladder = sigma_distribution(config)
+    conditions = condition_specs(config, dataset)
+    n, o = config.noise, config.objective
+    model = FORMS[o.energy if o.name == "energy" else "score"](
+        build_network(config, dataset.event_shape, conditions, network),
+        dataset.event_shape,
+        sigma_min=n.sigma_min,
+        sigma_max=n.sigma_max,
+        preconditioner=n.preconditioner,
+        sigma_data=n.sigma_data,
+        ladder=ladder,
+        conditions=conditions,
+        units=fitted.units,
+        moments=fitted.moments,
+    )
+    if model.ladder_only and not isinstance(distribution, Levels):
+        raise InputError(
+            f"the {n.preconditioner} preconditioner knows only its levels: it needs "
+            f"noise.sigma_distribution=levels; got {n.sigma_distribution!r}"
+        )
+    return model
+
+
+def build_objective(config: Config) -> Objective:
+    """The objective that the settings name."""
+    o = config.objective
+    known = {field.name for field in dataclasses.fields(OBJECTIVES[o.name])}
+    own = {"control_variate": o.control_variate, "slices": o.slices, "probe": o.probe}
+    options = {name: value for name, value in own.items() if name in known}
+    return make_objective(o.name, o.weight, config.noise.sigma_data, **options)
+
+
+def choose_execution(
+    config: Config, model: Preconditioned, objective: Objective, recorded: dict[str, Any] | None
+) -> Execution:
+    """How the arithmetic of a run goes.
+
+    A run keeps the choice that it recorded. Settings given now that differ from it (another device,
+    number of threads, or compilation) are obeyed.
+    """
+    e = config.execution
+    if recorded is None:
+        planned = config.seconds or (config.images or 0) * SECONDS_PER_IMAGE
+        return choose(
+            e.device,
+            e.precision,
+            e.compile,
+            e.threads,
+            planned=planned,
+            spatial=len(model.event_shape) - 1,
+            second_order=objective.second_order,
+            layers=count_layers(model.network),
+        )
+    if objective.second_order:
+        require_float32_eager(e.precision, e.compile)
+    kept = Execution(**recorded)
+    return dataclasses.replace(
+        kept,
+        device=check_device(e.device or kept.device),
+        precision=e.precision or kept.precision,
+        compile=kept.compile if e.compile is None else e.compile == "on",
+        threads=e.threads or kept.threads,
+    )
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of a training, on their device. Nothing has been written.
+
+    Attributes:
+        config: Resolved settings.
+        dataset: The data.
+        fitted: Units and moments of the training part.
+        execution: How the arithmetic runs.
+        batches: The batches, a function of (seed, images).
+        state: Model, objective, optimiser, averages and counters.
+        evaluator: Held-out losses and previews.
+    """
+
+    config: Config
+    dataset: Dataset
+    fitted: FittedUnits
+    execution: Execution
+    batches: Batches
+    state: TrainState
+    evaluator: Evaluator
+
+
+def build(
+    config: Config,
+    dataset: Dataset,
+    network: nn.Module | None = None,
+    recorded: dict[str, Any] | None = None,
+) -> Setup:
+    """Build the parts of a training and check them against each other.
+
+    The model goes to its device first (`Execution.apply`). Batches, averages, optimiser and
+    evaluator are made there.
+
+    Args:
+        config: Resolved settings.
+        dataset: The data.
+        network: The user's own network, which is copied; None: the one that the settings name.
+        recorded: How the arithmetic of this run ran before; None for a new run.
+
+    Raises:
+        InputError: Whatever cannot be trained with these settings.
+    """
+    d = config.data
+    train, held_out = split(dataset.labels, len(dataset), config.seed, d.held_out)
+    fitted = fit_units(dataset, train, config.noise.sigma_data, d.units, d.dequantise)
+    model = build_model(config, dataset, fitted, network)
+    objective = build_objective(config)
+    execution = choose_execution(config, model, objective, recorded)
+    execution.apply(model)
+    pipeline = Pipeline(
+        dataset,
+        train,
+        fitted.units,
+        config.seed,
+        dequantise=d.dequantise,
+        flip=d.flip,
+        condition=config.condition.kind,
+        device=execution.device,
+    )
+    distribution, _ = sigma_distribution(config)
+    averages = [
+        EMA(model.network, config.ema.kind, width, config.ema.warmup)
+        for width in config.ema.profiles
+    ]
+    state = TrainState(model, objective, make_optimiser(config.optim, model.network), averages)
+    evaluator = Evaluator(
+        objective,
+        *pipeline.held_out(held_out[: Evaluator.LARGEST]),
+        distribution=distribution,
+        seed=config.seed,
+        unconditional=config.condition.dropout > 0,
+    )
+    evaluator.try_out(model)
+    _check_sampling(config, model)
+    return Setup(
+        config,
+        dataset,
+        fitted,
+        execution,
+        Batches(pipeline, distribution, config.seed),
+        state,
+        evaluator,
+    )
+
+
+def _check_sampling(config: Config, model: Preconditioned) -> None:
+    """Refuse a sampling recipe for the card that could not be carried out."""
+    s = config.sampling
+    resolve_sampling(
+        model,
+        sampler=s.sampler,
+        nfe=s.nfe,
+        steps_per_level=s.steps_per_level,
+        start=s.start,
+        final=s.final,
+        options=s.options,
+    )

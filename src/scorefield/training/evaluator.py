@@ -1,0 +1,248 @@
+"""Evaluation during training: held-out loss, per sigma too, and previews from fixed seeds."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import rng
+from ..conditions import Condition, take
+from ..errors import InputError
+from ..execution import eager
+from ..models import Preconditioned
+from ..noise import SigmaDistribution
+from ..objectives import Objective
+from ..sampling import sample
+from .meter import SIGMA_BINS
+
+FIRST_KEY = 1 << 40  # keys of the held-out noise lie beyond those of the training images
+MEASURABLE = 0.1  # seconds: what took longer is timed well enough
+PREVIEW_NFE = 24
+PREVIEW_LADDER_NFE = 200  # for models that know only their levels
+CHUNK = 256  # examples an evaluation
+
+
+@dataclass(frozen=True)
+class HeldOutLoss:
+    """A mean over examples.
+
+    Attributes:
+        value: The mean loss.
+        se: Its standard error over examples; NaN for one example (JSON's null).
+        examples: Number of examples.
+    """
+
+    value: float
+    se: float
+    examples: int
+
+
+def _mean(losses: Tensor) -> HeldOutLoss:
+    losses = losses.double()
+    count = len(losses)
+    se = (losses.std() / count**0.5).item() if count > 1 else math.nan
+    return HeldOutLoss(losses.mean().item(), se, count)
+
+
+class Evaluator:
+    """Held-out losses and previews of a model.
+
+    The noise of a held-out loss is fixed, so that its values can be compared over a run. The
+    network is not compiled for it.
+
+    Args:
+        objective: The loss, with the weight of training.
+        x0: Held-out examples (N, *event) in model units, on the model's device.
+        condition: Their conditions, or None.
+        distribution: The training distribution of sigma.
+        seed: Decides the noise.
+        unconditional: Whether the loss without the condition is of interest too: the model was
+            trained with some conditions dropped.
+    """
+
+    LARGEST: ClassVar[int] = 512  # examples that an evaluation during training uses at most
+
+    def __init__(
+        self,
+        objective: Objective,
+        x0: Tensor,
+        condition: Condition | None = None,
+        *,
+        distribution: SigmaDistribution,
+        seed: int = 0,
+        unconditional: bool = True,
+    ) -> None:
+        self.objective, self.x0, self.condition = objective, x0, condition
+        self.distribution, self.seed = distribution, seed
+        self.unconditional = unconditional and condition is not None
+        self._keys = rng.keys(seed, len(x0), first=FIRST_KEY).to(x0.device)
+
+    def __len__(self) -> int:
+        return len(self.x0)
+
+    @property
+    def passes(self) -> int:
+        """Evaluations of an example that `held_out_loss` takes, with and without condition."""
+        return 2 if self.unconditional else 1
+
+    def held_out_loss(
+        self, model: Preconditioned, examples: int | None = None, conditional: bool = True
+    ) -> HeldOutLoss:
+        """The loss over the training distribution of sigma, one noise level an example.
+
+        Args:
+            model: The model.
+            examples: Number of examples, the first ones; None: all.
+            conditional: Whether the model gets the examples' conditions.
+        """
+        count = len(self) if examples is None else min(examples, len(self))
+        u = (torch.arange(count, dtype=torch.float32) + 0.5) / count
+        return _mean(self._losses(model, self.distribution.quantile(u), conditional))
+
+    def loss_per_sigma(
+        self, model: Preconditioned, examples: int | None = None
+    ) -> dict[str, list[float]]:
+        """The loss at quantiles of the training distribution of sigma.
+
+        Args:
+            model: The model.
+            examples: Number of examples, the first ones; None: all.
+
+        Returns:
+            Columns sigma (largest first), loss and se.
+        """
+        count = len(self) if examples is None else min(examples, len(self))
+        u = (torch.arange(SIGMA_BINS, dtype=torch.float32) + 0.5) / SIGMA_BINS
+        table: dict[str, list[float]] = {"sigma": [], "loss": [], "se": []}
+        for level in self.distribution.quantile(u).unique().flip(0):
+            found = _mean(self._losses(model, level.expand(count), True))
+            for name, value in zip(table, (level.item(), found.value, found.se), strict=True):
+                table[name].append(value)
+        return table
+
+    @torch.no_grad()
+    def _losses(self, model: Preconditioned, sigma: Tensor, conditional: bool) -> Tensor:
+        """Losses (B,) of the first B examples at sigma (B,)."""
+        sigma = sigma.to(self.x0.device)
+        found = []
+        with eager():
+            for first in range(0, len(sigma), CHUNK):
+                rows = slice(first, min(first + CHUNK, len(sigma)))
+                condition = take(self.condition, rows) if conditional else None
+                found.append(
+                    self.objective.losses(
+                        model, self.x0[rows], sigma[rows], self._keys[rows], condition
+                    )
+                )
+        return torch.cat(found)
+
+    def try_out(self, model: Preconditioned) -> None:
+        """Evaluate the loss of one or two examples, so that what does not fit is found early.
+
+        Raises:
+            InputError: Where the network does not take the data, or changes their shape.
+        """
+        shapes: list[tuple[torch.Size, torch.Size]] = []
+
+        def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            shapes.append((inputs[0].shape, output.shape))
+
+        handle = model.network.register_forward_hook(watch)
+        try:
+            self.held_out_loss(model, 2)
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            memory = isinstance(error, torch.OutOfMemoryError) or "memory" in str(error)
+            if isinstance(error, InputError) or memory:
+                raise
+            raise InputError(
+                f"the network {type(model.network).__name__} does not take examples of shape "
+                f"{tuple(model.event_shape)}: {error}. A network is called as "
+                "network(x, noise_input, condition) and returns a tensor of x's shape"
+            ) from error
+        finally:
+            handle.remove()
+        for given, got in shapes:
+            if given != got:
+                raise InputError(
+                    f"the network {type(model.network).__name__} must return x's shape "
+                    f"{tuple(given)}; got {tuple(got)}"
+                )
+
+    def preview_size(self, model: Preconditioned) -> tuple[int, int]:
+        """Samples of a whole preview, and evaluations of each."""
+        samples = 500 if len(model.event_shape) == 1 else 16
+        if model.ladder_only and model.ladder is not None:
+            levels = len(model.ladder)
+            return samples, levels * max(1, PREVIEW_LADDER_NFE // levels)
+        return samples, PREVIEW_NFE
+
+    def preview(self, model: Preconditioned, count: int) -> Tensor:
+        """Samples from fixed seeds, (count, *event) in data units.
+
+        The probability flow gives the same picture, better each time; a model that knows only its
+        levels takes annealed Langevin dynamics. A model with classes gives one class after another.
+        """
+        condition = None
+        for name, spec in model.conditions.items():
+            if spec.kind == "class":
+                condition = {name: [k % spec.size for k in range(count)]}
+        with eager():
+            if model.ladder_only and model.ladder is not None:
+                steps = max(1, PREVIEW_LADDER_NFE // len(model.ladder))
+                drawn = sample(
+                    model,
+                    count,
+                    self.seed,
+                    sampler="annealed-langevin",
+                    ladder=model.ladder,
+                    steps_per_level=steps,
+                    condition=condition,
+                )
+            else:
+                drawn = sample(
+                    model,
+                    count,
+                    self.seed,
+                    sampler="heun",
+                    nfe=PREVIEW_NFE,
+                    condition=condition,
+                )
+        return drawn[0] if isinstance(drawn, tuple) else drawn
+
+    def seconds_per_evaluation(self, model: Preconditioned) -> float:
+        """Seconds that an evaluation of one example takes, timed on as many as can be measured."""
+        examples = 16
+        while True:
+            start = time.perf_counter()
+            self.held_out_loss(model, examples)
+            took = time.perf_counter() - start
+            if took > MEASURABLE or examples >= len(self):
+                return took / min(examples, len(self))
+            examples *= 4
+
+    def affordable(
+        self, model: Preconditioned, seconds: float, per_sigma: bool = False
+    ) -> tuple[int, int]:
+        """Examples and samples of an evaluation that takes at most `seconds`.
+
+        Args:
+            model: The model, which is timed.
+            seconds: The time limit; infinite for all examples and samples.
+            per_sigma: Whether the loss is evaluated at every bin of sigma too. The evaluation is
+                then the last one, and has two examples and a sample however slow the model is.
+
+        Returns:
+            (0, 0) where the time is not enough for two examples and a sample.
+        """
+        samples, evaluations = self.preview_size(model)
+        examples, passes = len(self), self.passes + (SIGMA_BINS if per_sigma else 0)
+        if math.isinf(seconds):
+            return examples, samples
+        limit = seconds / self.seconds_per_evaluation(model)
+        if limit < 2 * passes + evaluations and not per_sigma:
+            return 0, 0
+        fraction = min(1.0, limit / (examples * passes + samples * evaluations))
+        return max(min(2, examples), int(fraction * examples)), max(1, int(fraction * samples))

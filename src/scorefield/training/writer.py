@@ -1,0 +1,138 @@
+"""What a run writes: configuration, metrics, checkpoints, snapshots, previews, the schedule's record."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .. import checkpoint
+from ..config import Config, Request, differences
+from ..errors import InputError
+from ..models import Preconditioned
+from ..runs import Record, Run, append_line, read_lines
+from .ema import EMA
+from .posthoc import save_snapshot
+from .state import TrainState
+
+
+class RunWriter:
+    """Writes one run directory. Nothing is written before `claim`.
+
+    Args:
+        folder: The run directory.
+        request: What the user asked for; None where a `Config` was made by hand.
+        config: The resolved settings.
+        data: The description of the data, with its SHA-256.
+        network: The network's entry in the model card.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        request: Request | None,
+        config: Config,
+        data: Record,
+        network: Record,
+    ) -> None:
+        self.run = Run(folder)
+        self.config, self.data, self.network = config, data, network
+        self._content: Record = {
+            "request": None if request is None else request.to_dict(explicit=True),
+            "config": config.to_dict(),
+            **{name: value for name, value in data.items() if name.endswith("sha256")},
+            "network": network,
+        }
+
+    def _differences(self, stored: Record) -> list[str]:
+        """What in the stored configuration would make other weights."""
+        found = differences(stored.get("config") or {}, self.config)
+        for name in ("sha256", "labels_sha256"):
+            if stored.get(name) != self.data.get(name):
+                what = "data" if name == "sha256" else "labels"
+                found.append(
+                    f"the {what} are others ({name} {stored.get(name)} in the run, "
+                    f"{self.data.get(name)} now)"
+                )
+        kept = stored.get("network") or {}
+        if self.network["name"] == "custom" and kept.get("class") != self.network["class"]:
+            found.append(
+                f"the network's class is {kept.get('class')} in the run, {self.network['class']} now"
+            )
+        return found
+
+    def match(self) -> bool:
+        """Whether the run exists with the same configuration, without writing.
+
+        Raises:
+            InputError: For a run of another configuration.
+        """
+        return self.run.match_config(self._differences)
+
+    def claim(self) -> bool:
+        """Write config.json, or find the same configuration there (True)."""
+        return self.run.write_or_match_config(self._content, self._differences)
+
+    def record(self) -> list[Record]:
+        """The lines of schedule.jsonl."""
+        return read_lines(self.run.schedule)
+
+    def decide(self, line: Record) -> None:
+        """Append a line to schedule.jsonl; it is on the disk when the function returns."""
+        append_line(self.run.schedule, line, durable=True)
+
+    def log(self, line: Record) -> None:
+        """Append a line to metrics.jsonl."""
+        self.run.log(line)
+
+    def load_state(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest whole checkpoint, None where there is none, and notices about torn ones."""
+        return checkpoint.load_state(self.run.state)
+
+    def rewind(self, images: int) -> None:
+        """Drop what was written after `images` images; the run writes it again."""
+        self.run.rewind(images)
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the last evaluation is complete: its line in metrics.jsonl is written last."""
+        return any(line.get("final") for line in self.run.records())
+
+    def save_checkpoint(self, state: TrainState, extra: dict[str, Any]) -> None:
+        """Write the training state."""
+        content = {**state.state_dict(), **extra}
+        checkpoint.save_state(self.run.state, state.images, content)
+
+    def save_model(self, model: Preconditioned, facts: dict[str, Any]) -> None:
+        """Write the model file: the averaged model and its card."""
+        card = checkpoint.make_card(
+            model, self.network, config=self.config.to_dict(), data=self.data, **facts
+        )
+        checkpoint.save_model(self.run.model, model, card=card)
+
+    def save_snapshot(self, images: int, averages: Sequence[EMA]) -> None:
+        """Keep the averages as they are after `images` images."""
+        save_snapshot(self.run.folder, images, averages)
+
+    def save_evidence(self, images: int, content: dict[str, Any]) -> Path:
+        """Keep batch and weights of a step that was not finite, in the folder nonfinite/."""
+        return checkpoint.save_state(self.run.folder / "nonfinite", images, content)
+
+    def save_preview(self, images: int, samples: Tensor, image: bool) -> str:
+        """Write the picture of samples in data units; return why there is none, or ""."""
+        from ..plotting import save_samples
+
+        try:
+            save_samples(self.run.previews / f"{images:09d}.png", samples, image=image)
+        except InputError as error:  # training does not end for a picture
+            return str(error)
+        return ""
+
+    def save_loss_per_sigma(self, table: dict[str, list[float]], objective: str) -> None:
+        """Draw the held-out loss at each noise level."""
+        from ..plotting import save_loss_per_sigma
+
+        title = f"Held-out loss ({objective}) at each noise level"
+        save_loss_per_sigma(
+            self.run.loss_per_sigma, table["sigma"], table["loss"], table["se"], title=title
+        )
