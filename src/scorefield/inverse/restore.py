@@ -1,35 +1,42 @@
-"""Restoration: draws of what was damaged, given what was observed.
+"""`restore`: draws of what an observation may have been, with their mean and standard deviation.
 
-Inpainting as the article has it (Song & Ermon 2019, Algorithm 2): annealed Langevin dynamics, and
-after every step the known part is
-replaced by the observation at the level's noise, x <- x (1 - m) + (y + sigma_i z) m. As published,
-noise of sigma_L stays everywhere. Here
-the end is denoised, brought to data units, and the observed values are pasted in the type they were
-stored in: known elements are exact.
+The measurement is brought to model units, a method of `METHODS` samples its posterior, and the
+draws return to the form in which the observation came. Exactly known elements are the observed
+values.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import conditions, rng
 from ..errors import InputError
-from ..model import ScoreModel, terminal
-from ..sampling import SAMPLERS, AnnealedLangevin, Event, run
-from .measurement import Measurement
+from ..models import ScoreModel
+from ..sampling import StepEvent, draw, working_type
+from ..units import Units
+from .measurement import Measurement, Reading
+from .methods import find_method
 from .operators import Mask
 
-REDRAWS = ("level", "step")
+BATCH_ELEMENTS = 1 << 18  # elements of x a batch holds by default
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Restoration:
-    """draws: (K, D, *event) in data units, (D, *event) for a single observation; mean, std: over
-    the draws; chi2: per draw, the mean squared
-    residual over noise_std², None for exact observations (their residual is zero); evaluations: of
-    the model, a draw.
+    """The result of `restore`: K draws of each of N observations, in data units.
+
+    Attributes:
+        draws: (N, K, *event) in the form of the observation, (K, *event) for a single one; empty
+            where a sink took them.
+        mean: The draws' mean, (N, *event) or (*event), floats in data units.
+        std: Their standard deviation, like `mean`; NaN for one draw.
+        chi2: (N, K) or (K,), the mean squared residual of each draw over noise_std²; None for exact
+            observations, whose residual is zero.
+        evaluations: Evaluations of the model a draw.
     """
 
     draws: Tensor
@@ -38,20 +45,76 @@ class Restoration:
     chi2: Tensor | None
     evaluations: int
 
+    def __repr__(self) -> str:
+        kind = str(self.draws.dtype).removeprefix("torch.")
+        return (
+            f"Restoration(draws={tuple(self.draws.shape)} {kind}, "
+            f"mean={tuple(self.mean.shape)}, evaluations={self.evaluations})"
+        )
 
-def inpainting_projection(
-    known: Tensor, mask: Tensor, redraw: str = "level"
-) -> Callable[..., Tensor]:
-    """The hook of Algorithm 2 for `run`. known: (B, *event) in model units; mask: bool,
-    broadcasting; redraw: the observation's noise is drawn
-    anew each `level` (NCSN's released code) or each `step` (NCSNv2's)."""
-    if redraw not in REDRAWS:
-        raise InputError(f"redraw must be level or step; got {redraw!r}")
 
-    def project(x: Tensor, sigma: Tensor, noise: Callable[..., Tensor]) -> Tensor:
-        return torch.where(mask, known + float(sigma) * noise(per=redraw), x)
+Sink = Callable[[int, Tensor], None]
 
-    return project
+
+class _Collector:
+    """Turns draws in data units, in the order of the keys, into the results of each observation."""
+
+    def __init__(
+        self,
+        measurement: Measurement,
+        reading: Reading,
+        event_shape: tuple[int, ...],
+        draws: int,
+        sink: Sink | None,
+    ) -> None:
+        self.operator, self.noise_std = measurement.operator, measurement.noise_std
+        self.reading, self.draws, self.sink = reading, draws, sink
+        self.event_shape = event_shape
+        self.stored = measurement.batch(event_shape)[0]
+        self.buffer = torch.empty(0, *event_shape)
+        self.kept: list[Tensor] = []
+        self.means: list[Tensor] = []
+        self.stds: list[Tensor] = []
+        self.chi2: list[Tensor] = []
+
+    def add(self, x: Tensor) -> None:
+        """Take the next draws, (B, *event) in data units."""
+        self.buffer = torch.cat([self.buffer.to(x.dtype), x])
+        while len(self.buffer) >= self.draws:
+            self._finish(len(self.means), self.buffer[: self.draws])
+            self.buffer = self.buffer[self.draws :]
+
+    def _finish(self, n: int, x: Tensor) -> None:
+        form = self.reading.form
+        if self.noise_std > 0:
+            wide = x.to(torch.float64)
+            residual = (self.operator.A(wide) - self.reading.values[n]) / self.noise_std
+            self.chi2.append(residual.square().flatten(1).mean(1))
+        restored = form.store(x)
+        if isinstance(self.operator, Mask) and self.noise_std == 0:
+            mask = self.operator.on(self.event_shape)
+            restored = torch.where(mask, self.stored[n].to(restored.dtype), restored)
+        floats = form.floats(restored)
+        self.means.append(floats.mean(0))
+        lone = torch.full_like(floats[0], math.nan)
+        self.stds.append(floats.std(0) if self.draws > 1 else lone)
+        if self.sink is None:
+            self.kept.append(restored)
+        else:
+            self.sink(n, restored)
+
+    def result(self, units: Units, evaluations: int) -> Restoration:
+        """All observations' results; without the batch dimension for a single measurement."""
+        form = self.reading.form
+        real = form.dtype if form.dtype.is_floating_point else units.dtype
+        mean, std = (torch.stack(parts).to(real) for parts in (self.means, self.stds))
+        chi2 = torch.stack(self.chi2) if self.chi2 else None
+        none = torch.empty(0, self.draws, *self.event_shape, dtype=form.dtype)
+        kept = torch.stack(self.kept) if self.kept else none
+        if self.reading.single:
+            kept = kept[0] if self.kept else kept.flatten(0, 1)
+            mean, std, chi2 = mean[0], std[0], None if chi2 is None else chi2[0]
+        return Restoration(kept, mean, std, chi2, evaluations)
 
 
 def restore(
@@ -60,102 +123,72 @@ def restore(
     draws: int = 16,
     seed: int = 0,
     *,
-    ladder: Tensor | None = None,
-    steps_per_level: int | None = None,
-    epsilon: float | None = None,
-    redraw: str = "level",
-    batch: int = 256,
-    callbacks: Sequence[Callable[[Event], None]] = (),
+    method: str = "auto",
+    options: Mapping[str, Any] | None = None,
+    condition: Any = None,
+    batch: int | None = None,
+    callbacks: Sequence[Callable[[StepEvent], None]] = (),
+    sink: Sink | None = None,
 ) -> Restoration:
-    """`draws` restorations of each observation. Draw j of observation k has the key of sample k *
-    draws + j of `seed`.
+    """Draw restorations of each observation.
 
-    ladder, epsilon: in model units; by default those of the annealed-langevin sampler. Raises
-    InputError where operator and method do not
-    fit: this method takes a Mask and exact observations (noise_std = 0).
+    Args:
+        model: The prior.
+        measurement: The observations, their operator and their noise.
+        draws: Restorations of each observation, 1 or more.
+        seed: Draw j of observation n has the key of sample n * draws + j of the seed.
+        method: A name of `METHODS`, or "auto" for the first that fits the measurement.
+        options: Options of the method: nfe, ladder, levels, steps_per_level and its own. What is
+            left out comes from the model card, else from the sampler's defaults.
+        condition: One condition for all observations, or one each, as `sample` takes it.
+        batch: Draws computed at a time.
+        callbacks: Each is called with a StepEvent after each step of each batch.
+        sink: Called with (n, draws (K, *event)) for each observation in turn; the draws are then
+            not kept.
+
+    Returns:
+        The draws with their mean and standard deviation.
+
+    Raises:
+        InputError: The observation, the method and the model do not fit.
+
+    Example:
+        >>> seen = sf.Measurement(image, sf.operators.Mask(mask))
+        >>> sf.restore(model, seen, draws=8).mean
     """
-    operator = measurement.operator
-    if not isinstance(operator, Mask):
-        raise InputError(f"inpainting needs operator=Mask(...); got {type(operator).__name__}")
-    if measurement.noise_std != 0:
-        raise InputError(
-            "inpainting by projection takes the known part as exact: noise_std must be 0; got "
-            f"{measurement.noise_std:g}"
-        )
     if draws < 1:
         raise InputError(f"draws must be at least 1; got {draws}")
-    observed = measurement.batch(model.event_shape)
-    mask = operator.on(model.event_shape)
-    plan = SAMPLERS["annealed-langevin"]
-    ladder = plan.ladder(model, None) if ladder is None else ladder
-    epsilon = plan.default_epsilon(ladder) if epsilon is None else epsilon
-    assert epsilon is not None
-    repeats = plan.repeats(ladder) if steps_per_level is None else steps_per_level
-    parameter = next(model.parameters(), None)
-    like = parameter if parameter is not None else observed
-    count = len(observed)
-    # Unknown elements may hold anything; the units' logit must not see it.
-    filled = torch.where(mask, observed, observed[:, mask].mean() if bool(mask.any()) else 0.0)
-    known = (
-        model.units.to_model(filled.to(torch.float64))
-        .to(like.device, like.dtype)
-        .repeat_interleave(draws, 0)
-    )
-    keys = rng.keys(seed, count * draws)
-    start = terminal(model, float(ladder[0]))
-    parts, evaluations = [], 0
-    for key, part in zip(keys.split(batch), known.split(batch), strict=True):
-        x = start.sample(
-            rng.normal(key, rng.Stream.INIT, 0, model.event_shape, like.dtype).to(like.device)
+    if batch is not None and batch < 1:
+        raise InputError(f"batch must be at least 1; got {batch}")
+    chosen = find_method(method, measurement)
+    reading = measurement.read(model.units, model.event_shape)
+    device, dtype = working_type(model)
+    inner = measurement.to_model_units(model.units, model.event_shape)
+    inner = replace(inner, observed=inner.observed.to(device, dtype))
+    count = len(reading.values)
+    given = conditions.resolve(condition, model.conditions, count)
+    given = conditions.to_device(given, device)
+    rows = torch.arange(count).repeat_interleave(draws)
+    keys = rng.keys(seed, len(rows)).to(device)
+    size = batch or max(1, BATCH_ELEMENTS // math.prod(model.event_shape))
+    collector = _Collector(measurement, reading, model.event_shape, draws, sink)
+    evaluations = 0
+    for part in torch.arange(len(rows)).split(size):
+        observation = rows[part]
+        prepared = chosen(
+            model, replace(inner, observed=inner.observed[observation.to(device)]), options or {}
         )
-        hook = inpainting_projection(part, mask.to(like.device), redraw)
-        result = run(
-            AnnealedLangevin(epsilon),
-            model,
-            ladder,
-            x,
-            repeats,
-            keys=key,
-            project=hook,
+        samples = draw(
+            prepared.model,
+            replace(prepared.recipe, kernel=prepared.kernel),
+            keys[part.to(device)],
+            condition=conditions.take(given, observation.to(device)),
+            batch=len(part),
             callbacks=callbacks,
         )
-        parts.append(result.x)
-        evaluations = result.evaluations
-    restored = model.units.to_data(torch.cat(parts)).cpu()
-    restored = paste(
-        restored.reshape(count, draws, *model.event_shape),
-        observed[:, None],
-        mask,
-        measurement.stored_dtype,
-        model.units.image,
-    )
-    floating = restored.to(torch.float64) / (255 if restored.dtype == torch.uint8 else 1)
-    mean = floating.mean(1).to(observed.dtype)
-    std = (floating.std(1) if draws > 1 else torch.full_like(floating[:, 0], float("nan"))).to(
-        observed.dtype
-    )
-    if measurement.values().ndim <= len(model.event_shape):
-        restored, mean, std = restored[0], mean[0], std[0]
-    return Restoration(restored, mean, std, None, evaluations)
-
-
-def paste(
-    restored: Tensor, observed: Tensor, mask: Tensor, dtype: torch.dtype, image: bool
-) -> Tensor:
-    """The observed values where they are known, in the dtype they were stored in (uint8 images are
-    clipped and rounded).
-    """
-    if image:
-        restored = restored.clamp(0, 1)
-    if dtype == torch.uint8:
-        return torch.where(mask, observed.mul(255).round(), restored.mul(255).round()).to(
-            torch.uint8
-        )
-    return (
-        torch.where(mask, observed.to(restored.dtype), restored)
-        if not dtype.is_floating_point
-        else torch.where(mask, observed.to(dtype), restored.to(dtype))
-    )
+        evaluations = samples.record.nfe
+        collector.add(samples.x.cpu())
+    return collector.result(model.units, evaluations)
 
 
 def left_half(event_shape: tuple[int, ...]) -> Tensor:
