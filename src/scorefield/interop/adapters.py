@@ -1,224 +1,52 @@
-"""Models of other conventions become ScoreModels: x is rescaled and time is mapped to sigma.
+"""Models of other conventions and libraries as score models.
 
-    y_t = alpha_t x0 + beta_t z = alpha_t (x0 + sigma z),   sigma = beta_t / alpha_t,   y = alpha x
+    convention           alpha, beta                 sigma                  source
+    variance preserving  sqrt(abar), sqrt(1 - abar)  sqrt((1 - abar)/abar)  Ho et al. 2020
+    flow, data at t = 0  1 - t, t                    t/(1 - t)              Liu et al. 2022
+    flow, data at t = 1  t, 1 - t                    (1 - t)/t              Lipman et al. 2022
+    azula                those of its schedule       beta/alpha
 
-    convention              alpha, beta                               sigma
-    variance preserving     sqrt(abar), sqrt(1 - abar)                sqrt((1 - abar) / abar)       Ho et al. 2020, Song et al. 2021
-    flow, data at t = 0     1 - t, t                                  t / (1 - t)                   Liu et al. 2022 (rectified flow)
-    flow, data at t = 1     t, 1 - t                                  (1 - t) / t                   Lipman et al. 2022
-    azula                   its schedule's                            beta / alpha
-
-What the network says of y, and what follows for x0 and z:
-
-    prediction      x0                                     z
-    epsilon         (y - beta out) / alpha                 out
-    sample          out                                    (y - alpha out) / beta
-    v               (alpha y - beta out) / (alpha² + beta²)   (beta y + alpha out) / (alpha² + beta²)     out = alpha z - beta x0, Salimans & Ho 2022
-    velocity        (y - beta out) / (alpha + beta)        (y + alpha out) / (alpha + beta)            out = z - x0, where dalpha = -1, dbeta = 1
-    score           (y + beta² out) / alpha                -beta out                                    out = grad log p(y)
-
-D(x, sigma) = x0 and score(x, sigma) = -z / sigma: neither is a difference where the network gives
-it directly.
-
-Time is found from sigma in float64: by 64 bisections for a time map that is a function; for a table
-abar_0 > abar_1 > ... by interpolating
-the index linearly in ln sigma, exact at the table's own sigmas. rounding="interpolate" hands the
-network that fractional index, which
-sinusoidal embeddings take; rounding="nearest" the whole number next to it, for networks that look
-time up: between two entries the network
-is then told a noise level wrong by at most half the gap in ln sigma, while x is scaled by the sigma
-asked for.
+x is rescaled, y = alpha x, and time is found from sigma (`times`); `adapted` turns the network's
+prediction into D and the score.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .. import conditions as conditions_module
+from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
-from ..model import ScoreModel, broadcast
+from ..models import ScoreModel
 from ..units import Units
+from .adapted import Adapted
+from .times import Coefficients, TimeMap, TimeTable
 
-BISECTIONS = 64
-GRID = 1025  # points at which a time map is checked
-
-Coefficients = tuple[Tensor, Tensor]
-
-
-class Estimate(NamedTuple):
-    """x0 and the standard normal z of y = alpha x0 + beta z."""
-
-    x0: Tensor
-    z: Tensor
+DIFFUSERS_PREDICTIONS = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v"}
 
 
-PREDICTIONS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Estimate]] = {
-    "epsilon": lambda y, out, a, b: Estimate((y - b * out) / a, out),
-    "sample": lambda y, out, a, b: Estimate(out, (y - a * out) / b),
-    "v": lambda y, out, a, b: Estimate(
-        (a * y - b * out) / (a * a + b * b), (b * y + a * out) / (a * a + b * b)
-    ),
-    "velocity": lambda y, out, a, b: Estimate((y - b * out) / (a + b), (y + a * out) / (a + b)),
-    "score": lambda y, out, a, b: Estimate((y + b * b * out) / a, -b * out),
-}
+@dataclass(frozen=True)
+class PlainCall:
+    """The call of a network (y, t) or (y, t, condition), t multiplied by `time_scale`.
 
-
-class TimeMap:
-    """A time map that is a function: coefficients(t) -> alpha, beta, float64; sigma = beta/alpha
-    rises strictly from `first` to `last`.
+    Args:
+        time_scale: Factor between the convention's time and the network's.
+        sign: Factor of the output.
     """
 
-    def __init__(
-        self, coefficients: Callable[[Tensor], Coefficients], first: float, last: float
-    ) -> None:
-        self.coefficients, self.first, self.last = coefficients, float(first), float(last)
-        grid = torch.linspace(self.first, self.last, GRID, dtype=torch.float64)
-        alpha, beta = coefficients(grid)
-        sigma = beta / alpha
-        bad = ~(torch.isfinite(sigma) & (alpha > 0) & (beta > 0))
-        bad[1:] |= sigma[1:] <= sigma[:-1]
-        if bool(bad.any()):
-            i = int(bad.nonzero()[0])
-            raise InputError(
-                f"sigma = beta/alpha must be finite, above zero and rise from t={self.first:g} to "
-                f"t={self.last:g}; at t={float(grid[i]):g} "
-                f"alpha={float(alpha[i]):g}, beta={float(beta[i]):g}. Choose times inside the "
-                "schedule, or exchange them"
-            )
-        self.sigma_min, self.sigma_max = float(sigma[0]), float(sigma[-1])
+    time_scale: float = 1.0
+    sign: float = 1.0
 
-    def at(self, sigma: Tensor) -> Coefficients:
-        """sigma float64, any shape -> time and alpha, same shape and dtype."""
-        low, high = torch.full_like(sigma, self.first), torch.full_like(sigma, self.last)
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            alpha, beta = self.coefficients(middle)
-            before = beta < sigma * alpha
-            low, high = torch.where(before, middle, low), torch.where(before, high, middle)
-        time = (low + high) / 2
-        return time, self.coefficients(time)[0]
-
-
-class TimeTable(TimeMap):
-    """abar_0 > abar_1 > ... at t = 0, 1, ...; entries from the first abar of zero on (a schedule
-    that ends in pure noise) are left out.
-    """
-
-    def __init__(self, alpha_bar: Tensor, rounding: str) -> None:
-        if rounding not in ("interpolate", "nearest"):
-            raise InputError(f"rounding must be interpolate or nearest; got {rounding!r}")
-        table = alpha_bar.detach().to("cpu", torch.float64).flatten()
-        table = table[: int((table > 0).cumprod(0).sum())]
-        self.sigmas = ((1 - table) / table).sqrt()
-        if (
-            len(table) < 2
-            or not bool((self.sigmas > 0).all())
-            or not bool((self.sigmas[1:] > self.sigmas[:-1]).all())
-        ):
-            raise InputError(
-                "alpha_bar must hold at least two numbers that fall from below 1 to above 0; "
-                "reversed? use alpha_bar.flip(0)"
-            )
-        self.rounding = rounding
-        self.sigma_min, self.sigma_max = float(self.sigmas[0]), float(self.sigmas[-1])
-
-    def at(self, sigma: Tensor) -> Coefficients:
-        """sigma float64, any shape -> index (fractional, or whole as int64) and alpha = 1/sqrt(1 +
-        sigma²).
-        """
-        logs, wanted = self.sigmas.log(), sigma.log()
-        right = torch.searchsorted(logs, wanted.contiguous()).clamp(1, len(logs) - 1)
-        share = ((wanted - logs[right - 1]) / (logs[right] - logs[right - 1])).clamp(0, 1)
-        index = right - 1 + share
-        return index.round().long() if self.rounding == "nearest" else index, (
-            1 + sigma.square()
-        ).rsqrt()
-
-
-class Adapted(ScoreModel):
-    """A network of another convention as a ScoreModel: call(y, t, condition) -> what `prediction`
-    names, y's shape.
-
-    time (B,) is handed over in y's floating type, at least float32, or as int64 where it was
-    rounded. A module's weights decide y's type.
-    """
-
-    ladder: Tensor | None = None
-
-    def __init__(
-        self,
-        network: Any,
-        call: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-        event_shape: Sequence[int],
-        times: TimeMap,
-        prediction: str,
-        units: Units | None = None,
-        takes_condition: bool = False,
-    ) -> None:
-        super().__init__()
-        if prediction not in PREDICTIONS:
-            raise InputError(
-                f"prediction must be one of {', '.join(PREDICTIONS)}; got {prediction!r}"
-            )
-        self.network, self.call = (
-            network,
-            call,
-        )  # a module is registered, so that .to(), .parameters() and .eval() reach it
-        self.event_shape = tuple(int(n) for n in event_shape)
-        self.times, self.prediction, self.takes_condition = times, prediction, takes_condition
-        self.sigma_min, self.sigma_max = times.sigma_min, times.sigma_max
-        if isinstance(times, TimeTable):
-            self.ladder = times.sigmas.flip(0)
-        if units is not None:
-            self.units = units
-
-    def _estimate(
-        self, x: Tensor, sigma: Tensor | float, condition: Tensor | None
-    ) -> tuple[Estimate, Tensor]:
-        level = (
-            self.check(x, sigma, condition)
-            .detach()
-            .to("cpu", torch.float64)
-            .clamp(self.sigma_min, self.sigma_max)
-        )
-        time, alpha = self.times.at(level)
-        a, b = broadcast(alpha, x), broadcast(alpha * level, x)
-        y = a * x
-        weights = (
-            next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
-        )
-        inside = y if weights is None else y.to(weights.dtype)
-        if time.is_floating_point():
-            time = time.to(torch.promote_types(inside.dtype, torch.float32))
-        out = self.call(inside, time.to(x.device).expand(len(x)), condition)
-        if out.shape != x.shape:
-            raise InputError(
-                f"the network must return its input's shape {tuple(x.shape)}; it returned "
-                f"{tuple(out.shape)}"
-            )
-        return PREDICTIONS[self.prediction](y, out.to(x.dtype), a, b), broadcast(level, x)
-
-    def denoise(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
-        """The network's x0."""
-        return self._estimate(x, sigma, condition)[0].x0
-
-    def score(self, x: Tensor, sigma: Tensor | float, condition: Tensor | None = None) -> Tensor:
-        """-z / sigma with the network's z."""
-        estimate, level = self._estimate(x, sigma, condition)
-        return -estimate.z / level
-
-
-def _plain_call(
-    network: Callable[..., Tensor], time_scale: float = 1.0, sign: float = 1.0
-) -> Callable[..., Tensor]:
-    """call(y, t, condition) for network(y, t) or network(y, t, condition)."""
-
-    def call(y: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
-        given = (y, time_scale * time if time_scale != 1 else time)
-        return sign * (network(*given) if condition is None else network(*given, condition))
-
-    return call
+    def __call__(
+        self, network: Any, y: Tensor, time: Tensor, condition: Condition | None
+    ) -> Tensor:
+        """The prediction (B, *event) at y (B, *event) and time (B,)."""
+        scaled = self.time_scale * time if self.time_scale != 1 else time
+        out: Tensor = network(y, scaled) if condition is None else network(y, scaled, condition)
+        return self.sign * out if self.sign != 1 else out
 
 
 def from_vp(
@@ -229,31 +57,40 @@ def from_vp(
     times: tuple[float, float] = (1e-3, 1.0),
     rounding: str = "interpolate",
     units: Units | None = None,
-    takes_condition: bool = False,
+    conditions: Mapping[str, ConditionSpec] | None = None,
 ) -> ScoreModel:
-    """A variance-preserving model, y_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) z, as a ScoreModel.
+    """A variance-preserving model, y_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) z, as a score model.
 
-    network(y, t[, condition]): y (B, *event_shape), t (B,). alpha_bar: a function of float64 times,
-    falling over `times` = (least noise,
-    most noise), or a table (T,) of abar at t = 0, 1, ..., where `rounding` says what is done
-    between (module docstring). prediction: a name of
-    PREDICTIONS. The range of sigma is the schedule's. Raises InputError for a schedule whose noise
-    does not rise.
+    Args:
+        network: Module `(y, t)` or, with a condition, `(y, t, condition)`: y (B, *event_shape),
+            t (B,), condition a mapping of tensors with B rows.
+        alpha_bar: abar as a function of float64 times that falls over `times`, or as a table (T,)
+            at t = 0, 1, ...
+        event_shape: Shape of one example.
+        prediction: "epsilon", "sample", "v", "velocity" or "score".
+        times: Times of the least and of the most noise, where alpha_bar is a function.
+        rounding: "interpolate" or "nearest", where alpha_bar is a table (see `TimeTable`).
+        units: The map between data and model units; None for the identity.
+        conditions: What the network can be conditioned on, by name.
+
+    Returns:
+        The model; its range of sigma is that of the schedule.
+
+    Raises:
+        InputError: For a schedule whose noise does not rise, or an unknown prediction.
     """
+    time_map: TimeMap
+    if isinstance(alpha_bar, Tensor):
+        time_map = TimeTable(alpha_bar, rounding)
+    else:
+        schedule = alpha_bar
 
-    def coefficients(t: Tensor) -> Coefficients:
-        assert not isinstance(alpha_bar, Tensor)
-        bar = alpha_bar(t)
-        return bar.sqrt(), (1 - bar).sqrt()
+        def coefficients(t: Tensor) -> Coefficients:
+            bar = schedule(t)
+            return bar.sqrt(), (1 - bar).sqrt()
 
-    time_map = (
-        TimeTable(alpha_bar, rounding)
-        if isinstance(alpha_bar, Tensor)
-        else TimeMap(coefficients, *times)
-    )
-    return Adapted(
-        network, _plain_call(network), event_shape, time_map, prediction, units, takes_condition
-    )
+        time_map = TimeMap(coefficients, *times)
+    return Adapted(network, PlainCall(), event_shape, time_map, prediction, units, conditions)
 
 
 def from_flow(
@@ -263,13 +100,25 @@ def from_flow(
     margin: float = 1e-3,
     time_scale: float = 1.0,
     units: Units | None = None,
-    takes_condition: bool = False,
+    conditions: Mapping[str, ConditionSpec] | None = None,
 ) -> ScoreModel:
-    """A flow-matching model on the straight path between data and N(0, I) as a ScoreModel.
+    """A flow-matching model on the straight path between data and N(0, I) as a score model.
 
-    network(y, t[, condition]) -> dy/dt, with t running from 0 to 1 and the data at t = `data_at` (0
-    or 1); it is told time_scale t.
-    margin: sigma covers t from margin to 1 - margin; at the ends it would be zero and infinite.
+    Args:
+        network: Module `(y, t)` or `(y, t, condition)` that gives dy/dt; it receives
+            time_scale t, with t from 0 to 1.
+        event_shape: Shape of one example.
+        data_at: Time of the data: 0 (Liu et al. 2022) or 1 (Lipman et al. 2022).
+        margin: sigma covers t from margin to 1 - margin; at the ends sigma is zero and infinite.
+        time_scale: Factor between t and the network's time.
+        units: The map between data and model units; None for the identity.
+        conditions: What the network can be conditioned on, by name.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: For another data_at, or a margin outside (0, 0.5).
     """
     if data_at not in (0, 1):
         raise InputError(
@@ -279,96 +128,180 @@ def from_flow(
         raise InputError(f"margin must lie in (0, 0.5); got {margin:g}")
     ends = (margin, 1 - margin) if data_at == 0 else (1 - margin, margin)
     times = TimeMap(lambda t: (1 - t, t) if data_at == 0 else (t, 1 - t), *ends)
-    call = _plain_call(network, time_scale, 1.0 if data_at == 0 else -1.0)
-    return Adapted(network, call, event_shape, times, "velocity", units, takes_condition)
+    call = PlainCall(time_scale, 1.0 if data_at == 0 else -1.0)
+    return Adapted(network, call, event_shape, times, "velocity", units, conditions)
+
+
+# ---- diffusers
+
+
+@runtime_checkable
+class HasAlphasCumprod(Protocol):
+    """A scheduler that is variance preserving in discrete steps."""
+
+    alphas_cumprod: Tensor
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DiffusersCall:
+    """The call of a UNet2DModel: class labels or a vector as `class_labels`.
+
+    Args:
+        labelled: Whether the network needs class labels.
+        null_class: The label that stands for "no class", or None where the network has none.
+    """
+
+    labelled: bool
+    null_class: int | None = None
+
+    def __call__(
+        self, network: Any, y: Tensor, time: Tensor, condition: Condition | None
+    ) -> Tensor:
+        """The prediction (B, *event) at y (B, *event) and time (B,)."""
+        out: Tensor
+        if not self.labelled:
+            out = network(y, time).sample
+        else:
+            out = network(y, time, class_labels=self._labels(condition, y)).sample
+        return out
+
+    def _labels(self, condition: Condition | None, y: Tensor) -> Tensor:
+        """The labels (B,), or the vectors (B, k), of a condition."""
+        value = next(iter((condition or {}).values()), None)
+        if value is None:
+            value = torch.full((len(y),), conditions_module.NULL_CLASS, device=y.device)
+        absent = conditions_module.is_null(value)
+        if not bool(absent.any()):
+            return value.to(y.dtype) if value.is_floating_point() else value
+        if self.null_class is None or value.is_floating_point():
+            raise InputError(
+                "this diffusers network needs a condition for every sample, such as "
+                "condition={'class': 0}: it has no label for 'no class'. If it was trained with "
+                "one, pass from_diffusers(..., null_class=LABEL)"
+            )
+        return torch.where(absent, self.null_class, value)
 
 
 def from_diffusers(
-    unet: Any, scheduler: Any, rounding: str = "interpolate", units: Units | None = None
+    unet: Any,
+    scheduler: Any,
+    rounding: str = "interpolate",
+    units: Units | None = None,
+    conditions: Mapping[str, ConditionSpec] | None = None,
+    null_class: int | None = None,
 ) -> ScoreModel:
-    """A diffusers UNet2DModel and its scheduler as a ScoreModel; class-conditional ones take
-    `condition` = class labels (B,).
+    """A diffusers UNet2DModel with its scheduler as a score model.
 
-    scheduler: any with `alphas_cumprod` (DDPM, DDIM, DPM-Solver, Euler, ...); its prediction_type
-    is read: epsilon, v_prediction or sample.
-    units: default images in [0, 1] seen as [-1, 1], as diffusers trains them. Raises InputError for
-    schedulers without that table.
+    Args:
+        unet: The network. Its config gives channels, size and number of classes.
+        scheduler: One with `alphas_cumprod` (DDPM, DDIM, DPM-Solver, Euler, ...). Its
+            prediction_type is read: epsilon, v_prediction or sample.
+        rounding: "interpolate" or "nearest" (see `TimeTable`).
+        units: The map between data and model units; None for images in [0, 1] seen as [-1, 1],
+            as diffusers trains them.
+        conditions: The one condition that becomes `class_labels`: a class or a vector; None for
+            the classes of the config.
+        null_class: The label on which the network was trained without a class, for guidance.
+
+    Returns:
+        The model; class-conditional networks take condition={"class": ...}.
+
+    Raises:
+        InputError: For schedulers without that table, a prediction_type that is not known, or a
+            config without sample_size.
     """
-    table = getattr(scheduler, "alphas_cumprod", None)
-    if table is None:
+    if not isinstance(scheduler, HasAlphasCumprod):
         raise InputError(
             f"{type(scheduler).__name__} has no alphas_cumprod, so it is not variance preserving "
             "in discrete steps; for flow matching use from_flow"
         )
-    named = str(getattr(scheduler.config, "prediction_type", "epsilon"))
-    kinds = {"epsilon": "epsilon", "sample": "sample", "v_prediction": "v"}
-    if named not in kinds:
+    prediction = str(dict(scheduler.config).get("prediction_type", "epsilon"))
+    if prediction not in DIFFUSERS_PREDICTIONS:
         raise InputError(
-            f"prediction_type must be one of {', '.join(kinds)}; the scheduler says {named!r}"
+            f"prediction_type must be one of {', '.join(DIFFUSERS_PREDICTIONS)}; the scheduler's "
+            f"is {prediction!r}"
         )
-    size = unet.config.sample_size
+    config = dict(unet.config)
+    size, classes = config.get("sample_size"), config.get("num_class_embeds")
     if size is None:
         raise InputError(
-            "the UNet's config says no sample_size, so the event's shape is unknown; set "
+            "the UNet's config has no sample_size, so the shape of an example is unknown; set "
             "unet.config.sample_size first"
         )
     sides = (size, size) if isinstance(size, int) else tuple(size)
-
-    def call(y: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
-        return (
-            unet(y, time, class_labels=condition).sample
-            if condition is not None
-            else unet(y, time).sample
-        )
-
-    labelled = (
-        getattr(unet.config, "num_class_embeds", None) is not None
-        or getattr(unet.config, "class_embed_type", None) is not None
-    )
-    units = Units.affine(0.5, 0.5, image=True) if units is None else units
+    if conditions is None and classes is not None:
+        last = null_class is not None and null_class == classes - 1
+        conditions = {"class": ConditionSpec("class", classes - 1 if last else classes)}
+    labelled = classes is not None or config.get("class_embed_type") is not None
     return Adapted(
         unet,
-        call,
-        (unet.config.in_channels, *sides),
-        TimeTable(torch.as_tensor(table), rounding),
-        kinds[named],
-        units,
-        labelled,
+        DiffusersCall(labelled, null_class),
+        (config["in_channels"], *sides),
+        TimeTable(torch.as_tensor(scheduler.alphas_cumprod), rounding),
+        DIFFUSERS_PREDICTIONS[prediction],
+        Units.affine(0.5, 0.5, image=True) if units is None else units,
+        conditions,
     )
+
+
+# ---- azula
+
+
+@runtime_checkable
+class HasSchedule(Protocol):
+    """A denoiser that keeps its noise schedule, t -> (alpha, beta)."""
+
+    schedule: Callable[[Tensor], Coefficients]
+
+
+@dataclass(frozen=True)
+class AzulaCall:
+    """The call of an azula Denoiser: conditions go in as keywords.
+
+    Args:
+        keywords: The keyword of each condition's name.
+    """
+
+    keywords: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(
+        self, network: Any, y: Tensor, time: Tensor, condition: Condition | None
+    ) -> Tensor:
+        """The posterior mean (B, *event) at y (B, *event) and time (B,)."""
+        given = {self.keywords.get(name, name): value for name, value in (condition or {}).items()}
+        mean: Tensor = network(y, time, **given).mean
+        return mean
 
 
 def from_azula(
     denoiser: Any,
     event_shape: Sequence[int],
-    condition_name: str | None = None,
+    conditions: Mapping[str, ConditionSpec] | None = None,
+    keywords: Mapping[str, str] | None = None,
     units: Units | None = None,
 ) -> ScoreModel:
-    """An azula Denoiser as a ScoreModel: D is the mean of its posterior, sigma runs over its
-    schedule from t = 0 to t = 1.
+    """An azula Denoiser as a score model: D is the mean of its posterior.
 
-    condition_name: the keyword under which the denoiser takes a condition, None where it takes
-    none.
+    Args:
+        denoiser: The denoiser; sigma covers its schedule from t = 0 to t = 1.
+        event_shape: Shape of one example.
+        conditions: What the denoiser can be conditioned on, by name.
+        keywords: The keyword under which the denoiser takes each condition, where it differs from
+            the condition's name: {"class": "label"}.
+        units: The map between data and model units; None for the identity.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: For a denoiser without a schedule.
     """
-    schedule = getattr(denoiser, "schedule", None)
-    if schedule is None:
+    if not isinstance(denoiser, HasSchedule):
         raise InputError(
             f"{type(denoiser).__name__} has no schedule; an azula Denoiser keeps its own as "
             "`.schedule`"
         )
-
-    def call(y: Tensor, time: Tensor, condition: Tensor | None) -> Tensor:
-        return denoiser(
-            y,
-            time,
-            **({} if condition is None or condition_name is None else {condition_name: condition}),
-        ).mean
-
-    return Adapted(
-        denoiser,
-        call,
-        event_shape,
-        TimeMap(schedule, 0.0, 1.0),
-        "sample",
-        units,
-        condition_name is not None,
-    )
+    times = TimeMap(denoiser.schedule, 0.0, 1.0)
+    call = AzulaCall(dict(keywords or {}))
+    return Adapted(denoiser, call, event_shape, times, "sample", units, conditions)

@@ -1,24 +1,27 @@
-"""Published NCSN and NCSNv2 checkpoints become model files of ours.
+"""Published NCSN and NCSNv2 checkpoints as model files.
 
-    NCSN      torch.save([model, optimiser])                        sigma range: the user's, or 1 -> 0.01 geometric
-    NCSNv2    torch.save([model, optimiser, epoch, step(, ema)])    sigmas: the buffer of that name
+    NCSN      torch.save([model, optimiser])                      noise levels: the user's, or
+                                                                  geometric from 1 to 0.01
+    NCSNv2    torch.save([model, optimiser, epoch, step(, ema)])  noise levels: the buffer `sigmas`
 
-`model` maps names with the prefix `module.` to tensors; `ema`, without the prefix and without the
-buffer, replaces the weights. Sizes are
-read off shapes: width and channels off `begin_conv.weight`, levels off `normalizer.embed.weight` or
-`sigmas`, the variant off `res5` and
-`res31`. The network's parameters carry the same names, and every tensor must find its place.
+`model` maps names with the prefix `module.` to tensors. `ema`, without the prefix and without the
+buffer, replaces the weights. Sizes are read off the tensors' shapes: width and channels off
+`begin_conv.weight`, the number of levels off `normalizer.embed.weight` or `sigmas`, the variant off
+`res5` and `res31`. The network's parameters carry the same names, and every tensor must find its
+place.
 
-Model units are the original's: images in [0, 1]; 2x - 1 of them where `rescaled`; logits where
-`logit_transform`. No code of a checkpoint
-is ever run: it is read with weights_only=True.
+Model units are the original's: images in [0, 1], or 2x - 1 of them where `rescaled`, or their
+logits where `logit_transform`. Both codes train on 8-bit images; NCSN dequantises them as
+(k + u)/256, the published NCSNv2 models take k/255.
+
+No code of a checkpoint is ever run: it is read with weights_only=True.
 """
 
 import hashlib
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,34 +31,44 @@ from torch import Tensor
 from .. import rng
 from ..checkpoint import load, make_card, save_model
 from ..errors import InputError
-from ..model import Preconditioned
-from ..networks import build, options
+from ..models import Preconditioned, ScoreModel
+from ..networks import build
 from ..noise import check_ladder, geometric
 from ..rng import Stream
-from ..units import Units
+from ..units import Quantisation, Units
 
 FAMILIES = ("ncsn", "ncsnv2")
 SIGMAS = (1.0, 0.01)  # NCSN's published range
-SIZES = {
-    "ncsn": 32,
-    "ncsnv2": 32,
-    "deeper": 64,
-    "deepest": 128,
-}  # published image sizes; 28 for one channel
+# Published image sizes; 28 for one channel.
+SIZES = {"ncsn": 32, "ncsnv2": 32, "deeper": 64, "deepest": 128}
 LOGIT = 1e-6  # lambda of the logit transform
+LEVELS = 256  # values of an 8-bit image
 AGREES = 1e-4  # relative: flags within it of the buffer do not contradict it
-ROUNDING = (
-    2.0**-23
-    # relative: the buffer is float32, and its user will ask at the float64 values it was rounded from
-)
+# Relative: the buffer is float32, and users ask at the float64 values it was rounded from.
+ROUNDING = 2.0**-23
+ROUND_TRIP = 1e-6  # relative: how far the reloaded file may differ from what was read
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import found. round_trip: max |difference| / max |output| between the network as read
-    and the file reloaded;
-    noise_ratio: sigma |s| / sqrt(d) at the largest and the least sigma on noise about grey, near 1
-    for a trained score.
+    """What an import found.
+
+    Args:
+        file: The model file.
+        family: "ncsn" or "ncsnv2".
+        variant: The network's row in `networks.refinenet.VARIANTS`.
+        width: Channels of the network's first layer.
+        event_shape: Shape of one image.
+        levels: Number of noise levels.
+        sigma_begin: Largest noise level.
+        sigma_end: Smallest noise level.
+        parameters: Number of weights.
+        tensors: Number of tensors that were mapped.
+        ema: Whether the weights are averaged.
+        round_trip: Largest difference between the network as read and the file reloaded, over the
+            largest output.
+        noise_ratio: sigma |score| / sqrt(d) at the largest and the smallest noise level on noise
+            around grey, near 1 for a trained score.
     """
 
     file: Path
@@ -74,8 +87,10 @@ class Imported:
 
 
 def read_archive(path: Path) -> Any:
-    """What torch.load(weights_only=True) makes of `path`; an InputError where it is not a
-    checkpoint or holds more than tensors and numbers.
+    """Read a torch archive with weights_only=True.
+
+    Raises:
+        InputError: Where it is not a checkpoint, or holds more than tensors and numbers.
     """
     if not path.is_file():
         raise InputError(
@@ -84,14 +99,11 @@ def read_archive(path: Path) -> Any:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about pickle protocols: what cannot be read is worded below
+            warnings.simplefilter("ignore")  # about pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
-    # the reader meets foreign bytes and raises whatever they lead to; the reason is the file in
-    # every case
+    # The reader raises whatever foreign bytes lead to; the reason is always the file.
     except Exception as error:
         asked = re.search(r"GLOBAL\s+(\S+)", str(error))
         if asked:
@@ -131,8 +143,16 @@ def _plain(entry: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def split_archive(content: Any) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The model's tensors and the averaged weights (None where there are none), names without
-    prefix; content: the list, or its first entry.
+    """Split a checkpoint into the model's tensors and the averaged weights.
+
+    Args:
+        content: The saved list, or its first entry.
+
+    Returns:
+        The tensors by name, without prefix, and the averaged ones; None where there are none.
+
+    Raises:
+        InputError: For any other content.
     """
     entries = list(content) if isinstance(content, (list, tuple)) else [content]
     if not entries or not _is_tensors(entries[0]):
@@ -157,6 +177,7 @@ def split_archive(content: Any) -> tuple[dict[str, Tensor], dict[str, Tensor] | 
 
 
 def _variant(state: dict[str, Tensor], family: str) -> str:
+    """The network's variant, from the names of its tensors."""
     if family not in FAMILIES:
         raise InputError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
     begin = state.get("begin_conv.weight")
@@ -182,8 +203,11 @@ def _variant(state: dict[str, Tensor], family: str) -> str:
 
 
 def check_map(given: dict[str, Tensor], expected: dict[str, Tensor], what: str) -> None:
-    """An InputError listing every name that did not map from `given` to `expected` and every shape
-    that differs; otherwise nothing.
+    """Refuse tensors that do not fit a network.
+
+    Raises:
+        InputError: It lists every name that did not map from `given` to `expected`, and every
+            shape that differs.
     """
 
     def some(title: str, names: Iterable[str]) -> list[str]:
@@ -215,7 +239,7 @@ def check_map(given: dict[str, Tensor], expected: dict[str, Tensor], what: str) 
 def _ladder(
     buffer: Tensor | None, levels: int | None, begin: float | None, end: float | None
 ) -> Tensor:
-    """The levels from the buffer, which flags must not contradict, or geometric between the flags."""
+    """The noise levels: the buffer's, which flags must not contradict, or geometric ones."""
     if buffer is None:
         if levels is None:
             raise InputError(
@@ -241,15 +265,19 @@ def _ladder(
     return ladder
 
 
-def _units(logit_transform: bool, rescaled: bool) -> Units:
+def _units(family: str, logit_transform: bool, rescaled: bool) -> Units:
+    """Model units of the original code, and how it dequantised 8-bit images."""
     if logit_transform and rescaled:
         raise InputError(
             "an image is rescaled to 2x - 1 or logit-transformed, not both: give one of "
             "--rescaled, --logit-transform"
         )
     if logit_transform:
-        return Units.affine(0.0, 1.0, logit=LOGIT, image=True)
-    return Units.affine(0.5, 0.5, image=True) if rescaled else Units.identity(image=True)
+        units = Units.affine(0.0, 1.0, logit=LOGIT, image=True)
+    else:
+        units = Units.affine(0.5, 0.5, image=True) if rescaled else Units.identity(image=True)
+    dequantised = family == "ncsn" or logit_transform  # logits of k/255 = 0 and 1 are extreme
+    return replace(units, quantisation=Quantisation(LEVELS, dequantised))
 
 
 def _target(out: str | Path) -> Path:
@@ -262,6 +290,20 @@ def _target(out: str | Path) -> Path:
     return file
 
 
+def _shape(
+    channels: int, variant: str, image_size: int | tuple[int, int] | None
+) -> tuple[int, ...]:
+    """(C, H, W): the given size, or the variant's published one."""
+    size = (28 if channels == 1 else SIZES[variant]) if image_size is None else image_size
+    shape = (channels, *((size, size) if isinstance(size, int) else size))
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(
+            "image_size must be pixels, one number or (height, width), at least 1; got "
+            f"{image_size!r}"
+        )
+    return shape
+
+
 def import_checkpoint(
     path: str | Path,
     family: str,
@@ -272,39 +314,39 @@ def import_checkpoint(
     logit_transform: bool = False,
     rescaled: bool = False,
 ) -> Imported:
-    """Read an original checkpoint, write `out` (a .safetensors file, or a run's folder), reload it
-    and compare outputs.
+    """Read an original checkpoint, write a model file, reload it and compare outputs.
 
-    family: "ncsn" or "ncsnv2". sigma_begin, sigma_end: sigma_1 and sigma_L where the checkpoint
-    holds no `sigmas` (default 1, 0.01).
-    image_size: pixels, (height, width) or one number; default: the variant's published size.
-    logit_transform, rescaled: how the original
-    was trained. Raises InputError for an unreadable or unsafe file, names that do not map, and
-    flags that contradict the checkpoint.
+    Args:
+        path: The checkpoint (.pth).
+        family: "ncsn" or "ncsnv2".
+        out: A .safetensors file, or a run's folder.
+        sigma_begin: Largest noise level, where the checkpoint holds no `sigmas`; None: 1.
+        sigma_end: Smallest noise level, likewise; None: 0.01.
+        image_size: Pixels, (height, width) or one number; None: the variant's published size.
+        logit_transform: Whether the original was trained on logits of images.
+        rescaled: Whether the original was trained on images rescaled to [-1, 1].
+
+    Returns:
+        What was found and how well the file reproduces it.
+
+    Raises:
+        InputError: For an unreadable or unsafe file, names that do not map, and flags that
+            contradict the checkpoint.
     """
-    source, file, units = Path(path), _target(out), _units(logit_transform, rescaled)
+    source, file = Path(path), _target(out)
+    units = _units(family, logit_transform, rescaled)
     state, ema = split_archive(read_archive(source))
     variant = _variant(state, family)
     width, channels = state["begin_conv.weight"].shape[:2]
     table = state.get("normalizer.embed.weight")
-    ladder = _ladder(
-        state.pop("sigmas", None), None if table is None else len(table), sigma_begin, sigma_end
-    )
-
-    size = (28 if channels == 1 else SIZES[variant]) if image_size is None else image_size
-    event_shape = (channels, *((size, size) if isinstance(size, int) else size))
-    if len(event_shape) != 3 or min(event_shape) < 1:
-        raise InputError(
-            "image_size must be pixels, one number or (height, width), at least 1; got "
-            f"{image_size!r}"
-        )
-    levels = len(ladder) if variant == "ncsn" else 0
+    rows = None if table is None else len(table)
+    ladder = _ladder(state.pop("sigmas", None), rows, sigma_begin, sigma_end)
     network = build(
         "refinenet",
-        event_shape,
+        _shape(channels, variant, image_size),
         variant=variant,
         width=width,
-        levels=levels,
+        levels=len(ladder) if variant == "ncsn" else 0,
         rescaled=logit_transform or rescaled,
     )
     expected = network.state_dict()
@@ -312,51 +354,31 @@ def import_checkpoint(
     if ema is not None:
         check_map(ema, expected, "the averaged weights (the list's last entry)")
     network.load_state_dict(state if ema is None else ema)
-
-    ends = float(ladder[-1]) * (1 - ROUNDING), float(ladder[0]) * (1 + ROUNDING)
-    model = (
-        Preconditioned(
-            network, event_shape, *ends, preconditioner=family, ladder=ladder, units=units
-        )
-        .eval()
-        .requires_grad_(False)
+    model = Preconditioned(
+        network,
+        _shape(channels, variant, image_size),
+        sigma_min=float(ladder[-1]) * (1 - ROUNDING),
+        sigma_max=float(ladder[0]) * (1 + ROUNDING),
+        preconditioner=family,
+        ladder=ladder,
+        units=units,
     )
-    with open(source, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    model.eval().requires_grad_(False)
     origin = {
         "file": source.name,
-        "sha256": digest,
+        "sha256": _digest(source),
         "family": family,
         "variant": variant,
         "ema": ema is not None,
         "logit_transform": logit_transform,
     }
-    card = make_card(
-        model,
-        {"name": "refinenet", "options": options(network)},
-        imported=origin,
-        data={"source": f"imported {family}"},
-    )
-    read = _outputs(model)
-    save_model(file, model, network.state_dict(), card)
-    reloaded = _outputs(load(file))
-    size_of = max(float(a.abs().max()) for a in read)
-    round_trip = max(float((a - b).abs().max()) for a, b in zip(read, reloaded, strict=True)) / (
-        size_of or 1.0
-    )
-    assert round_trip <= 1e-6, (
-        f"{file} reloaded differs from what was read by {round_trip:g} of the largest output"
-    )
-    ratios = [
-        float(sigma * a.double().square().mean().sqrt())
-        for sigma, a in zip((ladder[0], ladder[-1]), (read[0], read[-1]), strict=True)
-    ]
+    round_trip, noise_ratio = _save_and_compare(model, file, origin)
     return Imported(
         file=file,
         family=family,
         variant=variant,
         width=width,
-        event_shape=event_shape,
+        event_shape=model.event_shape,
         levels=len(ladder),
         sigma_begin=float(ladder[0]),
         sigma_end=float(ladder[-1]),
@@ -364,16 +386,47 @@ def import_checkpoint(
         tensors=len(state),
         ema=ema is not None,
         round_trip=round_trip,
-        noise_ratio=(ratios[0], ratios[1]),
+        noise_ratio=noise_ratio,
     )
 
 
-def _outputs(model: Any) -> list[Tensor]:
-    """Scores at the first, middle and last level, on noise about grey; an InputError where one is
-    not finite.
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _save_and_compare(
+    model: Preconditioned, file: Path, origin: dict[str, Any]
+) -> tuple[float, tuple[float, float]]:
+    """Write the model file; `round_trip` and `noise_ratio` of `Imported`."""
+    read = _outputs(model)
+    card = make_card(model, imported=origin, data={"source": f"imported {origin['family']}"})
+    save_model(file, model, card=card)
+    reloaded = _outputs(load(file))
+    largest = max(float(a.abs().max()) for a in read) or 1.0
+    gaps = [float((a - b).abs().max()) for a, b in zip(read, reloaded, strict=True)]
+    round_trip = max(gaps) / largest
+    assert round_trip <= ROUND_TRIP, (
+        f"{file} reloaded differs from what was read by {round_trip:g} of the largest output"
+    )
+    assert model.ladder is not None
+    first, last = (
+        float(sigma * score.double().square().mean().sqrt())
+        for sigma, score in ((model.ladder[0], read[0]), (model.ladder[-1], read[-1]))
+    )
+    return round_trip, (first, last)
+
+
+def _outputs(model: ScoreModel) -> list[Tensor]:
+    """Scores at the first, middle and last noise level, on noise around grey.
+
+    Raises:
+        InputError: Where one of them is not finite.
     """
+    assert model.ladder is not None
     grey = model.units.to_model(torch.full((1, *model.event_shape), 0.5))
-    z = rng.normal(rng.keys(0, 1), Stream.TOY, 0, model.event_shape)
+    z = rng.normal(rng.keys(0, 1), Stream.SELF_CHECK, 0, model.event_shape)
     outputs = []
     with torch.no_grad():
         for sigma in model.ladder[[0, len(model.ladder) // 2, -1]]:

@@ -1,8 +1,19 @@
-"""log p of a score model by the probability flow: `flow` (the ordinary differential equation and
-its divergence), `api` (`log_prob`), `results`.
+"""Likelihood of a score model by the probability flow.
+
+flow.py      the ordinary differential equation, its divergence and the solver
+api.py       `log_prob`
+results.py   result types: nats, and bits per dimension of quantised data
 """
 
-from .api import DIVERGENCES, EXACT_UP_TO, PROBES, Law, log_prob
+from .api import (
+    DIVERGENCES,
+    EXACT_UP_TO,
+    PROBES,
+    Density,
+    LikelihoodOptions,
+    SmoothedDensity,
+    log_prob,
+)
 from .results import BitsPerDim, LogProb, bits_per_dim
 
 __all__ = [
@@ -10,8 +21,10 @@ __all__ = [
     "EXACT_UP_TO",
     "PROBES",
     "BitsPerDim",
-    "Law",
+    "Density",
+    "LikelihoodOptions",
     "LogProb",
+    "SmoothedDensity",
     "bits_per_dim",
     "log_prob",
 ]

@@ -1,51 +1,334 @@
-"""`log_prob`: what it is asked, in which precision and batches it is computed, and what comes back."""
+"""`log_prob`: arguments, precision, batches and the prior of a likelihood."""
 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import conditions, rng
+from ..conditions import Condition
 from ..errors import InputError
-from ..model import ScoreModel
-from ..model import terminal as moment_matched
+from ..models import ScoreModel, count_cost
+from ..models import prior as matched_prior
 from ..rng import Stream
 from .flow import Flow, solve
 from .results import LogProb
 
-EXACT_UP_TO = 64  # elements of an event for which the trace is exact unless told otherwise
+EXACT_UP_TO = 64  # elements of an example up to which "auto" takes the exact trace
 PROBES = 8
-BATCH_ELEMENTS = (
-    1 << 16
-)  # elements of x a batch holds unless told otherwise; gradients are kept, so less than a sampler's
+# Elements of x that a batch holds by default. Gradients are kept, so less than a sampler's.
+BATCH_ELEMENTS = 1 << 16
 DIVERGENCES = ("auto", "exact", "hutchinson")
 
 
-class Law(Protocol):
-    """What a terminal law must give: log_prob(x) of x (B, *event) in model units -> (B,)."""
+@runtime_checkable
+class Density(Protocol):
+    """A law over examples in model units, such as a torch distribution."""
 
-    def log_prob(self, value: Tensor) -> Tensor: ...
+    def log_prob(self, value: Tensor, /) -> Tensor:
+        """The log density (B,) in nats of (B, *event)."""
+
+
+@runtime_checkable
+class SmoothedDensity(Protocol):
+    """A family of normalised densities p_sigma, such as the closed forms of `exact`."""
+
+    def log_prob(
+        self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None, /
+    ) -> Tensor:
+        """The log density at sigma (B,) in nats of (B, *event)."""
+
+
+@dataclass(frozen=True)
+class LikelihoodOptions:
+    """How `log_prob` integrates.
+
+    Args:
+        sigma_min: Noise level that smooths the density, model units; None: the smallest of
+            `model.sampling_range()`.
+        sigma_max: Noise level at which the prior is evaluated, model units; None: the largest.
+        rtol: Relative tolerance of the solver, per sample.
+        atol: Absolute tolerance, in scaled coordinates and nats.
+        dtype: torch.float32 or torch.float64; None: that of the network's weights, float64 for
+            closed forms. A network is converted as a copy.
+        batch: Samples at a time; None: chosen by their size.
+        prior: The law at sigma_max: an object with `log_prob(x)`, x in model units, or a closed
+            form, which stands for its density at sigma_max. None: N(mean, sigma_max² I +
+            covariance) with the model's moments.
+
+    Raises:
+        InputError: For tolerances that are not above zero, a batch below 1, a coarser type, or a
+            prior without `log_prob`.
+    """
+
+    sigma_min: float | None = None
+    sigma_max: float | None = None
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    dtype: torch.dtype | None = None
+    batch: int | None = None
+    prior: Density | SmoothedDensity | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"batch must be at least 1; got {self.batch}")
+        if not (self.rtol > 0 and self.atol > 0):
+            raise InputError(
+                f"rtol and atol must be above zero; got rtol={self.rtol:g}, atol={self.atol:g}"
+            )
+        if self.dtype not in (None, torch.float32, torch.float64):
+            raise InputError(
+                f"a likelihood is computed in torch.float32 or torch.float64; got {self.dtype}, "
+                "too coarse to sum a divergence in"
+            )
+        if self.prior is not None and not isinstance(self.prior, Density):
+            raise InputError(
+                f"prior must have log_prob(x), x in model units; got {type(self.prior).__name__}"
+            )
+
+
+def log_prob(
+    model: ScoreModel,
+    x: Tensor,
+    *,
+    condition: Mapping[str, Any] | None = None,
+    divergence: str = "auto",
+    probes: int = PROBES,
+    seed: int = 0,
+    options: LikelihoodOptions | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> LogProb:
+    """The log density of x at sigma_min, by the probability flow (Song et al. 2021, Eq. 39).
+
+    The result is log p_sigma_min(x), the density of the flow's samples at sigma_min, started from
+    the prior at sigma_max. The solver's step is common to a batch and set by its worst sample, so a
+    value depends on its batch mates, within the tolerances.
+
+    Args:
+        model: Any score model that answers at continuous noise levels.
+        x: (B, *event_shape), floats in data units.
+        condition: For p(x | c), such as {"class": 3}: one value for all samples, or one for each.
+        divergence: "exact", "hutchinson", or "auto": exact up to 64 elements an example.
+        probes: Rademacher probes a sample for "hutchinson", 2 or more.
+        seed: Decides the probes; sample k has the key hash(seed, k).
+        options: Range, tolerances, type, batch and prior.
+        progress: Called with the fraction done, 0 to 1.
+
+    Returns:
+        Nats in data units with a standard error, and what they cost.
+
+    Raises:
+        InputError: For models that know only the levels of their ladder, a range that the model
+            does not know, x of another shape or outside a logit's domain, conditions that the
+            model does not take, or tolerances below the type's rounding.
+        NonFiniteError: Where the flow leaves a NaN or an infinity.
+
+    Example:
+        log_p = sf.log_prob(model, x)
+        log_p = sf.log_prob(model, x, condition={"class": 3})
+    """
+    options = options or LikelihoodOptions()
+    elements = math.prod(model.event_shape)
+    exact = _is_exact(divergence, probes, elements)
+    ends = _ends(model, options)
+    dtype = _working_type(model, options)
+    inside, log_det = _to_model_units(model, x)
+    given = conditions.resolve(condition, model.conditions, len(x), type(model).__name__)
+    law = _Law(model, options.prior, ends[1], given)
+    began = time.perf_counter()
+    keys = rng.keys(seed, len(x))
+    batch = options.batch or max(1, BATCH_ELEMENTS // elements)
+    parts, evaluations, products = [], 0, 0
+    with _whole_precision(model, dtype) as whole, count_cost() as total:
+        device = _device(whole)
+        for first in range(0, len(x), batch):
+            rows = slice(first, first + batch)
+            size = len(keys[rows])
+            task = _Batch(
+                inside[rows].to(device, dtype),
+                None if exact else _probes(keys[rows].to(device), probes, elements, dtype),
+                conditions.to_device(conditions.take(given, rows), device),
+                _tell(progress, first / max(len(x), 1), size / max(len(x), 1)),
+            )
+            with count_cost() as cost:
+                parts.append(_integrate(whole, task, ends, options, law))
+            evaluations = max(evaluations, cost.evaluations // size)
+            products = max(products, cost.products // size)
+    estimates = torch.cat(parts) if parts else torch.empty(0, 1, dtype=torch.float64)
+    if progress is not None:
+        progress(1.0)
+    zero = torch.zeros(len(x), dtype=torch.float64)
+    return LogProb(
+        value=estimates.mean(1) + log_det,
+        se=zero if exact else estimates.std(1) / estimates.shape[1] ** 0.5,
+        evaluations=evaluations,
+        products=products,
+        cost=total,
+        seconds=time.perf_counter() - began,
+        sigma_min=ends[0],
+        sigma_max=ends[1],
+        prior=law.name,
+        divergence="exact trace" if exact else f"Hutchinson, {probes} Rademacher probes",
+        elements=elements,
+    )
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One batch of a likelihood, on the model's device: x in model units."""
+
+    x: Tensor
+    signs: Tensor | None
+    condition: Condition | None
+    tell: Callable[[float], None]
+
+
+def _integrate(
+    model: ScoreModel,
+    batch: _Batch,
+    ends: tuple[float, float],
+    options: LikelihoodOptions,
+    law: "_Law",
+) -> Tensor:
+    """The log density in model units, (B, K) for K probes or K = 1, float64 on the CPU."""
+    flow = Flow(model, ends, batch.signs, batch.condition, batch.tell)
+    low, high = ends
+    y = flow.to_y(batch.x, low)
+    integrals = y.new_zeros(len(y), 1 if batch.signs is None else len(batch.signs))
+    end = solve(flow, torch.cat([y, integrals], dim=1), options.rtol, options.atol)
+    at_top = law.log_prob(flow.to_x(end[:, : flow.elements], high), batch.condition)
+    if at_top.shape != (len(y),):
+        raise InputError(
+            f"prior.log_prob must give one number a sample, ({len(y)},); got {tuple(at_top.shape)}"
+        )
+    grown = flow.elements * math.log(flow.radius(high) / flow.radius(low))
+    top = at_top.to("cpu", torch.float64)[:, None] + grown
+    return end[:, flow.elements :].to("cpu", torch.float64) + top
+
+
+class _Law:
+    """The law at sigma_max: the user's, or the one matched to the model's moments."""
+
+    def __init__(
+        self,
+        model: ScoreModel,
+        given: Density | SmoothedDensity | None,
+        sigma: float,
+        condition: Condition | None,
+    ) -> None:
+        self.model, self.given, self.sigma = model, given, sigma
+        if given is None:
+            row = conditions.take(condition, slice(0, 1))
+            one = matched_prior(model, sigma, row)
+            self.common = one if condition is None else None
+            spread = "variance" if one.root is None else "covariance"
+            self.name = f"N(0, {sigma:g}² I)"
+            if one.matched:
+                self.name = f"N(mean, {sigma:g}² I + {spread}), moments of the data"
+        elif isinstance(given, ScoreModel):
+            self.name = f"{type(given).__name__} at sigma {sigma:g}"
+        else:
+            self.name = type(given).__name__
+
+    def log_prob(self, x: Tensor, condition: Condition | None) -> Tensor:
+        """The log density (B,) of x (B, *event) in model units."""
+        if self.given is None:
+            law = self.common or matched_prior(self.model, self.sigma, condition)
+            return law.log_prob(x)
+        density: Any = self.given
+        if not isinstance(self.given, ScoreModel):
+            value: Tensor = density.log_prob(x)
+        elif condition is None or not self.given.conditions:
+            value = density.log_prob(x, self.sigma)
+        else:
+            value = density.log_prob(x, self.sigma, condition)
+        return value
+
+
+def _is_exact(divergence: str, probes: int, elements: int) -> bool:
+    """Whether the trace is computed exactly."""
+    if divergence not in DIVERGENCES:
+        raise InputError(f"divergence must be one of {', '.join(DIVERGENCES)}; got {divergence!r}")
+    if divergence == "exact" or (divergence == "auto" and elements <= EXACT_UP_TO):
+        return True
+    if probes < 2:
+        raise InputError(
+            "Hutchinson's estimator needs at least 2 probes, whose spread is its standard error; "
+            f"got {probes}"
+        )
+    return False
+
+
+def _ends(model: ScoreModel, options: LikelihoodOptions) -> tuple[float, float]:
+    """The smallest and the largest noise level, model units."""
+    if model.ladder_only:
+        raise InputError(
+            "a likelihood follows the score as a continuous function of sigma, and this model "
+            "answers only at the levels of its ladder, because it is conditioned on a level's "
+            "index. Train one with the edm or ncsnv2 preconditioner"
+        )
+    low, high = options.sigma_min, options.sigma_max
+    if low is None or high is None:
+        default = model.sampling_range()
+        low = default[0] if low is None else low
+        high = default[1] if high is None else high
+    if not 0 < low < high < math.inf:
+        raise InputError(
+            "need 0 < sigma_min < sigma_max, both finite; "
+            f"got sigma_min={low:g}, sigma_max={high:g}"
+        )
+    model.check_range(torch.tensor([low, high], dtype=torch.float64))
+    return float(low), float(high)
+
+
+def _floating_parameters(model: torch.nn.Module) -> list[torch.dtype]:
+    return [p.dtype for p in model.parameters() if p.is_floating_point()]
+
+
+def _working_type(model: ScoreModel, options: LikelihoodOptions) -> torch.dtype:
+    """float32 for networks, float64 for closed forms, or what was requested."""
+    dtype = options.dtype
+    if dtype is None:
+        kinds = _floating_parameters(model)
+        dtype = torch.promote_types(kinds[0], torch.float32) if kinds else torch.float64
+    least = 8 * torch.finfo(dtype).eps
+    if options.rtol < least:
+        raise InputError(
+            f"rtol={options.rtol:g} is below {least:.1g}, what {dtype} can hold; use a larger "
+            "one, or dtype=torch.float64"
+        )
+    return dtype
+
+
+def _device(model: ScoreModel) -> torch.device:
+    """Where the model's weights or buffers are."""
+    tensors = (*model.parameters(), *model.buffers())
+    return tensors[0].device if tensors else torch.device("cpu")
 
 
 @contextmanager
 def _whole_precision(model: ScoreModel, dtype: torch.dtype) -> Iterator[ScoreModel]:
-    """The model in evaluation mode, computing in `dtype`, autocast off; as it was afterwards."""
-    if any(p.is_floating_point() and p.dtype != dtype for p in model.parameters()):
-        model = copy.deepcopy(model).to(dtype)
+    """The model in evaluation mode, its networks computing in `dtype` without autocast.
+
+    Leaves with weights of another type are converted in a copy; closed forms keep their float64.
+    Afterwards the model is as it was.
+    """
+    if any(kind != dtype for kind in _floating_parameters(model)):
+        model = copy.deepcopy(model)
+        for leaf in model.leaves():
+            if _floating_parameters(leaf):
+                leaf.to(dtype)
     training = [module for module in model.modules() if module.training]
-    casting = [
-        (module, module.autocast)
-        for module in model.modules()
-        if getattr(module, "autocast", None) is not None
-    ]
+    casting = [(leaf, leaf.autocast) for leaf in model.leaves() if leaf.autocast is not None]
     model.eval()
-    for module, _ in casting:
-        module.autocast = None  # type: ignore[assignment]
+    for leaf, _ in casting:
+        leaf.autocast = None
     try:
         with (
             torch.autocast("cpu", enabled=False),
@@ -56,197 +339,30 @@ def _whole_precision(model: ScoreModel, dtype: torch.dtype) -> Iterator[ScoreMod
     finally:
         for module in training:
             module.training = True
-        for module, was in casting:
-            module.autocast = was
-
-
-def _type(model: ScoreModel, dtype: torch.dtype | None, rtol: float) -> torch.dtype:
-    """float32 for networks, float64 for closed forms, or what was asked for."""
-    if dtype is None:
-        parameters = [p.dtype for p in model.parameters() if p.is_floating_point()]
-        dtype = torch.promote_types(parameters[0], torch.float32) if parameters else torch.float64
-    if dtype not in (torch.float32, torch.float64):
-        raise InputError(
-            f"a likelihood is computed in torch.float32 or torch.float64; got {dtype}, too coarse "
-            "to sum a divergence in"
-        )
-    least = 8 * torch.finfo(dtype).eps
-    if rtol < least:
-        raise InputError(
-            f"rtol={rtol:g} is below {least:.1g}, what {dtype} can hold; use a larger one, or "
-            "dtype=torch.float64"
-        )
-    return dtype
-
-
-def _ends(
-    model: ScoreModel, sigma_min: float | None, sigma_max: float | None
-) -> tuple[float, float]:
-    if getattr(model, "index_conditioned", False):
-        raise InputError(
-            "a likelihood follows the score as a continuous function of sigma, and this model is "
-            "conditioned on a level's index: it knows its "
-            "levels only. Train one with the edm or ncsnv2 preconditioner"
-        )
-    low = float(model.sigma_min if sigma_min is None else sigma_min)
-    high = float(model.sigma_max if sigma_max is None else sigma_max)
-    if not (0 < low < high < math.inf):
-        got = f"sigma_min={low:g}, sigma_max={high:g}"
-        raise InputError(
-            f"need 0 < sigma_min < sigma_max, both finite; got {got}. A closed form has no range "
-            "of its own: pass both"
-        )
-    model.check_range(torch.tensor([low, high], dtype=torch.float64))
-    return low, high
-
-
-def _law(model: ScoreModel, given: Any, sigma_max: float) -> tuple[Callable[[Tensor], Tensor], str]:
-    """log density at sigma_max, model units, and what it is called."""
-    if given is None:
-        law = moment_matched(model, sigma_max)
-        moments = getattr(model, "moments", None)
-        matched = moments is not None and moments() is not None
-        spread = f"{sigma_max:g}² I" + (
-            (" + covariance" if law.root is not None else " + variance") if matched else ""
-        )
-        return (
-            law.log_prob,
-            f"N({'mean' if matched else '0'}, "
-            f"{spread}){', moments of the data' if matched else ''}",
-        )
-    if not callable(getattr(given, "log_prob", None)):
-        raise InputError(
-            f"terminal must have log_prob(x), x in model units; got {type(given).__name__}"
-        )
-    name, density = type(given).__name__, given.log_prob
-    if isinstance(given, ScoreModel):  # a family of densities: the one at sigma_max is meant
-        return lambda x: density(x, sigma_max), f"{name} at sigma {sigma_max:g}"
-    return density, name
-
-
-def log_prob(
-    model: ScoreModel,
-    x: Tensor,
-    *,
-    sigma_min: float | None = None,
-    sigma_max: float | None = None,
-    divergence: str = "auto",
-    probes: int = PROBES,
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    terminal: Law | None = None,
-    seed: int = 0,
-    dtype: torch.dtype | None = None,
-    batch: int | None = None,
-    condition: Tensor | None = None,
-    progress: Callable[[float], None] | None = None,
-) -> LogProb:
-    """log p_sigma_min(x) in nats for x (B, *event) in data units, the density in data units.
-
-    sigma_min, sigma_max: model units, by default the model's range. divergence: "exact",
-    "hutchinson" with `probes` (2 or more), or "auto":
-    exact up to 64 elements. rtol, atol: of torchdiffeq's adaptive solver, per sample, in scaled
-    coordinates and nats; its step is
-    common to a batch and set by the batch's worst sample, so a value depends on its batch mates,
-    within the tolerances.
-    terminal: an object with log_prob(x), model units; a ScoreModel stands for its density at
-    sigma_max; default N(mean, sigma_max² I +
-    covariance). seed: of the probes; sample k has the key hash(seed, k). dtype: float32 (networks)
-    or float64 (closed forms); a network
-    asked for float64 is converted, as a copy. batch: samples at a time. condition: (B, ...).
-    progress: told the share done.
-    Raises InputError for index-conditioned models, a range the model does not know, x of another
-    shape or outside a logit's domain,
-    tolerances below the type's; NonFiniteError where the flow leaves a NaN or an infinity.
-    """
-    if divergence not in DIVERGENCES:
-        raise InputError(f"divergence must be one of {', '.join(DIVERGENCES)}; got {divergence!r}")
-    if batch is not None and batch < 1:
-        raise InputError(f"batch must be at least 1; got {batch}")
-    if not (rtol > 0 and atol > 0):
-        raise InputError(f"rtol and atol must be above zero; got rtol={rtol:g}, atol={atol:g}")
-    elements = math.prod(model.event_shape)
-    exact = divergence == "exact" or (divergence == "auto" and elements <= EXACT_UP_TO)
-    if not exact and probes < 2:
-        raise InputError(
-            "Hutchinson's estimator needs at least 2 probes, whose spread is its standard error; "
-            f"got {probes}"
-        )
-    low, high = _ends(model, sigma_min, sigma_max)
-    dtype = _type(model, dtype, rtol)
-    law, named = _law(model, terminal, high)
-    inside, jacobian = _to_model_units(model, x)
-    if condition is not None and len(condition) != len(x):
-        raise InputError(
-            f"condition must have first dimension {len(x)}, one for each sample; got "
-            f"{tuple(condition.shape)}"
-        )
-
-    began, spent, parts = time.perf_counter(), 0, []
-    device = next((t.device for t in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-    keys = rng.keys(seed, len(x)).to(device)
-    batch = batch or max(1, BATCH_ELEMENTS // elements)
-    with _whole_precision(model, dtype) as whole:
-        for i in range(0, len(x), batch):
-            rows = slice(i, i + batch)
-            size = len(keys[rows])
-            signs = None if exact else _probes(keys[rows], probes, elements, dtype)
-            given = None if condition is None else condition[rows].to(device)
-
-            def tell(share: float, done: int = i, size: int = size) -> None:
-                if progress is not None:
-                    progress(min((done + size * share) / len(x), 0.999))
-
-            flow = Flow(whole, (low, high), signs, given, tell)
-            y = flow.to_y(inside[rows].to(device, dtype), low)
-            state = torch.cat([y, y.new_zeros(size, 1 if exact else probes)], dim=1)
-            end = solve(flow, state, rtol, atol)
-            at_top = law(flow.to_x(end[:, :elements], high))
-            if at_top.shape != (size,):
-                raise InputError(
-                    f"terminal.log_prob must give one number a sample, ({size},); got "
-                    f"{tuple(at_top.shape)}"
-                )
-            grown = elements * math.log(flow.radius(high) / flow.radius(low))
-            parts.append(
-                end[:, elements:].to("cpu", torch.float64)
-                + (at_top.to("cpu", torch.float64) + grown)[:, None]
-            )
-            spent = max(spent, flow.evaluations)
-    estimates = torch.cat(parts) if parts else torch.empty(0, 1, dtype=torch.float64)
-    if progress is not None:
-        progress(1.0)
-    count = estimates.shape[1]
-    se = torch.zeros(len(x), dtype=torch.float64) if exact else estimates.std(1) / count**0.5
-    how = "exact trace" if exact else f"Hutchinson, {probes} Rademacher probes"
-    products, seconds = spent * (elements if exact else probes), time.perf_counter() - began
-    return LogProb(
-        estimates.mean(1) + jacobian, se, spent, products, seconds, low, high, named, how, elements
-    )
+        for leaf, was in casting:
+            leaf.autocast = was
 
 
 def _to_model_units(model: ScoreModel, x: Tensor) -> tuple[Tensor, Tensor]:
-    """x in model units and log |d model / d data| (B,), both float64 on the CPU."""
-    if not x.is_floating_point() or x.shape[1:] != model.event_shape or x.ndim == 0:
-        want = f"floats (B, {', '.join(map(str, model.event_shape))}) in data units"
+    """Map x to model units; also log |d model / d data| (B,); both float64 on the CPU."""
+    shape = tuple(model.event_shape)
+    if not x.is_floating_point() or tuple(x.shape[1:]) != shape or x.ndim == 0:
+        want = f"floats (B, {', '.join(map(str, shape))}) in data units"
         raise InputError(
             f"x must be {want}; got {str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
         )
     data = x.detach().to("cpu", torch.float64)
-    inside, jacobian = model.units.to_model(data), model.units.log_det(data)
-    bad = ~(torch.isfinite(inside).flatten(1).all(1) & torch.isfinite(jacobian))
+    inside, log_det = model.units.to_model(data), model.units.log_det(data)
+    bad = ~(torch.isfinite(inside).flatten(1).all(1) & torch.isfinite(log_det))
     if bool(bad.any()):
         k = int(bad.nonzero()[0])
-        need = (
-            "values in [0, 1], which this model's logit maps"
-            if model.units.logit is not None
-            else "finite values"
-        )
+        logit = model.units.logit is not None
+        need = "values in [0, 1], which this model's logit maps" if logit else "finite values"
         raise InputError(
             f"x must hold {need}; sample {k} spans {float(data[k].min()):g} to "
             f"{float(data[k].max()):g}"
         )
-    return inside, jacobian
+    return inside, log_det
 
 
 def _probes(keys: Tensor, count: int, elements: int, dtype: torch.dtype) -> Tensor:
@@ -254,3 +370,12 @@ def _probes(keys: Tensor, count: int, elements: int, dtype: torch.dtype) -> Tens
     return torch.stack(
         [rng.rademacher(keys, Stream.PROBE, k, (elements,), dtype) for k in range(count)]
     )
+
+
+def _tell(
+    progress: Callable[[float], None] | None, done: float, part: float
+) -> Callable[[float], None]:
+    """The progress of one batch as a fraction of all; never quite 1 before the end."""
+    if progress is None:
+        return lambda fraction: None
+    return lambda fraction: progress(min(done + part * fraction, 0.999))

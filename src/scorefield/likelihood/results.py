@@ -1,6 +1,4 @@
-"""What a likelihood is told in: nats with their standard error, and bits a dimension of quantised
-data.
-"""
+"""Result types of `log_prob`: nats with standard error, and bits per dimension."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +8,16 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
-from ..model import ScoreModel
+from ..models import Cost, ScoreModel
 
 
 @dataclass(frozen=True)
 class Values:
-    """A number a sample: value (B,)."""
+    """A number a sample.
+
+    Args:
+        value: (B,) float64 on the CPU.
+    """
 
     value: Tensor
 
@@ -26,29 +28,40 @@ class Values:
 
     @property
     def mean_se(self) -> float:
-        """The mean's standard error over samples, Hutchinson's noise included; NaN for a single
-        sample.
+        """The mean's standard error over samples, NaN for a single sample.
+
+        Hutchinson's noise differs between samples and is therefore included.
         """
         return self.value.std().item() / len(self.value) ** 0.5 if len(self.value) > 1 else math.nan
 
 
 @dataclass(frozen=True)
 class LogProb(Values):
-    """log p_sigma_min(x) in nats, of the density in data units.
+    """log p_sigma_min(x) in nats, the density in data units.
 
-    value, se: float64 (B,) on the CPU; se is Hutchinson's standard error, 0 for the exact trace.
-    evaluations: of the model, a sample (the
-    most over batches); products: vector-Jacobian products, a sample. sigma_min, sigma_max: model
-    units. elements: of an event.
+    Args:
+        value: (B,) float64 on the CPU.
+        se: (B,) Hutchinson's standard error; 0 for the exact trace.
+        evaluations: Model evaluations a sample, the largest number over batches; a guided model
+            counts both of its evaluations.
+        products: Vector-Jacobian products a sample, the gradients inside energy models included.
+        cost: Evaluations and products of all samples together, in rows.
+        seconds: Wall time.
+        sigma_min: Noise level that smooths the density, model units.
+        sigma_max: Noise level at which the prior is evaluated, model units.
+        prior: The law at sigma_max, in words.
+        divergence: How the divergence was computed, in words.
+        elements: Elements of an example, d.
     """
 
     se: Tensor
     evaluations: int
     products: int
+    cost: Cost
     seconds: float
     sigma_min: float
     sigma_max: float
-    terminal: str
+    prior: str
     divergence: str
     elements: int
 
@@ -61,21 +74,19 @@ class LogProb(Values):
     def __str__(self) -> str:
         return (
             f"log p = {self.mean:.4g} ± {self.mean_se:.2g} nats over {len(self)} samples, "
-            f"smoothed by sigma_min {self.sigma_min:g}; "
-            f"{self.divergence}; terminal law {self.terminal}; {self.evaluations} evaluations, "
-            f"{self.seconds:.1f} s"
+            f"smoothed by sigma_min {self.sigma_min:g}; {self.divergence}; prior {self.prior}; "
+            f"{self.evaluations} evaluations, {self.seconds:.1f} s"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """A form JSON can hold."""
-        fields = {k: v for k, v in vars(self).items() if k not in ("value", "se")}
-        single = len(self) == 1
+        """A form that JSON can hold."""
+        apart = ("value", "se", "cost")
         return {
             "mean": self.mean,
-            "mean_se": None if single else self.mean_se,
+            "mean_se": None if len(self) < 2 else self.mean_se,
             "count": len(self),
-            **fields,
-        } | {
+            **{name: value for name, value in vars(self).items() if name not in apart},
+            "cost": self.cost.to_dict(),
             "values": self.value.tolist(),
             "se": self.se.tolist(),
         }
@@ -83,8 +94,13 @@ class LogProb(Values):
 
 @dataclass(frozen=True)
 class BitsPerDim(Values):
-    """Bits a dimension of quantised data, an upper bound: value (B,), se (B,) of Hutchinson;
-    levels: into how many values data are quantised.
+    """Bits per dimension of quantised data, an upper bound.
+
+    Args:
+        value: (B,).
+        se: (B,) Hutchinson's standard error.
+        levels: Number of values that an element of the data can have.
+        dequantisation: How continuous data were made, in words.
     """
 
     se: Tensor
@@ -94,7 +110,7 @@ class BitsPerDim(Values):
     )
 
     def to_dict(self) -> dict[str, Any]:
-        """A form JSON can hold."""
+        """A form that JSON can hold."""
         return {
             "mean": self.mean,
             "mean_se": self.mean_se if len(self.value) > 1 else None,
@@ -104,21 +120,34 @@ class BitsPerDim(Values):
 
 
 def bits_per_dim(model: ScoreModel, log_p: LogProb) -> BitsPerDim:
-    """log2(levels) - log p / (d ln 2), for log p of data dequantised uniformly, (v + u) / levels,
-    in data units.
+    """Bits per dimension log2(levels) - log p / (d ln 2) of quantised data.
 
-    A bin of (v + u) / levels has width 1 / levels in each of d dimensions, so P(v) = levels^-d E_u
-    p, and by Jensen
-    - log P(v) <= d log levels - E_u log p (Theis, van den Oord & Bethge 2016, Eq. 3). Only where
-    the model's card declares the data's
-    `levels`; an InputError elsewhere: of continuous data, bits depend on the unit.
+    A bin of (v + u) / levels has width 1 / levels in each of d dimensions, so the model gives the
+    stored values v the probability P(v) = levels^-d E_u p, and by Jensen's inequality
+    -log P(v) <= d log levels - E_u log p (Theis, van den Oord & Bethge 2016, Eq. 3).
+
+    Args:
+        model: The model; its units know the data's quantisation.
+        log_p: `log_prob` of data dequantised uniformly, (v + u) / levels in data units.
+
+    Returns:
+        The bound for each sample.
+
+    Raises:
+        InputError: Where the model's units declare no quantisation (bits of continuous data depend
+            on the unit), or training did not dequantise.
     """
-    levels = (model.card or {}).get("levels")
-    if not isinstance(levels, int) or levels < 2:
+    quantisation = model.units.quantisation
+    if quantisation is None:
         raise InputError(
-            "bits per dimension need data whose quantisation the model's card declares; this "
-            f"card says levels={levels!r}. "
-            "Use nats, the mean of log_prob"
+            "bits per dimension need quantised data, and the units of this model declare no "
+            "quantisation. Use nats, the mean of log_prob"
         )
-    per_dim = log_p.elements * math.log(2)
+    if not quantisation.dequantised:
+        raise InputError(
+            "bits per dimension need a model of uniformly dequantised data, and this one was "
+            "trained with dequantise=none: its density of isolated values has no bound. Train "
+            "with data.dequantise=uniform"
+        )
+    levels, per_dim = quantisation.levels, log_p.elements * math.log(2)
     return BitsPerDim(math.log2(levels) - log_p.value / per_dim, log_p.se / per_dim, levels)
