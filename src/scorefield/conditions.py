@@ -8,7 +8,8 @@ is unconditional in it. One row can be unconditional too: the null value of a cl
 a vector is a row of NaN. This file alone takes conditions apart and puts them together.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -147,7 +148,8 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
         model: Name of the model for the message.
 
     Raises:
-        InputError: For an unknown name, or a wrong type or shape.
+        InputError: For an unknown name, a wrong type or shape, or a class that does not exist
+            (checked on the CPU only, where looking at values is cheap).
     """
     if condition is None:
         return
@@ -159,6 +161,11 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
         if name not in specs:
             known = ", ".join(specs) or "no condition"
             raise InputError(f"{model} takes {known}; got the condition {name!r}")
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"the condition {name!r} must be a tensor with one row a sample; got "
+                f"{type(value).__name__}. conditions.resolve makes one of numbers and names"
+            )
         spec = specs[name]
         shape = (count,) if spec.kind == "class" else (count, spec.size)
         right = value.is_floating_point() if spec.kind == "vector" else value.dtype == torch.int64
@@ -167,6 +174,12 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
             raise InputError(
                 f"the condition {name!r} must be {kind} of shape {shape}, one row a sample; "
                 f"got {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+            )
+        is_class = spec.kind == "class" and value.device.type == "cpu" and count > 0
+        if is_class and int(value.max()) >= spec.size:
+            raise InputError(
+                f"the condition {name!r} must be 0 to {spec.size - 1}, or {NULL_CLASS} for none; "
+                f"got {int(value.max())}"
             )
 
 
@@ -178,8 +191,9 @@ def resolve(
     Args:
         condition: Mapping from names to values. A class is a whole number, or a name where the
             spec has names; a vector is a row of numbers. One value stands for all samples, a
-            sequence or array of `count` values gives each sample its own. None as a value means
-            unconditional.
+            sequence or array of `count` values gives each sample its own. None as a value, or as
+            one of the classes, means unconditional; so does the null value in a tensor of the
+            internal form, which resolves to itself.
         specs: What the model accepts.
         count: Number of samples.
         model: Name of the model for messages.
@@ -217,9 +231,15 @@ def resolve(
 
 def _classes(value: Any, spec: ConditionSpec, name: str) -> Tensor:
     """Class indices (1,) or (B,) of a number, a class name, or a sequence of them."""
-    if isinstance(value, Tensor | np.ndarray):
-        items: Sequence[Any] = list(value.reshape(-1).tolist())
-    elif isinstance(value, str | int | float | np.generic):
+    if isinstance(value, Tensor | np.ndarray) and value.ndim > 1:
+        raise InputError(
+            f"the condition {name!r} takes one class a sample; got shape {tuple(value.shape)}"
+        )
+    if isinstance(value, Tensor):
+        items = [None if item == NULL_CLASS else item for item in value.reshape(-1).tolist()]
+    elif isinstance(value, np.ndarray):
+        items = value.reshape(-1).tolist()
+    elif isinstance(value, str | np.generic) or not isinstance(value, Iterable):
         items = [value]
     else:
         items = [item.item() if isinstance(item, Tensor | np.generic) else item for item in value]
@@ -231,11 +251,10 @@ def _class(item: Any, spec: ConditionSpec, name: str) -> int:
         return NULL_CLASS
     if spec.names is not None and str(item) in spec.names:
         return spec.names.index(str(item))
-    text = str(item)
-    number = float(text) if text.lstrip("+-").replace(".", "", 1).isdigit() else None
+    number = float(str(item)) if re.fullmatch(r"[0-9]+(\.0*)?", str(item)) else None
     # Names decide: where classes are called "1", "2", ..., the number 0 is not one of them.
     indexed = spec.names is None or not all(known.lstrip("-").isdigit() for known in spec.names)
-    if number is not None and number.is_integer() and indexed and 0 <= number < spec.size:
+    if number is not None and indexed and number < spec.size:
         return int(number)
     raise InputError(f"the condition {name!r} takes {spec.describe()}; got {item!r}")
 
@@ -250,9 +269,17 @@ def _vectors(value: Any, spec: ConditionSpec, name: str) -> Tensor:
         raise InputError(
             f"the condition {name!r} takes {spec.describe()}; got {value!r}"
         ) from error
-    rows = rows.reshape(1, -1) if rows.ndim < 2 else rows
+    if rows.ndim < 2:
+        rows = rows.reshape(-1, 1) if spec.size == 1 else rows.reshape(1, -1)
     if rows.ndim != 2 or rows.shape[1] != spec.size:
         raise InputError(
             f"the condition {name!r} takes {spec.describe()}; got shape {tuple(rows.shape)}"
+        )
+    bad = ~torch.isfinite(rows).all(1) & ~torch.isnan(rows).all(1)
+    if bool(bad.any()):
+        k = int(bad.nonzero()[0])
+        raise InputError(
+            f"the condition {name!r} must be finite; row {k} is {rows[k].tolist()}. A row of NaN "
+            "alone means unconditional"
         )
     return rows
