@@ -209,7 +209,7 @@ def report_head(name: str, card: dict[str, Any], parameters: int) -> list[str]:
         f"images seen in {duration(history['seconds'])} ({history['ended']});",
         f"arithmetic: {execution['precision']}, "
         f"{'compiled' if execution['compile'] else 'eager'}, {execution['threads']} threads.",
-        f"Share of the initial weights left in the average: {history['initial_share']:.1e}.",
+        f"Fraction of the initial weights left in the average: {history['initial_fraction']:.1e}.",
         "",
     ]
 

@@ -87,7 +87,7 @@ def data_units(model: Any, chosen: Chosen, seed: int, conditional: bool) -> tupl
             f"{tuple(model.event_shape)}"
         )
     quantisation = model.units.quantisation
-    dequantised = quantisation is None or quantisation.dequantised
+    dequantised = quantisation is not None and quantisation.dequantised
     pipeline = Pipeline(
         dataset,
         chosen.index,
@@ -192,6 +192,13 @@ def likelihood(
             "--precision must be float32 or float64 (a divergence is not summed in less); got "
             f"{precision!r}"
         )
+    import torch
+
+    from ..likelihood import LikelihoodOptions
+
+    options = LikelihoodOptions(
+        sigma_min, sigma_max, rtol, atol, dtype=getattr(torch, precision), batch=batch
+    )
     model, execution = ready(run, o.execution_request(device, "float32", "off", threads), network)
     chosen = choose_examples(model.card or {}, data, part)
     chosen = chosen._replace(index=chosen.index[: None if everything else count])
@@ -201,30 +208,32 @@ def likelihood(
         f"{len(x):,} examples of {chosen.dataset.name} ({chosen.part}), {precision} on "
         f"{execution.describe()}"
     )
-    how = {
-        "divergence": divergence,
-        "probes": probes,
-        "rtol": rtol,
-        "atol": atol,
-        "sigma_min": sigma_min,
-        "sigma_max": sigma_max,
-        "seed": seed,
-        "batch": batch,
-    }
-    log_p = measure(model, x, labels, precision, how)
+    how = {"divergence": divergence, "probes": probes, "seed": seed}
+    log_p = measure(model, x, labels, options, how)
     facts = {
         "condition": "class" if conditional else "none",
         "precision": precision,
+        "rtol": rtol,
+        "atol": atol,
         "execution": execution.to_dict(),
         **how,
     }
     write_results(model, chosen, log_p, out, facts)
 
 
-def measure(model: Any, x: Any, condition: Any, precision: str, how: dict[str, Any]) -> Any:
-    """`log_prob` of x (data units) with a progress report; `how` are options of `log_prob`."""
-    import torch
+def measure(model: Any, x: Any, condition: Any, options: Any, how: dict[str, Any]) -> Any:
+    """`log_prob` with a progress report.
 
+    Args:
+        model: a score model.
+        x: (N, *event) in data units.
+        condition: a condition with N rows, or None.
+        options: `LikelihoodOptions`.
+        how: further arguments of `log_prob`.
+
+    Returns:
+        The `LogProb`.
+    """
     from ..likelihood import log_prob
 
     with progress("likelihood") as show:
@@ -232,8 +241,8 @@ def measure(model: Any, x: Any, condition: Any, precision: str, how: dict[str, A
             model,
             x,
             condition=condition,
-            dtype=getattr(torch, precision),
-            progress=lambda share: show(share, ""),
+            options=options,
+            progress=lambda fraction: show(fraction, ""),
             **how,
         )
 

@@ -31,15 +31,10 @@ def settings_command(
     if not rows:
         names = sorted({row.name.partition(".")[0] for row in settings()})
         raise InputError(f"no setting begins with {group!r}; there are {', '.join(names)}")
-    table = Table(box=None, pad_edge=False)
-    for title in ("setting", "accepts", "default", "meaning"):
-        table.add_column(title, overflow="fold")
+    table = Table(box=None, pad_edge=False, show_header=False)
     for row in rows:
-        accepts = (
-            row.accepts
-            if row.kind == "choice"
-            else ", ".join(part for part in (row.kind, row.accepts) if part)
-        )
-        texts = (accepts, row.default, row.description)
-        table.add_row(f"[bold]{row.name}[/]", *map(escape, texts))
+        kind = row.accepts if row.kind == "choice" else row.kind
+        range_ = f", {row.accepts}" if row.accepts and row.kind != "choice" else ""
+        facts = f"{kind}{range_} (default: {row.default})"
+        table.add_row(f"[bold]{row.name}[/]", f"{escape(row.description)}\n[dim]{escape(facts)}[/]")
     console.print(table)
