@@ -124,9 +124,10 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def parse_budgets(minutes: str, seeds: str) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Parse "1,2,5" and "0,1" as budgets in minutes and seeds."""
-    from scorefield.cli.sample import numbers
+    from scorefield.cli.options import parse_numbers
 
-    budgets, chosen = tuple(numbers(minutes, "--minutes")), tuple(numbers(seeds, "--seeds"))
+    budgets = tuple(parse_numbers(minutes, "--minutes"))
+    chosen = tuple(parse_numbers(seeds, "--seeds"))
     if not budgets or min(budgets) <= 0:
         raise InputError(
             f"--minutes takes numbers above 0 with commas, for example 1,5; got {minutes!r}"

@@ -43,7 +43,8 @@ def signals(length: int, count: int, seed: int) -> np.ndarray:
     t = np.arange(length) - random.uniform(0, length, (count, 3, 1))
     period, decay = random.uniform(16, 64, (count, 3, 1)), random.uniform(50, 200, (count, 3, 1))
     wave = np.exp(-np.maximum(t, 0) / decay) * np.sin(2 * np.pi * t / period)
-    return np.where(t > 0, wave, 0).sum(1, keepdims=True).astype(np.float32)
+    summed: np.ndarray = np.where(t > 0, wave, 0).sum(1, keepdims=True)
+    return summed.astype(np.float32)
 
 
 def volumes(side: int, count: int, seed: int) -> np.ndarray:

@@ -53,7 +53,9 @@ class Experiment:
     def make(self, out: Path, settings: Settings) -> Made:
         """Run the experiment and write its pictures into the folder `out`."""
         with threads(self.threads):
-            return import_module(f".{self.module}", __name__).make(out / self.stem, settings)
+            module = import_module(f".{self.module}", __name__)
+            made: Made = module.make(out / self.stem, settings)
+            return made
 
 
 EXPERIMENTS: dict[int, Experiment] = {
