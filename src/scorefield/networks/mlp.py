@@ -65,7 +65,8 @@ class MLP(nn.Module):
 
     def matrix_parameters(self) -> list[nn.Parameter]:
         """The weight matrices of the hidden layers, which an optimiser for matrices may step."""
-        return [p for block in self.blocks for p in (block.inner.weight, block.outer.weight)]
+        blocks = [block for block in self.blocks if isinstance(block, Residual)]
+        return [layer.weight for block in blocks for layer in (block.inner, block.outer)]
 
     def forward(
         self,
