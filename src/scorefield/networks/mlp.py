@@ -66,7 +66,8 @@ class MLP(nn.Module):
     def matrix_parameters(self) -> list[nn.Parameter]:
         """The weight matrices of the hidden layers, which an optimiser for matrices may step."""
         blocks = [block for block in self.blocks if isinstance(block, Residual)]
-        return [layer.weight for block in blocks for layer in (block.inner, block.outer)]
+        layers = (layer for block in blocks for layer in (block.inner, block.outer))
+        return [p for layer in layers for p in layer.parameters() if p.ndim == 2]
 
     def forward(
         self,
