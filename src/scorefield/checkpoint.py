@@ -155,7 +155,7 @@ def load(
         model = sf.load("own.safetensors", network=MyNetwork)
     """
     file = _find_file(Path(path))
-    card, tensors = _read_file(file, str(device))
+    card, tensors = _read_file(file)
     try:
         model = _rebuild(card, tensors, network)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -178,12 +178,12 @@ def _find_file(path: Path) -> Path:
     raise InputError(f"need a run directory with model.safetensors, or a .safetensors file; {got}")
 
 
-def _read_file(file: Path, device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The card, after its format and version were checked, and the tensors."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(str(file), "pt", device=device) as archive:
+        with safe_open(str(file), "pt") as archive:
             metadata = archive.metadata() or {}
             names = archive.keys()
             tensors = {name: archive.get_tensor(name) for name in names}
@@ -232,10 +232,8 @@ def _rebuild(
         mean, variance, covariance = (tensors.get(name) for name in names)
         if mean is None or variance is None:
             raise InputError("the file holds a mean and no variance")
-        moments = Moments(
-            *(value.double().cpu() for value in (mean, variance)),
-            covariance=None if covariance is None else covariance.double().cpu(),
-        )
+        covariance = None if covariance is None else covariance.double().cpu()
+        moments = Moments(mean.double().cpu(), variance.double().cpu(), covariance)
     model = FORMS[form](
         made,
         event_shape,
