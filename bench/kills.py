@@ -1,78 +1,158 @@
-"""Can a run be lost? SIGKILL at random instants, during saves too, against the run that was never
-stopped: bitwise or not at all.
+"""Can a run be lost? SIGKILL at random instants, during saves and evaluations too.
 
-Each trial trains in a process of its own, is killed at an instant uniform over the time the whole
-run takes, started again, killed again,
-and left alone the third time. Then every tensor of its state (weights, averages, optimiser) is
-compared with `torch.equal`.
+Each trial trains in a process of its own, is killed at an instant uniform over the time that the
+whole run takes, is started again, killed again, and left alone the third time. Half of the trials
+have a budget in images, half a time budget.
+
+What a user sees of the finished run is then compared, bitwise, with an uninterrupted replay of
+its record: a run in a fresh folder with the same schedule.jsonl. Trials with a budget in images are
+also compared with a straight run. There the sizes of evaluations, which the clock decides, may
+differ, so that the evaluations' own files are left out of that comparison.
 """
 
+import json
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from scorefield import checkpoint
 from scorefield.errors import InputError
+from scorefield.runs import Run
 
 STEPS, BATCH = 40, 64
+SECONDS = 4.0  # the time budget
+CLOCK_FIELDS = ("seconds", "rate")  # of a line of metrics
+FOR_EVALUATIONS = ("previews/", "loss_per_sigma.png", "evaluation ", "schedule ")
 
 
-def command(run: Path, checkpoint_every: float) -> list[str]:
-    """A short training run whose every step may be followed by a save."""
-    settings = [
-        "optim.batch=64",
-        "optim.warmup=640",
-        "network.options.widths=[16,32]",
-        "network.options.depths=[1,1]",
-    ]
-    flags = [flag for setting in settings for flag in ("--set", setting)]
-    base = [
-        sys.executable,
-        "-m",
-        "scorefield",
-        "train",
-        "--data",
-        "digits",
-        "--run",
-        str(run),
-        "--images",
-        str(STEPS * BATCH),
-    ]
-    return [*base, "--compile", "off", "--checkpoint-every", str(checkpoint_every), *flags]
+def command(run: Path, checkpoint_every: float, timed: bool) -> list[str]:
+    """The command of a short training run whose every step may be followed by a save."""
+    settings = {
+        "optim.batch": BATCH,
+        "optim.warmup": 10 * BATCH,
+        "network.options.widths": "[16,32]",
+        "network.options.depths": "[1,1]",
+        "condition.kind": "class",
+        "execution.precision": "float32",
+        "execution.compile": "off",
+        "execution.threads": 1,
+    }
+    budget = ["--budget", f"{SECONDS:g}s"] if timed else ["--images", str(STEPS * BATCH)]
+    flags = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    base = [sys.executable, "-m", "scorefield", "train", "--data", "digits", "--run", str(run)]
+    return [*base, *budget, "--checkpoint-every", str(checkpoint_every), *flags]
 
 
 def tensors(state: Any, path: str = "") -> dict[str, torch.Tensor]:
     """Every tensor in a nested state, by its path."""
     if isinstance(state, torch.Tensor):
         return {path: state}
-    items = (
-        state.items()
-        if isinstance(state, dict)
-        else enumerate(state)
-        if isinstance(state, list | tuple)
-        else ()
-    )
-    return {
-        name: value for key, part in items for name, value in tensors(part, f"{path}/{key}").items()
-    }
+    if isinstance(state, dict):
+        items = list(state.items())
+    elif isinstance(state, list | tuple):
+        items = list(enumerate(state))
+    else:
+        return {}
+    return {name: v for key, part in items for name, v in tensors(part, f"{path}/{key}").items()}
 
 
-def final_state(run: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a finished run's newest state."""
-    state, _ = checkpoint.load_state(run / "state")
-    assert state is not None and state["ended"], f"{run} did not finish"
-    return tensors(state)
+def contents(run: Path) -> dict[str, Any]:
+    """What a user sees of a finished run, by name, without what the clock says.
+
+    Args:
+        run: The run directory.
+
+    Returns:
+        Bytes of files, tensors, and lines of metrics and of the record. Two runs are the same where
+        `different` finds nothing.
+
+    Raises:
+        InputError: Where the run did not finish.
+    """
+    paths = Run(run)
+    state, _ = checkpoint.load_state(paths.state)
+    if state is None or not state["ended"]:
+        raise InputError(f"{run} did not finish")
+    found: dict[str, Any] = {f"state{name}": value for name, value in tensors(state).items()}
+    found["state images"] = state["images"]
+    found["config"] = paths.config.read_bytes()
+    files = [*paths.snapshots.glob("*"), *paths.previews.glob("*"), paths.loss_per_sigma]
+    for path in files:
+        found[str(path.relative_to(run))] = path.read_bytes()
+    with safe_open(str(paths.model), "pt") as file:
+        card = json.loads((file.metadata() or {})["card"])
+        found |= {f"model {name}": file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del card["history"]["seconds"]
+    found["model card"] = card
+    for line in paths.records():
+        name = f"{'evaluation' if 'held_out' in line else 'metrics'} {line['images']}"
+        kept = {key: value for key, value in line.items() if key not in CLOCK_FIELDS}
+        found[f"{name} written twice" if name in found else name] = kept
+    for k, text in enumerate(paths.schedule.read_text().splitlines()):
+        found[f"schedule {k}"] = json.loads(text)
+    return found
 
 
-def kills(trials: int = 20, seed: int = 0, tell: Any = lambda text: None) -> dict[str, Any]:
-    """Run `trials` trials -> counts, seconds and the list of trials that differ (none, if all is
-    well).
+def different(a: dict[str, Any], b: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list[str]:
+    """The names in which two runs differ; [] where they are the same."""
+    names = sorted(n for n in a.keys() | b.keys() if not n.startswith(leave_out or ("\0",)))
+    return [name for name in names if not _same(a.get(name), b.get(name))]
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) and a.dtype == b.dtype
+    return type(a) is type(b) and bool(a == b)
+
+
+def replay(run: Path, folder: Path, timed: bool) -> Path:
+    """Train in `folder` by the record of `run`, without a stop."""
+    folder.mkdir(parents=True)
+    shutil.copy(Run(run).schedule, Run(folder).schedule)
+    subprocess.run(command(folder, 60.0, timed), check=True, capture_output=True)
+    return folder
+
+
+def _kill_twice(
+    run: Path, every: float, timed: bool, length: float, instants: random.Random
+) -> tuple[int, str]:
+    """Start a run, kill it twice, let it end; the number of kills and the last output."""
+    kills = 0
+    for _ in range(2):
+        process = subprocess.Popen(
+            command(run, every, timed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=instants.uniform(0.3, 1.1) * length)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+    done = subprocess.run(command(run, every, timed), check=True, capture_output=True, text=True)
+    return kills, done.stdout
+
+
+def kills(
+    trials: int = 20, seed: int = 0, tell: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
+    """Kill training runs at random instants and compare what is left of them.
+
+    Args:
+        trials: Number of trials, 1 or more; every second one has a time budget.
+        seed: Decides the instants, as fractions of a run's length.
+        tell: Called with a sentence after each trial.
+
+    Returns:
+        Counts, seconds, and for each trial that differs what differs.
     """
     if trials < 1:
         raise InputError(f"trials must be at least 1; got {trials}")
@@ -81,38 +161,33 @@ def kills(trials: int = 20, seed: int = 0, tell: Any = lambda text: None) -> dic
     record: dict[str, Any] = {
         "trials": trials,
         "seed": seed,
+        "timed": trials // 2,
         "equal": 0,
         "kills": 0,
         "found_torn": 0,
-        "different": [],
+        "different": {},
     }
     with tempfile.TemporaryDirectory() as folder:
-        straight = Path(folder) / "straight"
-        start = time.perf_counter()
-        subprocess.run(command(straight, 60.0), check=True, capture_output=True)
-        length = time.perf_counter() - start
-        truth = final_state(straight)
+        straight, lengths = Path(folder) / "straight", []
+        for timed in (False, True):
+            start = time.perf_counter()
+            run = straight / str(timed)
+            subprocess.run(command(run, 60.0, timed), check=True, capture_output=True)
+            lengths.append(time.perf_counter() - start)
+        truth = contents(straight / "False")
+        record["compared"] = len(truth)
         for trial in range(trials):
-            run = Path(folder) / str(trial)
-            every = 0.0 if trial % 2 else 0.1  # every step, or now and then
-            for _ in range(2):
-                process = subprocess.Popen(
-                    command(run, every), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
-                try:
-                    process.wait(timeout=instants.uniform(0.3, 1.1) * length)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                    record["kills"] += 1
-            done = subprocess.run(command(run, every), check=True, capture_output=True, text=True)
-            record["found_torn"] += "is torn" in done.stdout
-            found = final_state(run)
-            same = found.keys() == truth.keys() and all(
-                torch.equal(found[name], truth[name]) for name in truth
-            )
-            record["equal"] += same
-            if not same:
-                record["different"].append(trial)
+            run, timed = Path(folder) / str(trial), trial % 2 == 1
+            every = 0.0 if trial % 4 < 2 else 0.1  # after every step, or now and then
+            count, output = _kill_twice(run, every, timed, lengths[timed], instants)
+            record["kills"] += count
+            record["found_torn"] += "is torn" in output
+            found = contents(run)
+            names = different(found, contents(replay(run, Path(folder) / f"{trial}-replay", timed)))
+            if not timed:
+                names += different(found, truth, FOR_EVALUATIONS)
+            record["equal"] += not names
+            if names:
+                record["different"][str(trial)] = names
             tell(f"{trial + 1} of {trials}: {record['equal']} equal, {record['kills']} kills")
-    return record | {"tensors": len(truth), "seconds": round(time.perf_counter() - began, 1)}
+    return record | {"seconds": round(time.perf_counter() - began, 1)}

@@ -1,8 +1,7 @@
-"""Has every level learned? The training loss per bin of sigma in the first and the last tenth of a
-run, read from its metrics.
+"""Has every noise level learned? The training loss per bin of sigma, first against last tenth.
 
-z is the difference over its standard error, from the losses' spread within each tenth (pooled over
-the lines of metrics.jsonl).
+The losses are read from a run's metrics. z is the difference over its standard error, from the
+losses' spread within each tenth, pooled over the lines of metrics.jsonl.
 """
 
 from pathlib import Path
@@ -13,12 +12,25 @@ import numpy as np
 from scorefield.errors import InputError
 from scorefield.runs import Run
 
+LEAST_LINES = 20
+
 
 def pooled(records: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count, mean loss and its variance-of-the-mean per bin over several lines."""
-    count = np.array([r["by_sigma"]["count"] for r in records], dtype=float)
-    mean = np.array([r["by_sigma"]["loss"] for r in records])
-    variance = np.array([r["by_sigma"]["se"] for r in records]) ** 2 * count  # of one loss
+    """Pool several lines of metrics.
+
+    Args:
+        records: Lines with `by_sigma`. A bin without losses has null there, and so has the standard
+            error of one loss.
+
+    Returns:
+        Count, mean loss and variance of the mean, each (bins,).
+    """
+    count, mean, se = (
+        np.array([r["by_sigma"][name] for r in records], dtype=float)
+        for name in ("count", "loss", "se")
+    )
+    mean, se = np.nan_to_num(mean), np.nan_to_num(se)
+    variance = se**2 * count  # of one loss
     total = count.sum(0)
     overall = (count * mean).sum(0) / total
     spread = (count * (variance + (mean - overall) ** 2)).sum(0) / total
@@ -26,12 +38,22 @@ def pooled(records: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def levels(run: Path) -> list[dict[str, float]]:
-    """A row a bin: sigma, loss in the first and last tenth of the images, their standard errors, z."""
+    """Compare the first with the last tenth of a run.
+
+    Args:
+        run: The run directory.
+
+    Returns:
+        A row a bin: sigma, loss in the first and last tenth, their standard errors, z.
+
+    Raises:
+        InputError: Where the run has too few lines of losses.
+    """
     records = [r for r in Run(run).records() if "by_sigma" in r]
-    if len(records) < 20:
+    if len(records) < LEAST_LINES:
         raise InputError(
-            f"{run} has {len(records)} lines of losses in metrics.jsonl; at least 20 are needed "
-            "to compare tenths"
+            f"{run} has {len(records)} lines of losses in metrics.jsonl; at least {LEAST_LINES} "
+            "are needed to compare tenths"
         )
     last = records[-1]["images"]
     first_part = [r for r in records if r["images"] <= last / 10] or records[:1]

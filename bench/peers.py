@@ -1,31 +1,40 @@
-"""The other libraries' models as contestants, trained the way their own examples train them: plain
-float32, eager.
+"""The models of other libraries as candidates, trained the way their own examples train them.
 
-Needs the peers' environment (`make bench-env`). Each contestant has `images` a training step,
-`train()` for one step, `evaluate()` for one
-network evaluation of a batch, and `name`, `parameters`, `precision`.
+That is plain float32, eager. They need the peers' environment (`make bench-env`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scorefield.config import override, preset, settle
+from scorefield import networks
+from scorefield.config import override, preset
 from scorefield.data import load
 from scorefield.errors import InputError
 from scorefield.execution import cores
-from scorefield.runs import Run
-from scorefield.training.trainer import Trainer
+from scorefield.noise import geometric
+from scorefield.training.build import build, resolve_config
+from scorefield.training.schedule import learning_rate
+from scorefield.training.state import train_step
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """train(): one optimiser step on `images` images; evaluate(): one network evaluation of
-    `evaluated` images; network: for counting.
+class Candidate:
+    """A model whose speed is measured.
+
+    Attributes:
+        name: Its name.
+        network: For counting parameters.
+        images: Images of one training step.
+        train: One optimiser step.
+        evaluated: Images of one evaluation.
+        evaluate: One network evaluation.
+        precision: The type that the network computes in.
     """
 
     name: str
@@ -38,53 +47,65 @@ class Contestant:
 
     @property
     def parameters(self) -> int:
-        """How many."""
+        """Number of parameters."""
         return sum(p.numel() for p in self.network.parameters())
 
 
 def need(module: str) -> Any:
-    """An optional library, or words where to get it."""
-    from importlib import import_module
+    """An optional library.
 
+    Raises:
+        InputError: Where it is missing; the message says how to get it.
+    """
     try:
         return import_module(module)
     except ImportError as error:
         raise InputError(
-            f"this benchmark needs {module}: run `make bench-env`, then "
-            f".venv-bench/bin/scorefield benchmark ... ({error})"
+            f"this measurement needs {module}: run `make bench-env`, then "
+            f".venv-bench/bin/python -m bench ... ({error})"
         ) from error
 
 
 def ours(
     scratch: Path, settings: tuple[str, ...] = (), batch: int = 256, name: str = "fast"
-) -> Contestant:
-    """A preset through the training loop's own step and execution policy: data, noise, loss,
-    optimiser, averages.
+) -> Candidate:
+    """A preset through the training loop's own step: data, noise, loss, optimiser, averages.
+
+    Args:
+        scratch: Not used; nothing is written.
+        settings: Settings NAME=VALUE.
+        batch: Images of one evaluation.
+        name: The preset.
     """
     data = "mnist5k"
-    config = override(
-        replace(preset(name), images=0, seconds=7200.0), [f"data.source={data}", *settings]
-    )
-    collection = load(data)
-    trainer = Trainer(
-        settle(config, collection.event_shape), collection, Run(scratch), lambda _: None
-    )
-    trainer.place(None)
-    x = torch.randn(batch, *collection.event_shape)
-    sigma = torch.full((batch,), 0.5 if trainer.ladder is None else float(trainer.ladder[0]))
+    dataset = load(data)
+    request = override(preset(name), ["seconds=7200", f"data.source={data}", *settings])
+    config = resolve_config(request, dataset)
+    setup = build(config, dataset)
+    setup.execution.configure_process()
+    state, o = setup.state, config.optim
+    model = state.model
+    x = torch.randn(batch, *dataset.event_shape, device=setup.execution.device)
+    level = 0.5 if model.ladder is None else float(model.ladder[0])
+    sigma = torch.full((batch,), level, device=setup.execution.device)
+
+    def train() -> None:
+        rate = learning_rate(o.lr, state.images, o.warmup, o.decay, 0.0)
+        made = setup.batches.batch(state.images, o.batch)
+        train_step(state, made, rate, o.clip, o.accumulate)
 
     @torch.no_grad()
     def evaluate() -> Tensor:
-        return trainer.model.denoise(x, sigma)
+        return model.denoise(x, sigma)
 
-    return Contestant(
+    return Candidate(
         f"scorefield, {name}",
-        trainer.network,
-        trainer.config.optim.batch,
-        trainer.step,
+        model.network,
+        o.batch,
+        train,
         batch,
         evaluate,
-        trainer.execution.precision,
+        setup.execution.precision,
     )
 
 
@@ -95,8 +116,8 @@ def _plain(
     images: Tensor,
     batch: int,
     evaluate: Callable[[Tensor], Tensor],
-) -> Contestant:
-    """Adam at batch `batch` on random images in [-1, 1], float32, eager."""
+) -> Candidate:
+    """Adam at batch `batch` on random images, float32, eager."""
     optimiser = torch.optim.Adam(network.parameters(), 1e-4)
 
     def train() -> None:
@@ -110,13 +131,11 @@ def _plain(
     def once() -> Tensor:
         return evaluate(images[:batch])
 
-    return Contestant(name, network, batch, train, batch, once)
+    return Candidate(name, network, batch, train, batch, once)
 
 
-def denoising_diffusion(images: Tensor, batch: int = 128) -> Contestant:
-    """denoising-diffusion-pytorch's Unet(dim=32, dim_mults=(1, 2, 4)) in its GaussianDiffusion,
-    1,000 time steps.
-    """
+def denoising_diffusion(images: Tensor, batch: int = 128) -> Candidate:
+    """The Unet(dim=32, dim_mults=(1, 2, 4)) of denoising-diffusion-pytorch, 1,000 time steps."""
     library = need("denoising_diffusion_pytorch")
     network = library.Unet(dim=32, dim_mults=(1, 2, 4), channels=images.shape[1])
     diffusion = library.GaussianDiffusion(
@@ -128,8 +147,8 @@ def denoising_diffusion(images: Tensor, batch: int = 128) -> Contestant:
     )
 
 
-def diffusers(images: Tensor, batch: int = 128) -> Contestant:
-    """diffusers' UNet2DModel with (32, 64, 64) channels and its DDPMScheduler, epsilon prediction."""
+def diffusers(images: Tensor, batch: int = 128) -> Candidate:
+    """The UNet2DModel of diffusers with (32, 64, 64) channels and its DDPMScheduler."""
     library = need("diffusers")
     network = library.UNet2DModel(
         sample_size=images.shape[-1],
@@ -152,11 +171,8 @@ def diffusers(images: Tensor, batch: int = 128) -> Contestant:
     return _plain("diffusers", network, loss, images, batch, lambda x: network(x, time).sample)
 
 
-def published_ncsn(images: Tensor, batch: int = 128, width: int = 64) -> Contestant:
-    """The NCSN network at full width for MNIST (ngf 64) in plain float32, eager, on its own loss."""
-    from scorefield import networks
-    from scorefield.noise import geometric
-
+def published_ncsn(images: Tensor, batch: int = 128, width: int = 64) -> Candidate:
+    """The NCSN network at full width for MNIST (ngf 64) on its own loss, float32, eager."""
     network = networks.build("refinenet", tuple(images.shape[1:]), width=width)
     ladder = geometric(1.0, 0.01, 10).float()
 
@@ -164,9 +180,8 @@ def published_ncsn(images: Tensor, batch: int = 128, width: int = 64) -> Contest
         level = torch.randint(10, (len(x),))
         sigma = ladder[level].view(-1, 1, 1, 1)
         noise = torch.randn_like(x)
-        return (
-            (network(x + sigma * noise, level, None) * sigma + noise).square().flatten(1).sum(1) / 2
-        ).mean()
+        residual = network(x + sigma * noise, level, None) * sigma + noise
+        return (residual.square().flatten(1).sum(1) / 2).mean()
 
     level = torch.zeros(batch, dtype=torch.long)
     return _plain(
@@ -174,19 +189,18 @@ def published_ncsn(images: Tensor, batch: int = 128, width: int = 64) -> Contest
     )
 
 
-def _peer(make: Callable[[Tensor], Contestant], scale: bool) -> Callable[[Path], Contestant]:
-    """`make` on mnist5k, in [-1, 1] where the library wants that."""
+def _peer(make: Callable[[Tensor], Candidate], scale: bool) -> Callable[[Path], Candidate]:
+    """`make` on mnist5k, in [-1, 1] where the library expects that."""
 
-    def build(scratch: Path) -> Contestant:
+    def build_peer(scratch: Path) -> Candidate:
         images = load("mnist5k").floats(slice(None))
         return make(images.mul(2).sub(1) if scale else images)
 
-    return build
+    return build_peer
 
 
-FIELDS: dict[
-    str, tuple[Callable[[Path], Contestant], ...]
-] = {  # ours first; everybody's batch is 128
+# name -> candidates, this package first; every batch is 128
+SUITES: dict[str, tuple[Callable[[Path], Candidate], ...]] = {
     "peers": (
         lambda scratch: ours(scratch, ("optim.batch=128",)),
         _peer(denoising_diffusion, True),
@@ -197,7 +211,7 @@ FIELDS: dict[
 }
 
 
-def entrant(field: str, number: int, scratch: Path) -> Contestant:
-    """The contestant of a place in a field, on all cores of this process."""
+def make_candidate(suite: str, number: int, scratch: Path) -> Candidate:
+    """The candidate at a place of a suite, on all cores of this process."""
     torch.set_num_threads(cores())
-    return FIELDS[field][number](scratch)
+    return SUITES[suite][number](scratch)

@@ -68,7 +68,7 @@ def _measure(
     suite: str, rounds: int, seconds: float, tell: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], list[list[float]], list[list[float]], dict[str, list[float]]]:
     """Facts, training rates and evaluation rates of each candidate, and matrix products' rates."""
-    count = len(peers.FIELDS[suite])
+    count = len(peers.SUITES[suite])
     workers: list[Worker] = []
     peaks: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
     training: list[list[float]] = [[] for _ in range(count)]
@@ -105,7 +105,7 @@ def speed(
     Args:
         rounds: how often each candidate is measured, 1 or more.
         seconds: duration of one measurement of training; evaluation is measured for half of it.
-        suite: a key of `peers.FIELDS`; its first candidate is this package.
+        suite: a key of `peers.SUITES`; its first candidate is this package.
         tell: receives lines of progress.
 
     Returns:
@@ -118,8 +118,8 @@ def speed(
         raise InputError(
             f"rounds must be at least 1 and seconds above zero; got {rounds} and {seconds:g}"
         )
-    if suite not in peers.FIELDS:
-        raise InputError(f"suite must be one of {', '.join(peers.FIELDS)}; got {suite!r}")
+    if suite not in peers.SUITES:
+        raise InputError(f"suite must be one of {', '.join(peers.SUITES)}; got {suite!r}")
     facts, training, evaluation, peaks = _measure(suite, rounds, seconds, tell)
     rows = [
         {

@@ -27,7 +27,7 @@ def rate(step: Callable[[], Any], images: int, seconds: float) -> float:
     return steps * images / (time.perf_counter() - start)
 
 
-def step_flops(candidate: peers.Contestant) -> float:
+def step_flops(candidate: peers.Candidate) -> float:
     """Floating-point operations of one training step, counted eagerly."""
     with eager(), FlopCounterMode(display=False) as counter:
         candidate.train()
@@ -38,14 +38,14 @@ def serve(suite: str, number: int, scratch: Path, connection: Connection) -> Non
     """Run in a worker's process: send the candidate's facts, then answer requests for rates.
 
     Args:
-        suite: a key of `peers.FIELDS`.
+        suite: a key of `peers.SUITES`.
         number: the candidate's place in it.
         scratch: a folder for files of the candidate.
         connection: receives ("train" or "evaluate", seconds) until None, and sends rates. An
             exception is sent too, and ends the worker.
     """
     try:
-        candidate = peers.entrant(suite, number, scratch)
+        candidate = peers.make_candidate(suite, number, scratch)
         flops = step_flops(candidate) / candidate.images
         for _ in range(2):  # compile and warm up, not timed
             candidate.train()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from bench import objectives, peers, quality, shapes, speed, workers
 from bench.app import app, parse_budgets, read_record
-from bench.peers import Contestant
+from bench.peers import Candidate
 from bench.precision import precision
 from PIL import Image
 from safetensors import safe_open
@@ -118,23 +118,23 @@ def test_plot_shows_every_name(tmp_path):
         quality.draw_plot(tmp_path / "none.png", [{"samples": 1, "floor": 0.0, "rows": []}])
 
 
-def linear(scratch) -> Contestant:
+def linear(scratch) -> Candidate:
     """A network of one layer."""
     network = torch.nn.Linear(3, 5)
 
     def step():
         return network(torch.ones(8, 3))
 
-    return Contestant("linear", network, 8, step, 4, step)
+    return Candidate("linear", network, 8, step, 4, step)
 
 
-def broken(scratch) -> Contestant:
+def broken(scratch) -> Candidate:
     raise InputError("no such library")
 
 
 def test_worker_serves_facts_and_rates_and_sends_its_errors(tmp_path, monkeypatch):
     """`serve` over a pipe; a step has 2 x 8 x 3 x 5 operations for 8 images."""
-    monkeypatch.setattr(peers, "FIELDS", {"fake": (linear, broken)})
+    monkeypatch.setattr(peers, "SUITES", {"fake": (linear, broken)})
     monkeypatch.setattr(workers, "rate", lambda step, images, seconds: images / seconds)
     local, remote = multiprocessing.Pipe()
     thread = threading.Thread(target=workers.serve, args=("fake", 0, tmp_path, remote))
