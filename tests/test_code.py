@@ -92,6 +92,8 @@ def has_sections(function: Callable[..., Any]) -> bool:
     One line is enough for up to two parameters; "those of `name`" refers to another docstring.
     """
     doc = function.__doc__ or ""
+    if not doc:
+        return False
     names = [name for name in inspect.signature(function).parameters if name != "self"]
     if len(names) < 3 or "those of `" in doc:
         return True

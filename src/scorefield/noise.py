@@ -1,14 +1,16 @@
-"""Noise scales: ladders for sampling, laws of sigma for training, and the one check both go
-through.
+"""Noise levels: ladders for sampling, and distributions of sigma for training.
 
-A ladder is a float64 tensor sigma_1 > ... > sigma_L > 0; zero is never in it.
+A ladder is a float64 tensor of noise levels sigma_1 > ... > sigma_L > 0, largest first, without
+zero. With t = (i - 1) / (L - 1),
 
-    geometric   sigma_i = sigma_1 (sigma_L / sigma_1)^((i-1)/(L-1))                                        Song & Ermon 2019
-    karras      sigma_i = (sigma_1^(1/rho) + (i-1)/(L-1) (sigma_L^(1/rho) - sigma_1^(1/rho)))^rho          Karras et al. 2022, Eq. 5
-    few-step    density of ln sigma ~ (u [arctan(1/u) - u / (1 + u²)])^(1/4),  u = sigma / spread        see `few_step`
+    geometric   sigma_i = sigma_1 (sigma_L / sigma_1)^t                   Song and Ermon 2019
+    karras      sigma_i = ((1 - t) sigma_1^(1/rho) + t sigma_L^(1/rho))^rho
+                                                                          Karras et al. 2022, Eq. 5
+    few-step    density of ln sigma ~ (u [arctan(1/u) - u / (1 + u²)])^(1/4), u = sigma / data_std
+                                                                          see `few_step`
 
-A law maps uniform numbers to sigma through its quantile function, so that stratified uniforms give
-stratified sigmas.
+A distribution maps uniform numbers to sigma through its quantile function, so that stratified
+uniform numbers give stratified sigmas.
 """
 
 import math
@@ -22,8 +24,16 @@ from .errors import InputError
 
 
 def check_ladder(sigmas: Tensor | Sequence[float]) -> Tensor:
-    """The ladder as a float64 tensor (L,), L >= 1, strictly decreasing, finite and above zero;
-    anything else is an InputError.
+    """Check a ladder of noise levels.
+
+    Args:
+        sigmas: One row of sigmas, largest first.
+
+    Returns:
+        float64 (L,) on the CPU.
+
+    Raises:
+        InputError: If there is none, or if they are not finite, above zero and decreasing.
     """
     # Not as_tensor(sigmas) and then float64: numbers would pass through float32, and 0.01 come out
     # below a model's sigma_min of 0.01.
@@ -67,22 +77,44 @@ def _check_ends(sigma_max: float, sigma_min: float, levels: int) -> None:
 
 
 def geometric(sigma_max: float, sigma_min: float, levels: int) -> Tensor:
-    """`levels` sigmas of constant ratio from sigma_max down to sigma_min (one level: sigma_max)."""
+    """A ladder of constant ratio.
+
+    Args:
+        sigma_max: First level.
+        sigma_min: Last level.
+        levels: Number of levels; a single one is sigma_max.
+
+    Returns:
+        float64 (levels,).
+
+    Raises:
+        InputError: For exchanged ends or no levels.
+    """
     _check_ends(sigma_max, sigma_min, levels)
     ladder = torch.linspace(
         math.log(sigma_max), math.log(sigma_min), levels, dtype=torch.float64
     ).exp()
     ladder[0] = sigma_max
     if levels > 1:
-        ladder[-1] = (
-            sigma_min  # exp(log(.)) misses the ends by an ulp, and ranges are checked exactly
-        )
+        # exp(log(.)) misses the ends by an ulp, and ranges are checked exactly
+        ladder[-1] = sigma_min
     return check_ladder(ladder)
 
 
 def karras(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) -> Tensor:
-    """Karras et al. 2022, Eq. 5, without its last zero: dense at small sigma, the more the larger
-    `rho`.
+    """The ladder of Karras et al. 2022, Eq. 5, without its last zero.
+
+    Args:
+        sigma_max: First level.
+        sigma_min: Last level.
+        levels: Number of levels; a single one is sigma_max.
+        rho: Above zero; the larger, the more levels are small.
+
+    Returns:
+        float64 (levels,).
+
+    Raises:
+        InputError: For exchanged ends, no levels, or rho <= 0.
     """
     _check_ends(sigma_max, sigma_min, levels)
     if rho <= 0:
@@ -96,36 +128,46 @@ def karras(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) ->
     return check_ladder(ladder)
 
 
-def few_step(sigma_max: float, sigma_min: float, levels: int, spread: float = 0.5) -> Tensor:
-    """A ladder for five to ten evaluations of a multistep method, from one number: spread, the
-    data's standard deviation (model units).
+def few_step(sigma_max: float, sigma_min: float, levels: int, data_std: float = 0.5) -> Tensor:
+    """A ladder for five to ten evaluations of a multistep method.
 
-    On N(0, v) an exponential step's error, carried to the end of the flow, is in proportion to
-    sqrt(v) g (1 - g) with g = v / (v + sigma²): it
-    matters where sigma is about sqrt(v). Data have structure at every scale below their spread S,
-    so v is spread evenly in ln v over (0, S²]:
+    On N(0, v) the error of an exponential step, carried to the end of the flow, is proportional to
+    sqrt(v) g (1 - g) with g = v / (v + sigma²): it matters where sigma is about sqrt(v). Data have
+    structure at every scale below their standard deviation S, so v is spread evenly in ln v over
+    (0, S²]. With u = sigma / S,
 
-        e(u) = int over y in (0, 1/u²) of u sqrt(y) / (1 + y)² dy = u [arctan(1/u) - u / (1 + u²)],   u = sigma / S
+        e(u) = int_0^(1/u²) u sqrt(y) / (1 + y)² dy = u [arctan(1/u) - u / (1 + u²)]
 
-    it rises with sigma below S and falls as 1/sigma² above, where p_sigma is all but a Gaussian. A
-    method of order q errs by the integral of
-    e / rho^q for rho levels a unit of ln sigma, least where rho ~ e^(1/(q+1)) (as Sabour et al.
-    2024 choose levels by a bound); q = 3 here.
-    Measured in docs/benchmarks.md with multistep methods at 5 to 10 evaluations: 0.4 to 0.6 of
-    karras' error on mixtures, a tie on smoothed
-    digits. Not for Euler and Heun, which its long first steps make unstable. Fewer than three
-    levels are the ends.
+    rises with sigma below S and falls as 1/sigma² above, where p_sigma is nearly a Gaussian. For
+    rho levels a unit of ln sigma, a method of order q has the error int e / rho^q, which is least
+    for rho ~ e^(1/(q+1)) (Sabour et al. 2024 choose levels by a bound in the same way); q = 3 here.
+
+    docs/benchmarks.md measures multistep methods at 5 to 10 evaluations: the error is 0.4 to 0.6 of
+    that of karras on mixtures, and equal on smoothed digits. The ladder does not suit Euler and
+    Heun, which its long first steps make unstable.
+
+    Args:
+        sigma_max: First level.
+        sigma_min: Last level.
+        levels: Number of levels; fewer than three are the ends.
+        data_std: The data's standard deviation S in model units.
+
+    Returns:
+        float64 (levels,).
+
+    Raises:
+        InputError: For exchanged ends, no levels, or data_std that is not above zero.
     """
     _check_ends(sigma_max, sigma_min, levels)
-    if not (math.isfinite(spread) and spread > 0):
+    if not (math.isfinite(data_std) and data_std > 0):
         raise InputError(
-            f"spread, the data's standard deviation, must be above zero and finite; got {spread:g}"
+            f"data_std, the data's standard deviation, must be above zero; got {data_std:g}"
         )
     if levels < 3:
         return geometric(sigma_max, sigma_min, levels)
     grid = torch.linspace(math.log(sigma_max), math.log(sigma_min), 8193, dtype=torch.float64)
-    u = grid.exp() / spread
-    # Far above the spread the bracket cancels; its series is 2 / (3 u³).
+    u = grid.exp() / data_std
+    # Far above data_std the bracket cancels; its series is 2 / (3 u³).
     error = torch.where(
         u > 1e3, 2 / (3 * u.square()), u * (torch.atan(1 / u) - u / (1 + u.square()))
     )
@@ -135,8 +177,8 @@ def few_step(sigma_max: float, sigma_min: float, levels: int, spread: float = 0.
     )
     wanted = torch.linspace(0, 1, levels, dtype=torch.float64)[1:-1] * filled[-1]
     after = torch.searchsorted(filled, wanted)
-    share = (wanted - filled[after - 1]) / (filled[after] - filled[after - 1])
-    inner = (grid[after - 1] + share * (grid[after] - grid[after - 1])).exp()
+    fraction = (wanted - filled[after - 1]) / (filled[after] - filled[after - 1])
+    inner = (grid[after - 1] + fraction * (grid[after] - grid[after - 1])).exp()
     ends = torch.tensor([sigma_max, sigma_min], dtype=torch.float64)
     return check_ladder(torch.cat([ends[:1], inner, ends[1:]]))
 

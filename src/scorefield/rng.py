@@ -1,11 +1,9 @@
-"""Noise as a function: a normal is determined by (key, stream, step, position), never by what was
-drawn before it.
+"""Noise as a function of (key, stream, step, position), whatever was drawn before.
 
 Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") on integer tensors
-turns a 64-bit key and a 128-bit
-counter into four 32-bit words; Box-Muller turns those into four normals. One key belongs to one
-sample, so a sample's noise is bitwise
-the same in a batch of one and in a batch of a million, next to any batch mates, in any process.
+turns a 64-bit key and a 128-bit counter into four 32-bit words. Box-Muller turns those into four
+normals. One key belongs to one sample, so that the noise of a sample is bitwise the same in a batch
+of one and in a batch of a million, beside any other samples, in any process.
 
     key of sample k of seed s    hash(s, k), itself a Philox block: two seeds share nothing
     counter                      (position / 4, step, stream + 256 draw, 0)
@@ -59,8 +57,14 @@ class Stream(IntEnum):
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
-    """Philox4x32-10. counter: four, key: two int64 tensors holding 32-bit words, mutually
-    broadcastable -> four words of the broadcast shape.
+    """Philox4x32-10, the block function.
+
+    Args:
+        counter: Four int64 tensors of 32-bit words.
+        key: Two int64 tensors of 32-bit words; all six broadcast against each other.
+
+    Returns:
+        Four words of the broadcast shape.
     """
     c0, c1, c2, c3 = torch.broadcast_tensors(*counter, *key)[:4]
     k0, k1 = key
@@ -82,8 +86,18 @@ def _words(value: int, what: str) -> tuple[int, int]:
 
 
 def keys(seed: int, count: int, first: int = 0) -> Tensor:
-    """The keys of samples first .. first + count - 1 of `seed`: int64 (count, 2), each row two
-    32-bit words.
+    """The keys of samples first .. first + count - 1 of a seed.
+
+    Args:
+        seed: In [0, 2^64).
+        count: Number of keys.
+        first: Number of the first sample.
+
+    Returns:
+        int64 (count, 2), each row two 32-bit words.
+
+    Raises:
+        InputError: For numbers out of range.
     """
     if count < 0 or first < 0:
         raise InputError(f"count and first must not be negative; got count={count}, first={first}")
@@ -105,9 +119,15 @@ def keys_of(seeds: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Blend:
-    """Keys of samples between two others: their normals are cos(angle) z + sin(angle) z', standard
-    normals again. first, second: (B, 2);
-    angle: (B,) float64."""
+    """Keys of samples between two others.
+
+    Their normals are cos(angle) z + sin(angle) z', which are standard normals again.
+
+    Args:
+        first: Keys (B, 2).
+        second: Keys (B, 2).
+        angle: (B,) float64, radians.
+    """
 
     first: Tensor
     second: Tensor
@@ -120,7 +140,7 @@ class Blend:
         return Blend(self.first[index], self.second[index], self.angle[index])
 
     def to(self, device: torch.device | str) -> "Blend":
-        """On another device."""
+        """The same keys on another device."""
         return Blend(self.first.to(device), self.second.to(device), self.angle.to(device))
 
 
@@ -148,8 +168,15 @@ def blend_rows(seed: int, rows: int, steps: int) -> Blend:
 
 
 def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
-    """A CPU generator that is a function of (seed, stream, index): for draws that belong to a whole
-    set, such as a permutation.
+    """A CPU generator for draws that belong to a whole set, such as a permutation.
+
+    Args:
+        seed: In [0, 2^64).
+        stream: The purpose of the draw.
+        index: Number of the draw, such as an epoch.
+
+    Returns:
+        A generator whose state is a function of the arguments.
     """
     low, high = _words(int(seed), "seed")
     counter = [torch.tensor([w]) for w in (*_words(index, "index"), int(stream), 1)]
@@ -166,8 +193,9 @@ def _draw(
     draw: int,
     convert: Callable[[list[Tensor]], Tensor],
 ) -> Tensor:
-    """Fill (B, *shape) from blocks of four words: `convert` maps four (rows, blocks) word tensors
-    to (rows, blocks, 4) numbers.
+    """Fill (B, *shape) from blocks of four words.
+
+    `convert` maps four (rows, blocks) word tensors to (rows, blocks, 4) numbers.
     """
     if keys.ndim != 2 or keys.shape[1] != 2 or keys.dtype != torch.int64:
         raise InputError(
@@ -205,8 +233,18 @@ def normal(
     dtype: torch.dtype = torch.float32,
     draw: int = 0,
 ) -> Tensor:
-    """Standard normals (B, *shape) on the keys' device, B = len(keys). `draw` numbers several draws
-    within one step.
+    """Standard normals.
+
+    Args:
+        keys: One key a sample, B of them.
+        stream: The purpose of the draw.
+        step: Number of the step, in [0, 2^64).
+        shape: Shape of one sample's numbers.
+        dtype: Floating type of the result.
+        draw: Number of the draw within the step.
+
+    Returns:
+        (B, *shape) on the keys' device.
     """
     if isinstance(keys, Blend):
         a, b = (
@@ -235,8 +273,10 @@ def uniform(
     dtype: torch.dtype = torch.float32,
     draw: int = 0,
 ) -> Tensor:
-    """Uniform numbers in (0, 1), (B, *shape). In float32 the largest rounds to 1 - 2^-24. Of a
-    Blend: the normal law's quantiles of its normals.
+    """Uniform numbers in (0, 1); the largest in float32 is 1 - 2^-24.
+
+    For a Blend they are the normal distribution function at its normals. The arguments and the
+    shape of the result are those of `normal`.
     """
     if isinstance(keys, Blend):
         return torch.special.ndtr(normal(keys, stream, step, shape, dtype, draw))
@@ -257,7 +297,10 @@ def rademacher(
     dtype: torch.dtype = torch.float32,
     draw: int = 0,
 ) -> Tensor:
-    """Signs +1 or -1 with equal probability, (B, *shape). Of a Blend: the signs of its normals."""
+    """Signs +1 or -1 with equal probability; for a Blend, the signs of its normals.
+
+    The arguments and the shape of the result are those of `normal`.
+    """
     if isinstance(keys, Blend):
         return normal(keys, stream, step, shape, dtype, draw).sign()
 

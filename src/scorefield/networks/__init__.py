@@ -32,7 +32,9 @@ NETWORKS: dict[str, str] = {
 class HasMatrices(Protocol):
     """A network that declares the weight matrices of its hidden layers."""
 
-    def matrix_parameters(self) -> list[nn.Parameter]: ...
+    def matrix_parameters(self) -> list[nn.Parameter]:
+        """The weight matrices of hidden layers."""
+        ...
 
 
 @runtime_checkable

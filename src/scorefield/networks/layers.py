@@ -1,15 +1,15 @@
-"""What the networks share: convolutions, norm and modulation, embeddings and folding, written once
-for signals, images and volumes.
+"""Layers that the networks share, for signals, images and volumes.
 
-    space_to_depth(x, f)   (B, C, *n) -> (B, C prod(f), *(n / f))    blocks of f become channels; depth_to_space undoes it
-    rms_norm(x)            x / sqrt(mean over channels of x² + eps)   per position: no statistics of the batch, none over space
-    modulate(x, s, t)      x (1 + s) + t                              s, t: (B, C) from the embedding
+    space_to_depth(x, f)   (B, C, *n) -> (B, C prod(f), *(n / f)): blocks of f become channels;
+                           depth_to_space inverts it
+    rms_norm(x)            x / sqrt(mean over channels of x² + eps) at each position: no statistics
+                           of the batch, none over space
+    modulate(x, s, t)      x (1 + s) + t with s, t (B, C) from the embedding
 
-Tensors are (B, C, *space) with the channels innermost in memory ("channels-last"): the layout in
-which processors convolve without a
-repack and in which a norm over channels reads neighbours. PyTorch has that layout for two and three
-spatial dimensions only, so a
-signal runs as an image of height one; `lift` pads sizes, kernels and factors to match.
+Tensors are (B, C, *space) with the channels innermost in memory ("channels-last"). In this layout
+processors convolve without a repack, and a norm over channels reads neighbours. PyTorch has it for
+two and three spatial dimensions only, so a signal runs as an image of height one; `lift` pads
+sizes, kernels and factors to match.
 """
 
 import math
@@ -25,26 +25,30 @@ EPS = 1e-6
 
 
 def lift(values: Sequence[int]) -> tuple[int, ...]:
-    """Sizes, kernels or factors for 1, 2 or 3 spatial dimensions; one dimension becomes two, the
-    first of size 1.
-    """
+    """Sizes, kernels or factors in two or three dimensions: (n,) becomes (1, n)."""
     return (1, *values) if len(values) == 1 else tuple(values)
 
 
 def channels_last(spatial: int) -> torch.memory_format:
-    """The memory format with channels innermost for tensors of `spatial` (2 or 3) spatial
-    dimensions.
-    """
+    """The memory format with channels innermost, for 2 or 3 spatial dimensions."""
     return torch.channels_last if spatial == 2 else torch.channels_last_3d
 
 
 def conv(
     dims: int, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, zero: bool = False
 ) -> nn.Module:
-    """A convolution over `dims` dimensions. Stride 1 keeps the size (odd kernel); otherwise stride
-    = kernel folds blocks into one.
+    """A convolution with weights from N(0, 1/fan_in) and biases of zero.
 
-    Weights start at N(0, 1/fan_in) and biases at 0, or all at 0 where `zero` is set.
+    Args:
+        dims: Spatial dimensions, 1 to 3.
+        inputs: Channels of the input.
+        outputs: Channels of the output.
+        kernel: Side of the kernel, odd for stride 1.
+        stride: 1 keeps the size; stride = kernel makes one position of each block.
+        zero: Whether the weights start at zero, too.
+
+    Returns:
+        The layer.
     """
     size, step = lift((kernel,) * dims), lift((stride,) * dims)
     kind: Callable[..., nn.Conv2d | nn.Conv3d] = nn.Conv2d if len(size) == 2 else nn.Conv3d
@@ -67,8 +71,9 @@ def linear(inputs: int, outputs: int, zero: bool = False) -> nn.Linear:
 
 
 def rms_norm(x: Tensor) -> Tensor:
-    """x: (B, C, ...) divided by its root mean square over channels. Plain arithmetic, which a
-    compiler fuses with what follows.
+    """Divide x (B, C, ...) by its root mean square over channels.
+
+    It is plain arithmetic, which a compiler fuses with what follows.
     """
     return x * torch.rsqrt(x.square().mean(1, keepdim=True) + EPS)
 
@@ -80,8 +85,14 @@ def modulate(x: Tensor, scale_shift: Tensor) -> Tensor:
 
 
 def space_to_depth(x: Tensor, factors: Sequence[int]) -> Tensor:
-    """Blocks of `factors` become channels (pixel-unshuffle): (B, C, *n) -> (B, prod(factors) C, *(n
-    / factors)), channels innermost.
+    """Make channels of blocks (pixel-unshuffle), channels innermost in memory.
+
+    Args:
+        x: (B, C, *n).
+        factors: Sides of the blocks, which divide n.
+
+    Returns:
+        (B, prod(factors) C, *(n / factors)).
     """
     b, c, *n = x.shape
     d = len(n)
@@ -105,12 +116,20 @@ def depth_to_space(x: Tensor, factors: Sequence[int]) -> Tensor:
 
 
 def fourier(t: Tensor, features: int, lowest: float = 0.25, highest: float = 32.0) -> Tensor:
-    """cos and sin of t at features / 2 frequencies spaced evenly in their logarithm, t: (B,) -> (B,
-    features).
+    """Fourier features: cosines and sines at frequencies evenly spaced in their logarithm.
 
-    The frequencies (radians per unit of t) suit ln(sigma)/4, of which a unit is a factor of 55 in
-    sigma, as well as the index of a level.
-    Computed in float32 at least, whatever the weights are in: a bfloat16 angle would be noise.
+    The frequencies suit ln(sigma)/4, one unit of which is a factor of 55 in sigma, as well as the
+    index of a level. They are computed in float32 at least, whatever the type of the weights: an
+    angle in bfloat16 would be noise.
+
+    Args:
+        t: (B,).
+        features: Number of features, even.
+        lowest: Lowest frequency, radians per unit of t.
+        highest: Highest frequency.
+
+    Returns:
+        (B, features).
     """
     t = t.to(
         torch.promote_types(t.dtype if t.is_floating_point() else torch.float32, torch.float32)
@@ -167,7 +186,7 @@ class Embedding(nn.Module):
 
         Args:
             batch: Number of samples B.
-            noise_input: (B,), or None for a network that is not told the noise level.
+            noise_input: (B,), or None for a network without a noise level.
             condition: Mapping of tensors with B rows; None, or a missing name, is null.
         """
         weight = self.noise.weight

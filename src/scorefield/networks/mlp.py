@@ -1,6 +1,8 @@
 """The network for vectors, tables and anything flattened: a residual perceptron.
 
-h = W x + b;    h <- h + A silu(B silu(modulate(norm(h), embedding)))  per block, A starting at zero;    out = head(silu(norm(h)))
+h = W x + b
+h <- h + A silu(B silu(modulate(norm(h), embedding)))    in each block; A starts at zero
+out = head(silu(norm(h)))
 """
 
 import math

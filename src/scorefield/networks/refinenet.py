@@ -1,23 +1,21 @@
-"""NCSN's and NCSNv2's networks as published: RefineNets of dilated residual blocks under
-InstanceNorm++.
+"""The published networks of NCSN and NCSNv2: RefineNets of dilated residual blocks.
 
-    h = 2x - 1                                 h = x where the data are rescaled or logit-transformed already
-    begin -> stages of two residual blocks     the first of a stage halves the image or dilates its convolutions
+    h = 2x - 1                                 or x, if the data are rescaled already
+    begin -> stages of two residual blocks     the first one halves the image or dilates
           -> refine blocks, coarse to fine     each joins a stage with the refine block before it
           -> norm, ELU, end convolution
 
-    InstanceNorm++    gamma (h' + alpha m') + beta, h' = (h - mean) / sqrt(var + 1e-5) per image and channel, m' the image's means,
-                      standardised over its channels (unbiased variance): plain instance norm would
-                      forget an image's brightness
+    InstanceNorm++    gamma (h' + alpha m') + beta,  h' = (h - mean) / sqrt(var + 1e-5)
+                      per image and channel; m' are the image's means, standardised over its
+                      channels (unbiased variance). Plain instance norm would lose an image's
+                      brightness.
 
-Song & Ermon 2019, appendix A, and 2020, appendix B; RefineNet: Lin et al. 2017. The variants are
-rows of VARIANTS: the conditional network
-looks gamma, alpha and beta up by the level's index, norms everywhere and pools with means; the
-others norm the residual blocks only and
-pool with maxima. Parameters carry the names of the published checkpoints, so that interop/ncsn.py
-loads them by name. The norm is plain
-arithmetic that a compiler fuses with the ELU behind it; its statistics are float32 whatever the
-convolutions compute in.
+Song and Ermon 2019, appendix A, and 2020, appendix B; RefineNet: Lin et al. 2017. The variants are
+rows of VARIANTS. The conditional network looks gamma, alpha and beta up by the index of the level,
+normalises everywhere and pools with means. The others normalise the residual blocks only and pool
+with maxima. Parameters have the names of the published checkpoints, so that interop/ncsn.py loads
+them by name. The norm is plain arithmetic that a compiler fuses with the ELU behind it; its
+statistics are float32 whatever type the convolutions compute in.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,8 +34,13 @@ EPS = 1e-5
 
 @dataclass(frozen=True)
 class Stage:
-    """Two residual blocks. width: in multiples of the network's; down: the first block halves the
-    image, or dilates where dilation > 1.
+    """Two residual blocks.
+
+    Attributes:
+        name: Of the module, as in the published checkpoints.
+        width: In multiples of the network's width.
+        down: Whether the first block halves the image, or dilates where dilation > 1.
+        dilation: Of the convolutions.
     """
 
     name: str
@@ -48,8 +51,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Join:
-    """A refine block: which features it joins, in order (the first sets the size), and its width in
-    multiples of the network's.
+    """A refine block.
+
+    Attributes:
+        name: Of the module, as in the published checkpoints.
+        inputs: The features that it joins; the first one decides the size.
+        width: In multiples of the network's width.
     """
 
     name: str
@@ -59,8 +66,13 @@ class Join:
 
 @dataclass(frozen=True)
 class Variant:
-    """A network as data, in order of execution. conditional: rows by level index, norms in the
-    refine blocks and mean pooling.
+    """A network as data.
+
+    Attributes:
+        conditional: Whether norms depend on the index of the level; the network then also has
+            norms in the refine blocks, and mean pooling.
+        stages: In order of execution.
+        joins: In order of execution.
     """
 
     conditional: bool
@@ -107,13 +119,20 @@ VARIANTS: dict[str, Variant] = {
 
 
 def instance_norm_plus(x: Tensor, gamma: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """InstanceNorm++ of the module docstring: x (B, C, H, W); gamma, alpha, beta (C,) or (B, C);
-    x's shape and dtype.
+    """InstanceNorm++ (see the module docstring).
 
-    The variance is taken about a constant, with the correction that this asks for: its value is
-    zero, its derivatives are what
-    differentiating through the mean would give, without another pass over the image on the way
-    back.
+    The variance is taken about a constant, and corrected: the correction has the value zero and
+    the derivatives of differentiation through the mean, which saves a pass over the image on the
+    way back.
+
+    Args:
+        x: (B, C, H, W).
+        gamma: (C,) or (B, C).
+        alpha: Like gamma.
+        beta: Like gamma.
+
+    Returns:
+        x's shape and type.
     """
     h = x.to(torch.promote_types(x.dtype, torch.float32))
     mean = h.mean((2, 3), keepdim=True)
@@ -126,15 +145,17 @@ def instance_norm_plus(x: Tensor, gamma: Tensor, alpha: Tensor, beta: Tensor) ->
 
 
 def activate(x: Tensor) -> Tensor:
-    """ELU of a tensor nobody else needs, in place: its derivative is then read off the result, with
-    no second exponential.
+    """ELU in place, of a tensor that is not used elsewhere.
+
+    Its derivative is then read off the result, without a second exponential.
     """
     return F.elu(x, inplace=True)
 
 
 class MeanPool(torch.autograd.Function):
-    """5 x 5 means of stride 1, over 25 at the border too, as two of 5: a symmetric linear map, so
-    its derivative is itself.
+    """5 x 5 mean pool of stride 1, computed as two of 5; at the border too it divides by 25.
+
+    It is a symmetric linear map, so that its derivative is itself.
     """
 
     generate_vmap_rule = True
@@ -158,9 +179,7 @@ def mean_pool(x: Tensor) -> Tensor:
 
 
 def halve(x: Tensor) -> Tensor:
-    """2 x 2 mean pool of stride 2: an odd side loses its last row, as pooling does; a side of 1
-    stays.
-    """
+    """2 x 2 mean pool of stride 2; an odd side loses its last row, and a side of 1 stays."""
     window = (min(2, x.shape[2]), min(2, x.shape[3]))
     return F.avg_pool2d(x, window, window)
 
@@ -171,8 +190,10 @@ def conv3(inputs: int, outputs: int, dilation: int = 1, bias: bool = True) -> nn
 
 
 class InstanceNormPlus(nn.Module):
-    """`instance_norm_plus` with its rows: a table over `levels` (gamma, alpha, beta side by side),
-    or plain parameters where levels is 0.
+    """`instance_norm_plus` with its parameters.
+
+    They are a table over `levels` (gamma, alpha, beta side by side), or plain vectors where levels
+    is 0.
     """
 
     def __init__(self, channels: int, levels: int) -> None:
@@ -196,8 +217,9 @@ class InstanceNormPlus(nn.Module):
 
 
 class Halved(nn.Module):
-    """A convolution and a mean pool behind it (or before it, for a pointwise one: they commute, and
-    the pooled image is a quarter).
+    """A convolution and a mean pool.
+
+    A pointwise convolution comes after the pool: they commute, and the pooled image is a quarter.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -233,9 +255,7 @@ class Residual(nn.Module):
 
 
 class ResidualConvUnits(nn.Module):
-    """`blocks` times x + conv(act(conv(act(x)))), with a norm before each act in conditional
-    networks.
-    """
+    """x + conv(act(conv(act(x)))), `blocks` times; conditional networks normalise before act."""
 
     def __init__(self, width: int, blocks: int, levels: int) -> None:
         super().__init__()
@@ -257,9 +277,7 @@ class ResidualConvUnits(nn.Module):
 
 
 class Fusion(nn.Module):
-    """The sum of one convolution of each input, resized bilinearly (corners aligned) to the first
-    one's size.
-    """
+    """The sum of one convolution of each input, resized bilinearly to the size of the first."""
 
     def __init__(self, inputs: Sequence[int], width: int, levels: int) -> None:
         super().__init__()
@@ -280,9 +298,7 @@ class Fusion(nn.Module):
 
 
 class ChainedPooling(nn.Module):
-    """x + path_1 + path_2, path_t = conv(pool(path_(t-1))), path_0 = x = act(input); 5 x 5 windows
-    of stride 1.
-    """
+    """x + path_1 + path_2 with path_t = conv(pool(path_(t-1))) and path_0 = x = act(input)."""
 
     def __init__(self, width: int, levels: int) -> None:
         super().__init__()
@@ -397,7 +413,7 @@ class RefineNet(nn.Module):
             )
 
     def matrix_parameters(self) -> list[nn.Parameter]:
-        """Weights of all convolutions but the first and the last; norms have tables, no matrices."""
+        """The weights of all convolutions but the first and the last."""
         outer = ("begin_conv", "end_conv")
         return [
             p for name, p in self.named_parameters() if p.ndim == 4 and not name.startswith(outer)

@@ -1,5 +1,4 @@
-"""The default network for signals, images and volumes: a small U-Net shaped for what processors are
-fast at.
+"""The default network for signals, images and volumes: a small U-Net that is fast on processors.
 
     x -> pad -> blocks of `patch` become channels -> 3-wide convolution
       -> [residual blocks, fold and mix] per level -> blocks -> [mix and unfold, add the skip,
@@ -10,13 +9,11 @@ fast at.
     fold, mix  2-wide blocks become channels (an odd side gets a row of zeros), a 1-wide convolution
     brings them to the next width
 
-Processors want many channels and few positions: the work lies in wide convolutions at the coarse
-levels. The finest level is narrow (twice
-what a patch holds, at least 32 channels) and has residual blocks on the way up only, where they
-decide what is drawn. The norm is a root mean
+Processors are fast with many channels and few positions, so the work lies in wide convolutions at
+the coarse levels. The finest level is narrow (twice what a patch holds, at least 32 channels) and
+has residual blocks on the way up only, where they decide what is drawn. The norm is a root mean
 square over channels at each position: it fuses with its neighbours, needs no second pass over the
-image, and no sample sees its batch
-mates. Layers are channels-last from the first fold on (layers.py).
+image, and does not mix samples. Layers are channels-last from the first fold on (layers.py).
 """
 
 import math
@@ -46,12 +43,17 @@ COARSEST = 8  # levels are added until the longest side has at most so many posi
 
 
 def size_from_data(event_shape: Sequence[int]) -> dict[str, Any]:
-    """Patch, widths and depths for events (C, *space): 1x28x28 gives patch 2, widths (32, 128) at
-    14x14 and 7x7.
+    """Choose the sizes of the network; 1x28x28 gives patch 2, widths (32, 128) at 14x14 and 7x7.
 
-    Sides under 16 keep patch 1; larger ones get the smallest power of two from 2 up that leaves at
-    most POSITIONS patches. The finest level
-    has the least of WIDTHS that is twice what a patch holds.
+    Sides under 16 keep patch 1. Larger ones get the smallest power of two from 2 up that leaves at
+    most POSITIONS patches. The finest level has the least of WIDTHS that is twice what a patch
+    holds.
+
+    Args:
+        event_shape: (C, *space).
+
+    Returns:
+        The options patch, widths and depths of `UNet`.
     """
     channels, *space = event_shape
     patch = 1 if max(space) < 16 else 2
@@ -206,8 +208,14 @@ class UNet(nn.Module):
 
 
 def fit(space: Sequence[int], multiple: Sequence[int]) -> tuple[list[int], tuple[Any, ...]]:
-    """How to make each size a multiple: F.pad's list (last dimension first, nearly even on both
-    sides) and the window that undoes it.
+    """Make each size a multiple by padding that is nearly even on both sides.
+
+    Args:
+        space: Sizes.
+        multiple: What each size must be a multiple of.
+
+    Returns:
+        The list for F.pad (last dimension first), and the window that undoes the padding.
     """
     low = [(-n % m) // 2 for n, m in zip(space, multiple, strict=True)]
     high = [-n % m - a for n, m, a in zip(space, multiple, low, strict=True)]
