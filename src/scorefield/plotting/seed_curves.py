@@ -1,4 +1,4 @@
-"""Curves over several seeds: a thin line a seed, a thick line for the mean, a band for the range."""
+"""Curves over several seeds: thin lines for the seeds, a thick line for their mean."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
