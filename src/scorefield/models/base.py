@@ -21,7 +21,7 @@ from .. import conditions as conditions_module
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError, Unsupported
 from ..units import Units
-from .cost import record
+from .cost import count_cost, record
 
 LEVEL_TOLERANCE = 1e-3  # in ln sigma: how near a level a model must be asked that knows only levels
 
@@ -95,6 +95,7 @@ class ScoreModel(nn.Module):
         units: The map between data units and model units.
         card: The model card: what a model file says of itself; None for models without a file.
         autocast: The type in which a leaf's network computes; None for its own type.
+        compiled: True where a leaf's network is compiled and should meet few shapes.
     """
 
     event_shape: tuple[int, ...]
@@ -107,6 +108,7 @@ class ScoreModel(nn.Module):
     units: Units = Units.identity()
     card: dict[str, Any] | None = None
     autocast: torch.dtype | None = None
+    compiled: bool = False
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -277,23 +279,27 @@ def jacobian(
         sigma: () or (B,).
         condition: One row a sample, or None.
         quantity: "denoise" for D, "score" for the score.
-        create_graph: Keep a graph, so that value and products can be differentiated again.
+        create_graph: Keep a graph, so that value and products can be differentiated again: in
+            the model's parameters, and in x where x requires a gradient.
 
     Returns:
         The value (B, *event_shape), without a graph unless `create_graph`, and the function
         v (B, *event_shape) -> v' (d value / d x), of the same shape. Samples do not mix: the
-        product of one sample depends on its own x only.
+        product of one sample depends on its own x only. A product costs as many rows as the value
+        did: two a sample for a guided model.
     """
-    with torch.enable_grad():
-        x = x.detach().requires_grad_(True)
+    with torch.enable_grad(), count_cost() as spent:
+        if not (create_graph and x.requires_grad):
+            x = x.detach().requires_grad_(True)
         value = model(x, sigma, condition, quantity)
+    rows = spent.forwards or len(x)
 
     def product(v: Tensor) -> Tensor:
         with torch.enable_grad():
             (result,) = torch.autograd.grad(
                 value, x, v, create_graph=create_graph, retain_graph=True
             )
-        record(products=len(x))
+        record(products=rows)
         return result
 
     return (value if create_graph else value.detach()), product

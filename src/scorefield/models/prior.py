@@ -48,22 +48,29 @@ class Prior:
             return mean + (root @ noise.flatten(1)[..., None]).reshape(noise.shape)
         return mean + (noise.flatten(1) @ root.T).reshape(noise.shape)
 
+    def whiten(self, x: Tensor) -> Tensor:
+        """Map x (B, *event) to (B, d), standard normal under this law: the inverse of `sample`."""
+        centred = (x - self.mean.to(x.dtype).to(x.device)).flatten(1)
+        if self.root is None:
+            variance = self.variance.to(x.dtype).to(x.device)
+            shape = (-1, centred.shape[1]) if variance.ndim == x.ndim else (centred.shape[1],)
+            return centred / variance.sqrt().reshape(shape)
+        root = self.root.to(x.dtype).to(x.device)
+        if root.ndim == 3:
+            return torch.linalg.solve_triangular(root, centred[..., None], upper=False)[..., 0]
+        return torch.linalg.solve_triangular(root, centred.T, upper=False).T
+
     def log_prob(self, x: Tensor) -> Tensor:
         """The log density (B,) in nats of x (B, *event) in model units."""
-        centred = (x - self.mean.to(x.dtype).to(x.device)).flatten(1)
-        d = centred.shape[1]
+        white = self.whiten(x)
+        d = white.shape[1]
         if self.root is not None:
-            root = self.root.to(x.dtype).to(x.device)
-            if root.ndim == 3:
-                white = torch.linalg.solve_triangular(root, centred[..., None], upper=False)[..., 0]
-            else:
-                white = torch.linalg.solve_triangular(root, centred.T, upper=False).T
-            log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            log_det = self.root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         else:
-            shape = (-1, d) if self.variance.ndim == x.ndim else (d,)
-            variance = self.variance.to(x.dtype).to(x.device).reshape(shape)
-            white, log_det = centred / variance.sqrt(), variance.log().sum(-1) / 2
-        return -white.square().sum(1) / 2 - log_det - d / 2 * math.log(2 * math.pi)
+            each = (-1, d) if self.variance.ndim == x.ndim else (d,)
+            log_det = self.variance.log().reshape(each).sum(-1) / 2
+        normal = -white.square().sum(1) / 2 - d / 2 * math.log(2 * math.pi)
+        return normal - log_det.to(x.dtype).to(x.device)
 
 
 def prior(model: ScoreModel, sigma: float, condition: Condition | None = None) -> Prior:

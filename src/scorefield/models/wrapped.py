@@ -181,13 +181,14 @@ class Guided(Wrapped):
         scale: Strength w of the guidance; any finite number.
         interval: (lowest, highest) noise level at which guidance acts, model units; outside, the
             model is the conditional one. None for all levels.
-        weak: The model to be guided away from, with the same condition (autoguidance). None for
-            `inner` without its condition (classifier-free guidance): it needs a model that was
-            trained with conditions dropped.
+        weak: The model to be guided away from, with those of the conditions that it takes: a
+            weaker model (autoguidance), or one without conditions. None for `inner` without its
+            condition (classifier-free guidance): it needs a model that was trained with conditions
+            dropped.
 
     Raises:
         InputError: For a scale that is not finite, a reversed interval, a model without conditions
-            and without `weak`, or a `weak` of another event shape.
+            and without `weak`, or a `weak` of another event shape or in other units.
     """
 
     weak: ScoreModel | None
@@ -213,6 +214,11 @@ class Guided(Wrapped):
             raise InputError(
                 f"the weak model must have the events {tuple(inner.event_shape)} of the model; "
                 f"got {tuple(weak.event_shape)}"
+            )
+        if weak is not None and not _same_map(weak.units, inner.units):
+            raise InputError(
+                "the weak model must have the model units of the model: the same shift, scale and "
+                "logit. Train both with the same data.units"
             )
         self.scale, self.interval = float(scale), interval
         self.weak = weak
@@ -272,9 +278,10 @@ class Guided(Wrapped):
     def _weak(
         self, x: Tensor, sigma: Tensor, condition: Condition | None, quantity: Quantity
     ) -> Tensor:
-        if self.weak is not None:
-            return self.weak(x, sigma, condition, quantity)
-        return self.inner(x, sigma, None, quantity)
+        if self.weak is None:
+            return self.inner(x, sigma, None, quantity)
+        known = {k: v for k, v in (condition or {}).items() if k in self.weak.conditions}
+        return self.weak(x, sigma, known or None, quantity)
 
     def _both(
         self, x: Tensor, sigma: Tensor, condition: Condition | None, quantity: Quantity
@@ -292,3 +299,12 @@ class Guided(Wrapped):
         levels = torch.cat([sigma, sigma]) if sigma.ndim else sigma
         strong, weak = self.inner(torch.cat([x, x]), levels, twice, quantity).chunk(2)
         return strong, weak
+
+
+def _same_map(a: Units, b: Units) -> bool:
+    """Whether two units map data to the same model units."""
+    return (
+        a.logit == b.logit
+        and bool((a.shift.cpu() == b.shift.cpu()).all())
+        and bool((a.scale.cpu() == b.scale.cpu()).all())
+    )
