@@ -1,7 +1,8 @@
 """Execution: device, precision, memory layout, compilation and threads.
 
-`choose` resolves what is left open (None), `Execution.apply` is the one place that brings a model to its
-device and sets its precision, `Execution.configure_process` sets what belongs to the whole process.
+`choose` resolves what is left open (None). `Execution.apply` is the one place that brings a model
+to its device and sets its precision. `Execution.configure_process` sets what belongs to the whole
+process.
 
 bfloat16 is used where a measurement of some milliseconds shows that it is faster (a convolution of
 the default network's kind). The choice can therefore differ between two runs of one command on a
@@ -36,6 +37,7 @@ class Leaf(Protocol):
     """The part of a leaf model (`ScoreModel.leaves`) that execution settings change."""
 
     autocast: torch.dtype | None
+    compiled: bool
 
     def leaf_network(self) -> nn.Module | None:
         """The network that layout and compilation apply to."""
@@ -105,6 +107,7 @@ class Execution:
         model.to(self.device)
         for leaf in model.leaves():
             leaf.autocast = self.autocast
+            leaf.compiled = self.compile
             network = leaf.leaf_network()
             if network is None:
                 continue

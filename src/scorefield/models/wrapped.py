@@ -68,6 +68,11 @@ class Wrapped(ScoreModel):
         return self.inner.has_log_density
 
     @property
+    def preferred_sampler(self) -> str | None:  # type: ignore[override]
+        """The inner model's preferred sampler."""
+        return self.inner.preferred_sampler
+
+    @property
     def conditions(self) -> Mapping[str, ConditionSpec]:  # type: ignore[override]
         """What the model can be conditioned on."""
         return self.inner.conditions

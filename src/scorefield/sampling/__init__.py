@@ -1,11 +1,16 @@
-"""Drawing samples: the one loop (`driver`), kernels that step (`langevin`, `reverse`, `diffusion`,
-`multistep`), the registry of all of them, and
-`sample`, which brings them to data units."""
+"""Sampling: kernels (one step of a method), the loop that runs them, and `sample`.
 
-from .api import Record, default_sampler, recipe, sample, working_type
+`kernel` and `state` are the interface of a method; `langevin`, `reverse`, `diffusion` and
+`multistep` hold the methods; `registry` names them; `recipe` chooses what is left open; `loop` runs
+a kernel down a ladder; `api` brings samples to data units.
+"""
+
+from .api import Record, Samples, draw, sample, working_type
 from .diffusion import Euler, Heun, StochasticHeun
-from .driver import Event, Kernel, Result, run
+from .kernel import Kernel, Projected
+from .ladders import named_ladder
 from .langevin import MALA, AnnealedLangevin, Langevin
+from .loop import Result, StepEvent, run
 from .multistep import (
     DPMSolver2M,
     DPMSolver2MSDE,
@@ -15,8 +20,10 @@ from .multistep import (
     Multistep,
     UniPC,
 )
-from .registry import SAMPLERS, Sampler, find_sampler, named_ladder
+from .recipe import SamplingRecipe, default_sampler, first_state, resolve_sampling, with_kernel
+from .registry import SAMPLERS, find_sampler, make_kernel, sampler_name
 from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseSDE
+from .state import Draws, State
 
 __all__ = [
     "MALA",
@@ -27,8 +34,8 @@ __all__ = [
     "DPMSolver2M",
     "DPMSolver2MSDE",
     "DPMSolver3M",
+    "Draws",
     "Euler",
-    "Event",
     "Heun",
     "History",
     "Kernel",
@@ -36,17 +43,26 @@ __all__ = [
     "MatchedSDE",
     "Multistep",
     "PredictorCorrector",
+    "Projected",
     "Record",
     "Result",
     "ReverseSDE",
-    "Sampler",
+    "Samples",
+    "SamplingRecipe",
+    "State",
+    "StepEvent",
     "StochasticHeun",
     "UniPC",
     "default_sampler",
+    "draw",
     "find_sampler",
+    "first_state",
+    "make_kernel",
     "named_ladder",
-    "recipe",
+    "resolve_sampling",
     "run",
     "sample",
+    "sampler_name",
+    "with_kernel",
     "working_type",
 ]

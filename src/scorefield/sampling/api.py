@@ -1,408 +1,331 @@
-"""`sample`: from a model and a seed to samples in data units, by any kernel of the registry.
+"""`sample` and `draw`: from a model and a seed to samples in data units.
 
-    x_1 ~ start,  then `run` down the ladder,  then model.units.to_data
-
-Sample k of (seed, count) is a function of (seed, k) and of nothing else: not of the batch size, not
-of its batch mates.
+Sample k of a seed is a function of (seed, k), the recipe and the precision; it does not depend on
+the batch size or on its batch mates.
 """
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import conditions, rng
+from ..conditions import Condition
 from ..errors import InputError
-from ..model import ScoreModel, terminal
-from ..noise import check_ladder
-from ..rng import Stream
-from .driver import Event, Kernel, run
-from .registry import SAMPLERS, Sampler, find_sampler, named_ladder
+from ..models import Cost, Guided, ScoreModel
+from .kernel import Kernel
+from .loop import StepEvent, run
+from .recipe import (
+    Ladder,
+    SamplingRecipe,
+    Start,
+    default_batch,
+    first_state,
+    resolve_sampling,
+)
+from .state import State
 
-BATCH_ELEMENTS = (
-    1 << 18
-)  # elements of x a batch holds unless told otherwise: 334 digits, 131,072 points of the plane
-
-Start = str | tuple[str, float, float]
+BATCH_ELEMENTS = 1 << 18  # numbers a batch holds by default: 334 digits, 131,072 points of a plane
+DEFAULT_COUNT = 64
 
 
 @dataclass(frozen=True)
 class Record:
-    """How samples came about: nfe counts evaluations of the model a sample; seeds: [s, ...] or
-    {"seed", "count"}; trace in data units.
+    """How samples were drawn.
+
+    Args:
+        sampler: Name of the sampler.
+        options: The kernel's options.
+        ladder: Noise levels, model units.
+        steps_per_level: Visits of each level.
+        start: Where the first level started.
+        final: "denoise" or "none".
+        nfe: Evaluations of the model a sample.
+        cost: Evaluations and vector-Jacobian products in rows, over all samples.
+        seeds: {"seed", "count"}, one seed a sample, or None where keys were given.
+        count: Number of samples.
+        seconds: Wall time.
+        trace: (sigma, x) at every level entered, data units; None where not asked for.
     """
 
-    kernel: str
+    sampler: str
+    options: dict[str, Any]
     ladder: list[float]
-    repeats: int
-    nfe: int
-    seeds: dict[str, int] | list[int]
-    seconds: float
-    count: int
-    final: str
+    steps_per_level: int
     start: Start
-    epsilon: float | None = None
-    eta: float | None = None
+    final: str
+    nfe: int
+    cost: Cost
+    seeds: dict[str, int] | list[int] | None
+    count: int
+    seconds: float
     trace: list[tuple[float, Tensor]] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the trace, in a form JSON can hold."""
+        """All but the trace, in a form that JSON can hold."""
         return {k: v for k, v in asdict(self).items() if k != "trace"}
 
 
+@dataclass(frozen=True)
+class Samples:
+    """What `draw` returns.
+
+    Args:
+        x: (count, *event) in data units; empty where a sink took them.
+        record: How they were drawn.
+        log_weight: (count,) log weights of a particle population; None for equal weights.
+    """
+
+    x: Tensor
+    record: Record
+    log_weight: Tensor | None = None
+
+
 def working_type(model: ScoreModel) -> tuple[torch.device, torch.dtype]:
-    """Where and in what precision x is kept: float32 (or wider) for models with parameters, float64
-    for closed forms.
+    """The device and floating type of the state x.
+
+    Returns:
+        The model's device, and float32 (or wider) for models with parameters, float64 for closed
+        forms.
     """
     parameters: list[Tensor] = [p for p in model.parameters() if p.is_floating_point()]
     tensors = parameters or [*model.buffers()]
     device = tensors[0].device if tensors else torch.device("cpu")
-    return device, torch.promote_types(
-        parameters[0].dtype, torch.float32
-    ) if parameters else torch.float64
+    if not parameters:
+        return device, torch.float64
+    return device, torch.promote_types(parameters[0].dtype, torch.float32)
 
 
-def _budget(
-    row: Sampler,
-    model: ScoreModel,
-    nfe: int,
-    repeats: int | None,
-    ladder: Tensor | None,
-    spare: int,
-) -> tuple[Tensor, int]:
-    """The ladder and repeats that spend at most nfe evaluations, `spare` of them on the final
-    denoise.
+def _rows(count: int, batch: int, particles: int, pad: bool) -> list[tuple[Tensor, int]]:
+    """(row numbers, how many of them are wanted) of each batch.
+
+    Batches hold whole groups of particles. With `pad` the last batch is filled up with copies of
+    the last group, so that a compiled network meets one shape.
     """
-    if row.kernel.stays:
-        if repeats is not None:
-            raise InputError(
-                f"nfe={nfe} and repeats={repeats} both say how long to run: give one of them"
-            )
-        ladder = row.ladder(model, None) if ladder is None else ladder
-        repeats = (nfe - spare) // (row.evaluations * len(ladder))
-        if repeats < 1:
-            least = row.evaluations * len(ladder) + spare
-            raise InputError(
-                f"nfe must be at least {least}, one step at each of {len(ladder)} levels; got {nfe}"
-            )
-        return ladder, repeats
-    if ladder is not None:
-        raise InputError(
-            f"nfe={nfe} and a ladder of {len(ladder)} levels both say how long to run: give one "
-            "of them"
-        )
-    repeats = repeats or 1
-    steps = (nfe - spare) // (row.evaluations * repeats)
-    if steps < 1:
-        raise InputError(
-            f"nfe must be at least {row.evaluations * repeats + spare}, one step and {spare} "
-            f"final denoise; got {nfe}"
-        )
-    return row.ladder(model, steps + 1), repeats
+    batch = max(particles, batch - batch % particles)
+    parts = []
+    for first in range(0, count, batch):
+        size = min(batch, count - first)
+        rows = torch.arange(first, first + size)
+        if pad and count > batch and size < batch:
+            last = torch.arange(count - particles, count)
+            rows = torch.cat([rows, last.repeat((batch - size) // particles)])
+        parts.append((rows, size))
+    return parts
 
 
-def _with_ladder(row: Sampler, name: str) -> Sampler:
-    """The row with a ladder of noise.LADDERS in its own's place, as long as its own where nothing
-    else says how long.
-    """
-    own = row.ladder
-    return replace(
-        row, ladder=lambda model, levels: named_ladder(name, model, levels or len(own(model, None)))
-    )
-
-
-def _first(
-    model: ScoreModel, start: Start, keys: rng.Keys, sigma: float, dtype: torch.dtype
-) -> Tensor:
-    """x at the top of the ladder, model units."""
-    if start == "terminal":
-        return terminal(model, sigma).sample(
-            rng.normal(keys, Stream.INIT, 0, model.event_shape, dtype)
-        )
-    if start == "uniform":
-        if not model.units.image:
-            raise InputError(
-                'start="uniform" means [0, 1] and is for images; for other data: start=("uniform", low, high), in data units'
-            )
-        start = ("uniform", 0.0, 1.0)
-    if not (
-        isinstance(start, (tuple, list))
-        and len(start) == 3
-        and start[0] == "uniform"
-        and start[1] < start[2]
-    ):
-        raise InputError(
-            f'start must be "terminal", "uniform" or ("uniform", low, high) with low < high; got {start!r}'
-        )
-    low, high = float(start[1]), float(start[2])
-    return model.units.to_model(
-        low + (high - low) * rng.uniform(keys, Stream.INIT, 0, model.event_shape, dtype)
-    )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    name: str
-    kernel: Kernel
-    ladder: Tensor
-    repeats: int
-    epsilon: float | None
-    eta: float | None
-    final: str
-
-
-def _plan(
+def draw(
     model: ScoreModel,
-    sampler: str | None,
-    kernel: Kernel | None,
-    nfe: int | None,
-    ladder: Tensor | Sequence[float] | str | None,
-    repeats: int | None,
-    epsilon: float | None,
-    eta: float | None,
-    final: str,
-) -> _Plan:
-    """Fill in what the user left open."""
-    if kernel is not None and sampler is not None:
-        raise InputError(f"give sampler={sampler!r} or a kernel, not both")
-    name = sampler or type(kernel).__name__
-    row = (
-        find_sampler(sampler)
-        if sampler
-        else next((r for r in SAMPLERS.values() if r.kernel is type(kernel)), None)
-    )
-    if isinstance(ladder, str) and row is not None:
-        row, ladder = _with_ladder(row, ladder), None
-    elif isinstance(ladder, str):
-        raise InputError(
-            f"{name} is not in the registry, so it has no defaults: pass ladder= as sigmas; got "
-            f"ladder={ladder!r}"
-        )
-    levels = None if ladder is None else check_ladder(ladder)
-    if row is None:
-        if nfe is not None or levels is None:
-            raise InputError(
-                f"{name} is not in the registry, so it has no defaults: pass ladder= (and "
-                "repeats=), not nfe"
+    recipe: SamplingRecipe,
+    keys: rng.Keys,
+    *,
+    condition: Condition | None = None,
+    particles: int = 1,
+    batch: int | None = None,
+    callbacks: Sequence[Callable[[StepEvent], None]] = (),
+    sink: Callable[[Tensor], None] | None = None,
+    trace: bool = False,
+) -> Samples:
+    """Draw one sample a key by a recipe, in batches.
+
+    Networks work in float32 (or autocast), closed forms in float64. The model is put into
+    evaluation mode and back.
+
+    Args:
+        model: The score model.
+        recipe: From `resolve_sampling`.
+        keys: One key a row, as `rng.keys`, `rng.keys_of` or `rng.blend_rows` make them.
+        condition: In the internal form, one row a sample; None for none.
+        particles: Rows a group of a particle population; a batch never cuts a group.
+        batch: Rows at a time; it changes no sample. None: about BATCH_ELEMENTS numbers.
+        callbacks: Called with a StepEvent after each step of each batch.
+        sink: Receives each batch's samples in data units, which are then not kept: any count in
+            constant memory.
+        trace: Keep x at every level.
+
+    Returns:
+        The samples with their record.
+
+    Raises:
+        InputError: For a batch below 1, keys that are no whole groups, or a condition of another
+            length.
+        NonFiniteError: After the first step that leaves a NaN or an infinity.
+    """
+    count = len(keys)
+    if batch is not None and batch < 1:
+        raise InputError(f"batch must be at least 1; got {batch}")
+    if particles < 1 or count % particles:
+        raise InputError(f"{count} keys are no whole groups of {particles} particles")
+    conditions.check(condition, model.conditions, count, type(model).__name__)
+    device, dtype = working_type(model)
+    keys, condition = keys.to(device), conditions.to_device(condition, device)
+    size = default_batch(model, BATCH_ELEMENTS) if batch is None else batch
+    pad = any(leaf.compiled for leaf in model.leaves())
+    began, cost = time.perf_counter(), Cost()
+    parts: list[Tensor] = []
+    weights: list[Tensor] = []
+    paths: list[list[tuple[float, Tensor]]] = []
+    training = model.training
+    model.eval()
+    try:
+        for rows, wanted in _rows(count, size, particles, pad):
+            given, part = conditions.take(condition, rows), keys[rows.to(device)]
+            with torch.no_grad():
+                x = first_state(model, recipe, part, dtype, given)
+            result = run(
+                recipe.kernel,
+                model,
+                recipe.ladder,
+                State(x, particles=particles),
+                recipe.steps_per_level,
+                recipe.final,
+                keys=part,
+                condition=given,
+                callbacks=callbacks,
+                trace=trace,
             )
-        repeats = 1 if repeats is None else repeats
-    elif nfe is not None:
-        levels, repeats = _budget(row, model, nfe, repeats, levels, int(final == "denoise"))
+            (parts.append if sink is None else sink)(model.units.to_data(result.x[:wanted]))
+            if result.state.log_weight is not None:
+                weights.append(result.state.log_weight[:wanted])
+            if result.trace is not None:
+                paths.append([(s, model.units.to_data(y[:wanted])) for s, y in result.trace])
+            cost = _add(cost, result.cost)
+            nfe = result.evaluations
+    finally:
+        model.train(training)
+    empty = torch.empty(0, *model.event_shape, dtype=dtype, device=device)
+    path = [(at[0][0], torch.cat([y for _, y in at])) for at in zip(*paths, strict=True)]
+    record = Record(
+        sampler=recipe.name,
+        options=recipe.kernel.options(),
+        ladder=recipe.ladder.tolist(),
+        steps_per_level=recipe.steps_per_level,
+        start=recipe.start,
+        final=recipe.final,
+        nfe=nfe if count else 0,
+        cost=cost,
+        seeds=None,
+        count=count,
+        seconds=time.perf_counter() - began,
+        trace=path if trace else None,
+    )
+    samples = torch.cat(parts) if parts else empty
+    return Samples(samples, record, torch.cat(weights) if weights else None)
+
+
+def _add(a: Cost, b: Cost) -> Cost:
+    return Cost(a.forwards + b.forwards, a.products + b.products, a.densities + b.densities)
+
+
+def _keys(seed: int | Sequence[int] | rng.Keys, count: int | None) -> tuple[rng.Keys, Any]:
+    """Keys, and the record's `seeds`, of what `sample` calls a seed."""
+    if isinstance(seed, Tensor | rng.Blend):
+        made: rng.Keys = seed
+        described: Any = None
+    elif isinstance(seed, Sequence):
+        seeds = [int(s) for s in seed]
+        made, described = rng.keys_of(seeds), seeds
     else:
-        levels = row.ladder(model, None) if levels is None else levels
-        repeats = row.repeats(levels) if repeats is None else repeats
-    default = None if row is None else row.default_epsilon(levels)
-    if epsilon is not None and (kernel is not None or default is None):
-        those = ", ".join(n for n, r in SAMPLERS.items() if r.epsilon)
+        count = DEFAULT_COUNT if count is None else int(count)
+        if count < 0:
+            raise InputError(f"count must not be negative; got {count}")
+        made, described = rng.keys(int(seed), count), {"seed": int(seed), "count": count}
+    if count is not None and count != len(made):
         raise InputError(
-            f"{name} takes no epsilon here; got epsilon={epsilon:g}. It is for the samplers {those}"
+            f"{len(made)} seeds make {len(made)} samples; got count={count}. Leave count out"
         )
-    if eta is not None and (kernel is not None or row is None or not row.takes_eta):
-        those = ", ".join(n for n, r in SAMPLERS.items() if r.takes_eta)
-        raise InputError(
-            f"{name} takes no eta here; got eta={eta:g}. It is for the samplers {those}"
-        )
-    if kernel is None:
-        assert row is not None
-        if epsilon is None and default is not None:
-            epsilon = default
-        kernel = row.make(0.0 if epsilon is None else epsilon) if eta is None else row.kernel(eta)  # type: ignore[call-arg]
-    return _Plan(
-        name,
-        kernel,
-        levels,
-        repeats,
-        epsilon,
-        getattr(kernel, "eta", None) if row and row.takes_eta else None,
-        final,
-    )
+    return made, described
 
 
-def recipe(model: ScoreModel) -> dict[str, Any]:
-    """How the run that made the model says it is sampled: the entries of its card's config.sampling
-    that say something; {} where none does.
-    """
-    card = model.card or {}
-    stored = (card.get("config") or {}).get("sampling") or {}
-    return {name: value for name, value in stored.items() if value}
-
-
-def default_sampler(model: ScoreModel) -> str:
-    """What samples this model unless told otherwise: its card's sampler, else annealed-langevin
-    where it knows only its levels, else heun.
-    """
-    known = "annealed-langevin" if getattr(model, "index_conditioned", False) else "heun"
-    return str(recipe(model).get("sampler", known))
-
-
-def _row_keys(seed: int, rows: int, steps: int) -> rng.Blend:
-    """Keys of `rows` rows of `steps` samples each, from sample 2r to sample 2r + 1 of the seed."""
-    ends = rng.keys(seed, 2 * rows)
-    angle = torch.linspace(0, math.pi / 2, steps, dtype=torch.float64).repeat(rows)
-    return rng.Blend(
-        ends[0::2].repeat_interleave(steps, 0), ends[1::2].repeat_interleave(steps, 0), angle
-    )
+@overload
+def sample(
+    model: ScoreModel,
+    count: int | None = ...,
+    seed: int | Sequence[int] | rng.Keys = ...,
+    *,
+    nfe: int | None = ...,
+    sampler: str | Kernel | SamplingRecipe | None = ...,
+    ladder: Ladder | None = ...,
+    options: Mapping[str, Any] | None = ...,
+    condition: Mapping[str, Any] | None = ...,
+    guidance: float | None = ...,
+    record: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def sample(
+    model: ScoreModel,
+    count: int | None = ...,
+    seed: int | Sequence[int] | rng.Keys = ...,
+    *,
+    nfe: int | None = ...,
+    sampler: str | Kernel | SamplingRecipe | None = ...,
+    ladder: Ladder | None = ...,
+    options: Mapping[str, Any] | None = ...,
+    condition: Mapping[str, Any] | None = ...,
+    guidance: float | None = ...,
+    record: Literal[True],
+) -> tuple[Tensor, Record]: ...
 
 
 def sample(
     model: ScoreModel,
     count: int | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] | rng.Keys = 0,
     *,
-    seeds: Sequence[int] | None = None,
-    sampler: str | None = None,
     nfe: int | None = None,
-    ladder: Tensor | Sequence[float] | str | None = None,
-    kernel: Kernel | None = None,
-    repeats: int | None = None,
-    epsilon: float | None = None,
-    eta: float | None = None,
-    start: Start | None = None,
-    batch: int | None = None,
-    final: str | None = None,
-    interpolate: int = 0,
-    condition: Tensor | None = None,
-    callbacks: Sequence[Callable[[Event], None]] = (),
-    sink: Callable[[Tensor], None] | None = None,
-    trace: bool = False,
+    sampler: str | Kernel | SamplingRecipe | None = None,
+    ladder: Ladder | None = None,
+    options: Mapping[str, Any] | None = None,
+    condition: Mapping[str, Any] | None = None,
+    guidance: float | None = None,
     record: bool = False,
-) -> Any:
-    """`count` (64) samples (count, *event) in data units; with record=True or trace=True the pair
-    (samples, Record).
+) -> Tensor | tuple[Tensor, Record]:
+    """Draw samples in data units.
 
-    seed, seeds: sample k has the key hash(seed, k), or (seeds[k], 0).
-    sampler: a name of SAMPLERS; or kernel, an object of one's own. Left open: what the model's card
-    says (with its nfe, repeats, epsilon, eta,
-    start and final), else heun, or annealed-langevin for index-conditioned models.
-    nfe: evaluations of the model a sample, the final denoise included: sets the length of the
-    default ladder, for Langevin the repeats.
-    ladder: sigmas in model units, decreasing; or "geometric", "karras" or "few-step" over the
-    model's range. repeats: visits of a level.
-    epsilon: the coefficient of the score at the last level, squared model units, default 0.2
-    sigma_L² (Langevin-type samplers).
-    eta: the noise of dpmpp-2m-sde and matched-sde in units of the time reversal's, default 1; 0 is
-    the flow.
-    start: "terminal" (default), N(mean, sigma_1² I + covariance); "uniform", images in [0, 1];
-    ("uniform", low, high) in data units.
-    final: "denoise" (default) or "none". condition: (count, ...).
-    interpolate: K > 0 gives count rows of K samples, (count K, *event): row r goes from sample 2r
-    to sample 2r + 1, all their noise mixed as
-    cos(a) z + sin(a) z', a from 0 to pi/2 (Song & Ermon 2020, Section 5).
-    batch: samples at a time, which changes no sample; where there are several the last is filled
-    up, so that all have one shape.
-    sink: is handed each batch's samples, which are then not kept: any count in constant memory (an
-    empty tensor is returned).
-    record: also say how it was done; trace: with x at every level in it, data units.
-    callbacks: each told an Event after each step of each batch. Networks work in float32, closed
-    forms in float64.
-    Raises InputError for an unknown sampler, a negative count, contradicting lengths or a ladder
-    outside the model's range.
+        x = sf.sample(model, count=16, seed=0, nfe=32)
+        x = sf.sample(model, 8, sampler="matched-sde", options={"eta": 3}, condition={"class": 7})
+
+    Args:
+        model: The score model.
+        count: Number of samples; None: 64, or as many as there are seeds.
+        seed: A whole number: sample k has the key hash(seed, k). A sequence gives each sample a
+            seed of its own; `rng.keys` or `rng.blend_rows` give keys.
+        nfe: Evaluations of the model a sample, the final denoise included. None: the model card's
+            number, else the sampler's.
+        sampler: A name of SAMPLERS, a kernel, or a recipe of `resolve_sampling`, which also sets
+            steps per level, start and final step. None: the card's sampler, else "heun", or
+            "annealed-langevin" for models that know only their ladder.
+        ladder: Noise levels in model units, decreasing; or "geometric", "karras" or "few-step".
+        options: Options of the sampler by name.
+        condition: Mapping from names to values, one for all or one a sample; classes by number or
+            name (`conditions.resolve`).
+        guidance: Scale w of classifier-free guidance, D + (w - 1)(D - D_unconditional); None for
+            none.
+        record: Return the record too.
+
+    Returns:
+        (count, *event) in data units; with `record` the pair of samples and `Record`.
+
+    Raises:
+        InputError: For an unknown sampler, contradicting lengths, a ladder outside the model's
+            range, or a condition that the model does not take.
+        NonFiniteError: After the first step that leaves a NaN or an infinity.
     """
-    if count is not None and count < 0:
-        raise InputError(f"count must not be negative; got {count}")
-    if seeds is not None and count not in (None, len(seeds)):
-        raise InputError(
-            f"{len(seeds)} seeds make {len(seeds)} samples; got count={count}. Leave count out"
-        )
-    if interpolate < 0 or (interpolate and seeds is not None):
-        raise InputError(
-            f"interpolate must be 0 or more, and goes with seed, not with seeds; got {interpolate}"
-        )
-    count = len(seeds) if seeds is not None else 64 if count is None else count
-    rows, count = count, count * max(interpolate, 1)
-    if batch is not None and batch < 1:
-        raise InputError(f"batch must be at least 1; got {batch}")
-    if condition is not None and len(condition) != count:
-        raise InputError(
-            f"condition must have first dimension {count}, one for each sample; got "
-            f"{tuple(condition.shape)}"
-        )
-    said = recipe(model)
-    if kernel is None and sampler is None:
-        sampler = default_sampler(model)
-    if kernel is None and sampler == said.get("sampler"):
-        nfe = said.get("nfe") if nfe is None and ladder is None and repeats is None else nfe
-        repeats = said.get("steps_per_level") if repeats is None and nfe is None else repeats
-        epsilon = said.get("epsilon") if epsilon is None else epsilon
-        eta = said.get("eta") if eta is None else eta
-        start, final = start or said.get("start"), final or said.get("final")
-    start = start or "terminal"
-    plan = _plan(model, sampler, kernel, nfe, ladder, repeats, epsilon, eta, final or "denoise")
-
-    device, dtype = working_type(model)
-    everybody: rng.Keys = (
-        rng.keys_of(seeds)
-        if seeds is not None
-        else _row_keys(seed, rows, interpolate)
-        if interpolate
-        else rng.keys(seed, count)
-    )
-    everybody = everybody.to(device)
-    batch = batch or max(1, BATCH_ELEMENTS // math.prod(model.event_shape))
-    began, spent = time.perf_counter(), 0
-    parts: list[Tensor] = []
-    paths: list[list[tuple[float, Tensor]]] = []
-    training = model.training
-    model.eval()
-    try:
-        for i in range(0, count, batch):
-            size = min(batch, count - i)
-            places = (torch.arange(batch if count > batch else size, device=device) + i).clamp(
-                max=count - 1
-            )
-            keys = everybody[places]
-            with torch.no_grad():
-                x = _first(model, start, keys, float(plan.ladder[0]), dtype)
-            given = None if condition is None else condition.to(device)[places]
-            result = run(
-                plan.kernel,
-                model,
-                plan.ladder,
-                x,
-                plan.repeats,
-                plan.final,
-                keys=keys,
-                condition=given,
-                callbacks=callbacks,
-                trace=trace,
-            )
-            (parts.append if sink is None else sink)(model.units.to_data(result.x[:size]))
-            spent = result.evaluations
-            if result.trace is not None:
-                paths.append([(s, model.units.to_data(state[:size])) for s, state in result.trace])
-    finally:
-        model.train(training)
-    samples = (
-        torch.cat(parts)
-        if parts
-        else torch.empty(0, *model.event_shape, dtype=dtype, device=device)
-    )
-    path = (
-        [(at[0][0], torch.cat([state for _, state in at])) for at in zip(*paths, strict=True)]
-        if trace
-        else None
-    )
-    described: dict[str, int] | list[int] = (
-        list(seeds) if seeds is not None else {"seed": seed, "count": count}
-    )
-    seconds = time.perf_counter() - began
-    levels, epsilon = plan.ladder.tolist(), plan.epsilon
-    done = Record(
-        plan.name,
-        levels,
-        plan.repeats,
-        spent,
-        described,
-        seconds,
-        count,
-        plan.final,
-        start,
-        epsilon,
-        plan.eta,
-        path,
-    )
-    return (samples, done) if record or trace else samples
+    keys, described = _keys(seed, count)
+    given = conditions.resolve(condition, model.conditions, len(keys), type(model).__name__)
+    if guidance is not None:
+        model = Guided(model, guidance)
+    if isinstance(sampler, SamplingRecipe):
+        if nfe is not None or ladder is not None or options:
+            raise InputError("a recipe has its length and options: give nfe, ladder to its maker")
+        recipe = sampler
+    else:
+        recipe = resolve_sampling(model, sampler, nfe, ladder, options=options)
+    drawn = draw(model, recipe, keys, condition=given)
+    if not record:
+        return drawn.x
+    facts = {f: getattr(drawn.record, f) for f in drawn.record.__dataclass_fields__}
+    return drawn.x, Record(**(facts | {"seeds": described}))

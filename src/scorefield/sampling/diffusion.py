@@ -1,116 +1,121 @@
-"""The probability flow: the ODE whose solutions carry p_sigma from one sigma to the next without
-noise.
+"""The probability flow: the ODE whose solutions carry p_sigma from one sigma to the next.
 
-    dx/dsigma = (x - D(x, sigma)) / sigma = - sigma s(x, sigma)    Song et al. 2021, Eq. 13, variance exploding; Karras et al. 2022, Eq. 1
+    dx/dsigma = (x - D(x, sigma)) / sigma = - sigma s(x, sigma)
 
-On N(m, v) it is solved by x(sigma) = m + (x_a - m) sqrt((v + sigma²) / (v + sigma_a²)). The slope
-is taken from the score, which a
-preconditioned network gives without cancellation at small sigma. sigma enters as a Python number:
-no float64 reaches the device.
+Song et al. 2021, Eq. 13, variance exploding; Karras et al. 2022, Eq. 1. On N(m, v) it is solved by
+x(sigma) = m + (x_a - m) sqrt((v + sigma²) / (v + sigma_a²)). The slope is taken from the score,
+which a preconditioned network gives without cancellation at small sigma. sigma enters as a Python
+number: no float64 reaches the device.
 """
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from ..errors import InputError
-from .driver import Field, Kernel, Noise
+from ..models import ScoreModel
+from .kernel import Kernel, finite
+from .state import Draws, State
 
 CHURN_MOST = math.sqrt(2) - 1  # Karras et al. 2022, Alg. 2: no step adds more noise than there is
 
 
+@dataclass(frozen=True)
 class Euler(Kernel):
-    """The explicit Euler rule. One evaluation a step."""
+    """The explicit Euler rule on the probability flow. One evaluation a step."""
 
-    order = 1
-    off_ladder = True
+    help: ClassVar[str] = "probability flow, order 1, one evaluation a step"
+    order: ClassVar[float | None] = 1
+    needs_continuous_sigma: ClassVar[bool] = True
 
     def step(
-        self, model: Field, x: Tensor, sigma: Tensor, sigma_next: Tensor, noise: Noise, state: Any
-    ) -> tuple[Tensor, Any]:
-        here, there = float(sigma), float(sigma_next)
-        return x + (here - there) * here * model.score(x, sigma), state
+        self, model: ScoreModel, state: State, sigma: Tensor, sigma_next: Tensor, draws: Draws
+    ) -> State:
+        """x + (b - a) dx/dsigma at a."""
+        here, there, x = float(sigma), float(sigma_next), state.x
+        return state.replace(x=x + (here - there) * here * model.score(x, sigma))
 
 
+@dataclass(frozen=True)
 class Heun(Kernel):
-    """Karras et al. 2022, Alg. 1 without churn: the trapezoidal rule, the second slope at an Euler
-    step's end. Two evaluations a step.
+    """The trapezoidal rule on the probability flow (Karras et al. 2022, Alg. 1 without churn).
+
+    The second slope is taken at the end of an Euler step. Two evaluations a step.
     """
 
-    order = 2
-    off_ladder = True
+    help: ClassVar[str] = "probability flow, order 2, two evaluations a step (Karras et al. 2022)"
+    order: ClassVar[float | None] = 2
+    needs_continuous_sigma: ClassVar[bool] = True
+
+    @property
+    def evaluations_per_step(self) -> int:
+        """Two slopes."""
+        return 2
 
     def step(
-        self, model: Field, x: Tensor, sigma: Tensor, sigma_next: Tensor, noise: Noise, state: Any
-    ) -> tuple[Tensor, Any]:
-        here, there = float(sigma), float(sigma_next)
+        self, model: ScoreModel, state: State, sigma: Tensor, sigma_next: Tensor, draws: Draws
+    ) -> State:
+        """x + (b - a) times the mean of both slopes."""
+        here, there, x = float(sigma), float(sigma_next), state.x
         slope = -here * model.score(x, sigma)
         ahead = x + (there - here) * slope
         slope_ahead = -there * model.score(ahead, sigma_next)
-        return x + (there - here) * (slope + slope_ahead) / 2, state
+        return state.replace(x=x + (there - here) * (slope + slope_ahead) / 2)
 
 
+@dataclass(frozen=True)
 class StochasticHeun(Heun):
-    """Karras et al. 2022, Alg. 2: noise takes x up to sigma_hat = (1 + gamma) sigma, and Heun's
-    step from there goes down to sigma_next.
+    """Heun with noise added before each step (Karras et al. 2022, Alg. 2).
 
-    gamma = min(churn / L, sqrt 2 - 1) for sigma in [sigma_low, sigma_high], else 0, L the number of
-    levels; inflation is the standard
-    deviation of the new noise (S_churn, S_min, S_max, S_noise in the paper, which uses 0 to 80,
-    ..., 1.003). sigma_hat stops at the model's
-    sigma_max, where the paper's code asks beyond it. Weak order 2 in 1/L with inflation 1; another
-    inflation is a bias that no refinement
-    removes. Two evaluations a step.
+    Noise takes x up to sigma_hat = (1 + gamma) sigma with gamma = min(churn / L, sqrt 2 - 1) for
+    sigma in [sigma_low, sigma_high] and L levels; Heun's step goes from there down to sigma_next.
+    sigma_hat stops at the model's sigma_max. Weak order 2 in 1/L with inflation 1; any other
+    inflation is a bias that no refinement removes. Two evaluations a step.
+
+    Args:
+        churn: S_churn of the paper, 0 or more; 0 is Heun.
+        sigma_low: S_min, model units.
+        sigma_high: S_max, model units.
+        inflation: S_noise, the standard deviation of the new noise.
+
+    Raises:
+        InputError: For numbers out of range.
     """
 
-    draws_noise = True
+    churn: float = 10.0
+    sigma_low: float = 0.0
+    sigma_high: float = math.inf
+    inflation: float = 1.0
 
-    def __init__(
-        self,
-        churn: float = 10.0,
-        sigma_low: float = 0.0,
-        sigma_high: float = math.inf,
-        inflation: float = 1.0,
-    ) -> None:
-        if not (
-            churn >= 0
-            and inflation >= 0
-            and 0 <= sigma_low <= sigma_high
-            and math.isfinite(churn * inflation)
-        ):
+    help: ClassVar[str] = "heun with noise added before each step (Karras et al. 2022, Alg. 2)"
+    draws_noise: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        finite(self.churn, "churn", 0.0)
+        finite(self.inflation, "inflation", 0.0)
+        if not 0 <= float(self.sigma_low) <= float(self.sigma_high):
             raise InputError(
                 "need churn >= 0, inflation >= 0 and 0 <= sigma_low <= sigma_high; got "
-                f"churn={churn:g}, inflation={inflation:g}, sigma_low={sigma_low:g}, "
-                f"sigma_high={sigma_high:g}"
+                f"sigma_low={self.sigma_low:g}, sigma_high={self.sigma_high:g}"
             )
-        self.churn, self.low, self.high, self.inflation = (
-            float(churn),
-            float(sigma_low),
-            float(sigma_high),
-            float(inflation),
-        )
 
-    def start(self, model: Field, ladder: Tensor) -> tuple[float, float]:
-        """gamma, and the largest sigma the model knows."""
-        return min(self.churn / len(ladder), CHURN_MOST), float(
-            getattr(model, "sigma_max", math.inf)
-        )
+    def start(self, model: ScoreModel, ladder: Tensor, state: State, draws: Draws) -> State:
+        """Keep gamma and the largest sigma the model knows."""
+        gamma = min(self.churn / len(ladder), CHURN_MOST)
+        return state.replace(memory=(gamma, model.sigma_max))
 
     def step(
-        self,
-        model: Field,
-        x: Tensor,
-        sigma: Tensor,
-        sigma_next: Tensor,
-        noise: Noise,
-        state: tuple[float, float],
-    ) -> tuple[Tensor, tuple[float, float]]:
-        gamma, most = state
+        self, model: ScoreModel, state: State, sigma: Tensor, sigma_next: Tensor, draws: Draws
+    ) -> State:
+        """Raise the noise, then Heun's step."""
+        gamma, most = state.memory
         here = float(sigma)
-        if gamma > 0 and self.low <= here <= self.high:
+        if gamma > 0 and self.sigma_low <= here <= self.sigma_high:
             raised = (sigma * (1 + gamma)).clamp(max=most)
             if raised > sigma:
-                x = x + math.sqrt(float(raised) ** 2 - here**2) * self.inflation * noise()
+                added = math.sqrt(float(raised) ** 2 - here**2) * self.inflation
+                state = state.replace(x=state.x + added * draws.normal())
                 sigma = raised
-        return super().step(model, x, sigma, sigma_next, noise, None)[0], state
+        return super().step(model, state, sigma, sigma_next, draws)

@@ -1,130 +1,148 @@
 """Langevin dynamics at a fixed noise level: x <- x + eps s(x) + sqrt(2 eps) z, z ~ N(0, I).
 
-eps is the coefficient of the score here, always. Two conventions are about: NCSN's Algorithm 1 as
-printed writes
-x + (alpha/2) s + sqrt(alpha) z, so its alpha is 2 eps; its released code and NCSNv2 write x + alpha
-s + sqrt(2 alpha) z, so theirs is eps.
-The printed 2e-5 is epsilon = 1e-5 here, the released code's 2e-5 is epsilon = 2e-5.
+Here eps is the coefficient of the score, always. NCSN's Algorithm 1 as printed writes
+x + (alpha/2) s + sqrt(alpha) z, so its alpha is 2 eps; its released code and NCSNv2 write
+x + alpha s + sqrt(2 alpha) z, so theirs is eps. The printed 2e-5 is epsilon = 1e-5 here, the
+released code's 2e-5 is epsilon = 2e-5.
 
 A finite step is biased: on N(0, v) the variance goes as V <- (1 - eps/v)² V + 2 eps and settles at
-2 eps / (1 - (1 - eps/v)²), not at v.
-Where the density is known up to a constant, a Metropolis test takes the bias away (`MALA`).
+2 eps / (1 - (1 - eps/v)²), not at v. Where the density is known up to a constant, a Metropolis test
+removes the bias (`MALA`).
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .driver import Field, Kernel, Noise
+from ..models import ScoreModel
+from .kernel import Kernel, finite
+from .ladders import annealed_ladder, last_level
+from .state import Draws, State
+
+LANGEVIN_STEPS = 1000  # in all: 100 at each of NCSN's 10 levels, 4 at each of NCSNv2's 232
+RELATIVE_STEP = 0.2  # default epsilon in units of sigma_L²: the paper's 2e-5 at sigma_L = 0.01
 
 
-def _positive(value: float, what: str) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{what} must be above zero and finite; got {value:g}")
-    return float(value)
-
-
+@dataclass(frozen=True)
 class Langevin(Kernel):
-    """Unadjusted Langevin dynamics with one step size at every level (Grenander & Miller 1994).
-    step_size: eps, in squared model units.
+    """Unadjusted Langevin dynamics with one step size (Grenander & Miller 1994).
+
+    Args:
+        epsilon: The coefficient of the score, squared model units; None: 0.2 sigma_L².
+
+    Raises:
+        InputError: For an epsilon that is not above zero and finite.
     """
 
-    stays = True
-    draws_noise = True
+    epsilon: float | None = None
 
-    def __init__(self, step_size: float) -> None:
-        self.step_size = _positive(step_size, "step_size")
+    help: ClassVar[str] = "Langevin at one level: slow between modes, a baseline"
+    is_langevin: ClassVar[bool] = True
+    draws_noise: ClassVar[bool] = True
+    allows_projection: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.epsilon is not None:
+            object.__setattr__(self, "epsilon", finite(self.epsilon, "epsilon", 0.0, above=True))
+
+    def default_ladder(self, model: ScoreModel, levels: int | None = None) -> Tensor:
+        """The one level sigma_min."""
+        return last_level(model, levels)
+
+    def default_steps_per_level(self, ladder: Tensor) -> int:
+        """LANGEVIN_STEPS over all levels."""
+        return max(1, round(LANGEVIN_STEPS / len(ladder)))
+
+    def resolve(self, model: ScoreModel, ladder: Tensor) -> "Langevin":
+        """With epsilon chosen where it is None."""
+        if self.epsilon is not None:
+            return self
+        return replace(self, epsilon=RELATIVE_STEP * float(ladder[-1]) ** 2)
+
+    def step_size(self, state: State, sigma: Tensor) -> float:
+        """eps at noise level sigma."""
+        assert self.epsilon is not None, "run() resolves the kernel first"
+        return self.epsilon
 
     def step(
-        self, model: Field, x: Tensor, sigma: Tensor, sigma_next: Tensor, noise: Noise, state: Any
-    ) -> tuple[Tensor, Any]:
-        return x + self.step_size * model.score(x, sigma) + math.sqrt(
-            2 * self.step_size
-        ) * noise(), state
+        self, model: ScoreModel, state: State, sigma: Tensor, sigma_next: Tensor, draws: Draws
+    ) -> State:
+        """x + eps s + sqrt(2 eps) z."""
+        eps, x = self.step_size(state, sigma), state.x
+        noise = math.sqrt(2 * eps) * draws.normal()
+        return state.replace(x=x + eps * model.score(x, sigma) + noise)
 
 
-class AnnealedLangevin(Kernel):
-    """Song & Ermon 2019, Algorithm 1: Langevin with eps_i = epsilon sigma_i² / sigma_L², in squared
-    model units.
+@dataclass(frozen=True)
+class AnnealedLangevin(Langevin):
+    """Song & Ermon 2019, Algorithm 1: Langevin with eps_i = epsilon sigma_i² / sigma_L².
 
-    epsilon is the coefficient of the score at the last level. With sigma_i² the ratio of drift to
-    noise is the same at every level; it is
-    about 0.32 for epsilon = 0.2 sigma_L², the paper's choice (2e-5 at sigma_L = 0.01).
+    With sigma_i² the ratio of drift to noise is the same at every level; it is about 0.32 for
+    epsilon = 0.2 sigma_L², the paper's choice.
+
+    Args:
+        epsilon: The coefficient of the score at the last level, squared model units;
+            None: 0.2 sigma_L².
     """
 
-    stays = True
-    draws_noise = True
+    help: ClassVar[str] = "Langevin at each level in turn (Song & Ermon 2019)"
 
-    def __init__(self, epsilon: float) -> None:
-        self.epsilon = _positive(epsilon, "epsilon")
+    def default_ladder(self, model: ScoreModel, levels: int | None = None) -> Tensor:
+        """The model's own levels, or overlapping geometric ones."""
+        return annealed_ladder(model, levels)
 
-    def start(self, model: Field, ladder: Tensor) -> float:
-        """sigma_L."""
-        return float(ladder[-1])
+    def start(self, model: ScoreModel, ladder: Tensor, state: State, draws: Draws) -> State:
+        """Keep sigma_L."""
+        return state.replace(memory=float(ladder[-1]))
 
-    def step(
-        self, model: Field, x: Tensor, sigma: Tensor, sigma_next: Tensor, noise: Noise, state: float
-    ) -> tuple[Tensor, float]:
-        epsilon = self.epsilon * (float(sigma) / state) ** 2
-        return x + epsilon * model.score(x, sigma) + math.sqrt(2 * epsilon) * noise(), state
+    def step_size(self, state: State, sigma: Tensor) -> float:
+        """epsilon sigma² / sigma_L²."""
+        assert self.epsilon is not None, "run() resolves the kernel first"
+        return self.epsilon * (float(sigma) / float(state.memory)) ** 2
 
 
-class MALA(Kernel):
-    """Metropolis-adjusted Langevin (Roberts & Tweedie 1996): a Langevin step y = x + eps s(x) +
-    sqrt(2 eps) z with eps as in AnnealedLangevin,
-    taken with probability min(1, p(y) q(x|y) / (p(x) q(y|x))), q(y|x) = N(y; x + eps s(x), 2 eps
-    I), each sample by itself.
+@dataclass(frozen=True)
+class MALA(AnnealedLangevin):
+    """Metropolis-adjusted Langevin dynamics (Roberts & Tweedie 1996).
 
-    Its stationary law is p_sigma at any step size; too large a step is not biased but rejected. The
-    model needs `log_density`. Two scores and
-    two densities a step, counted as four evaluations. No projection: whole moves are accepted,
-    known part included.
+    A Langevin step y = x + eps s(x) + sqrt(2 eps) z, eps as in AnnealedLangevin, is taken with
+    probability min(1, p(y) q(x|y) / (p(x) q(y|x))), q(y|x) = N(y; x + eps s(x), 2 eps I), each
+    sample by itself. Its stationary law is p_sigma at any step size: too large a step is rejected,
+    not biased. The model needs `log_density`. Two scores and two densities a step.
     """
 
-    stays = True
-    draws_noise = True
-    projects = False
+    help: ClassVar[str] = "annealed Langevin without the step's bias, for models with log_density"
+    allows_projection: ClassVar[bool] = False
 
-    def __init__(self, epsilon: float) -> None:
-        self.epsilon = _positive(epsilon, "epsilon")
+    @property
+    def evaluations_per_step(self) -> int:
+        """Two scores and two densities."""
+        return 4
 
-    def start(
-        self, model: Field, ladder: Tensor
-    ) -> tuple[float, Callable[[Tensor, Tensor], Tensor]]:
-        """sigma_L and the model's log density."""
-        log_density = getattr(model, "log_density", None)
-        if log_density is None:
+    def start(self, model: ScoreModel, ladder: Tensor, state: State, draws: Draws) -> State:
+        """Keep sigma_L, after it was checked that the model has a density."""
+        if not model.has_log_density:
             raise InputError(
-                "MALA accepts or rejects by the density and needs a model with log_density(x, "
-                "sigma); this one has none, as networks that learn "
-                "the score itself have none. Use langevin or annealed-langevin, or train an energy"
+                "MALA accepts or rejects by the density and needs a model with log_density, which "
+                "networks that learn the score itself and guided models have not. Use 'langevin' "
+                "or 'annealed-langevin', or train an energy"
             )
-        return float(ladder[-1]), log_density
+        return super().start(model, ladder, state, draws)
 
     def step(
-        self, model: Field, x: Tensor, sigma: Tensor, sigma_next: Tensor, noise: Noise, state: Any
-    ) -> tuple[Tensor, Any]:
-        last, log_density = state
-        epsilon = self.epsilon * (float(sigma) / last) ** 2
-        z, score = noise(), model.score(x, sigma)
-        proposal = x + epsilon * score + math.sqrt(2 * epsilon) * z
+        self, model: ScoreModel, state: State, sigma: Tensor, sigma_next: Tensor, draws: Draws
+    ) -> State:
+        """Propose, then accept or reject each sample."""
+        eps, x = self.step_size(state, sigma), state.x
+        z, score = draws.normal(), model.score(x, sigma)
+        proposal = x + eps * score + math.sqrt(2 * eps) * z
         # The way back, y -> x, in units of its own noise: x = y + eps s(y) + sqrt(2 eps) back.
-        back = -z - math.sqrt(epsilon / 2) * (score + model.score(proposal, sigma))
-        ratio = (
-            log_density(proposal, sigma)
-            - log_density(x, sigma)
-            + (z.square() - back.square()).flatten(1).sum(1) / 2
-        )
-        accept = (ratio > -_exponential(noise)).reshape(-1, *[1] * (x.ndim - 1))
-        return torch.where(accept, proposal, x), state
-
-
-def _exponential(noise: Noise) -> Tensor:
-    """Exp(1), (B,), from normals: half the square sum of two. - ln u of a uniform u has this law."""
-    flat = noise().flatten(1)
-    pair = flat[:, :2] if flat.shape[1] > 1 else torch.cat([flat, noise().flatten(1)], 1)
-    return pair.square().sum(1) / 2
+        back = -z - math.sqrt(eps / 2) * (score + model.score(proposal, sigma))
+        ratio = model.log_density(proposal, sigma) - model.log_density(x, sigma)
+        ratio = ratio + (z.square() - back.square()).flatten(1).sum(1) / 2
+        accept = (ratio > draws.uniform().log()).reshape(-1, *[1] * (x.ndim - 1))
+        return state.replace(x=torch.where(accept, proposal, x))

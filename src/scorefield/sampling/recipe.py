@@ -1,0 +1,270 @@
+"""How a model is sampled: `resolve_sampling` turns wishes and the model card into a recipe.
+
+`sample`, `restore`, diagnostics and previews during training use the same recipe. An explicit value
+always beats the card, 0 included; the card beats the sampler's defaults.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import rng
+from ..conditions import Condition
+from ..errors import InputError
+from ..models import ScoreModel, prior
+from ..noise import check_ladder
+from ..rng import Stream
+from .kernel import Kernel
+from .ladders import named_ladder
+from .loop import FINALS, check_fit
+from .registry import make_kernel, sampler_name
+
+Start = str | tuple[str, float, float]
+Ladder = Tensor | Sequence[float] | str
+
+
+@dataclass(frozen=True)
+class SamplingRecipe:
+    """Everything that decides samples, but the keys and the condition.
+
+    Args:
+        kernel: The sampling method, with its options.
+        ladder: Noise levels (L,), float64, decreasing, model units.
+        steps_per_level: Visits of each level.
+        start: "prior", "uniform" (images in [0, 1]) or ("uniform", low, high) in data units.
+        final: "denoise" or "none".
+    """
+
+    kernel: Kernel
+    ladder: Tensor
+    steps_per_level: int = 1
+    start: Start = "prior"
+    final: str = "denoise"
+
+    @property
+    def name(self) -> str:
+        """The sampler's name."""
+        return sampler_name(self.kernel)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the model a sample, the final denoise included."""
+        levels = len(self.ladder)
+        steps = levels if self.kernel.is_langevin else levels - 1
+        spare = int(self.final == "denoise")
+        return steps * self.steps_per_level * self.kernel.evaluations_per_step + spare
+
+    def to_dict(self) -> dict[str, Any]:
+        """A form that JSON can hold."""
+        return {
+            "sampler": self.name,
+            "options": self.kernel.options(),
+            "ladder": self.ladder.tolist(),
+            "steps_per_level": self.steps_per_level,
+            "start": self.start,
+            "final": self.final,
+        }
+
+
+def card_recipe(model: ScoreModel) -> dict[str, Any]:
+    """What the model card says about sampling: the entries of config.sampling that are set."""
+    stored = ((model.card or {}).get("config") or {}).get("sampling") or {}
+    return {name: value for name, value in stored.items() if value is not None and value != {}}
+
+
+def default_sampler(model: ScoreModel) -> str:
+    """The sampler of the card; else annealed-langevin for models that know only their ladder.
+
+    Other models without a card, or whose card leaves it open, take `model.preferred_sampler`, or
+    "heun" where they have none.
+    """
+    known = card_recipe(model).get("sampler")
+    if known is not None:
+        return str(known)
+    if model.ladder_only:
+        return "annealed-langevin"
+    return model.preferred_sampler or "heun"
+
+
+def resolve_sampling(
+    model: ScoreModel,
+    sampler: str | Kernel | None = None,
+    nfe: int | None = None,
+    ladder: Ladder | None = None,
+    steps_per_level: int | None = None,
+    start: Start | None = None,
+    final: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    levels: int | None = None,
+) -> SamplingRecipe:
+    """Fill in what the caller leaves open.
+
+    Args:
+        model: The model; its card, range and moments decide.
+        sampler: A name of SAMPLERS, or a kernel. None: the card's, else see `default_sampler`.
+        nfe: Evaluations of the model a sample, the final denoise included: it sets the length of
+            the default ladder, or for Langevin kernels the steps per level.
+        ladder: Noise levels in model units, decreasing; or "geometric", "karras" or "few-step"
+            over the model's range. None: the kernel's default.
+        steps_per_level: Visits of each level, 1 or more.
+        start: "prior" (default), "uniform", or ("uniform", low, high) in data units.
+        final: "denoise" (default) or "none".
+        options: Options of the sampler by name, where `sampler` is a name.
+        levels: Length of the default or named ladder, 1 or more.
+
+    Returns:
+        The recipe, checked against the model.
+
+    Raises:
+        InputError: For values out of range, or that contradict each other.
+    """
+    if isinstance(sampler, Kernel):
+        if options:
+            raise InputError("options go with a sampler's name; give a kernel its options itself")
+        kernel, card = sampler, {}
+    else:
+        stored = card_recipe(model)
+        name = default_sampler(model) if sampler is None else sampler
+        card = stored if name == stored.get("sampler", default_sampler(model)) else {}
+        kernel = make_kernel(name, {**card.get("options", {}), **(options or {})})
+    length_given = any(v is not None for v in (nfe, ladder, steps_per_level, levels))
+    if not length_given:
+        nfe = card.get("nfe")
+    if steps_per_level is None and nfe is None:
+        steps_per_level = card.get("steps_per_level")
+    final = str(card.get("final", "denoise") if final is None else final)
+    start = card.get("start", "prior") if start is None else start
+    if final not in FINALS:
+        raise InputError(f"final must be one of {', '.join(FINALS)}; got {final!r}")
+    _check_start(model, start)
+    sigmas = _ladder(model, kernel, ladder, levels)
+    if nfe is not None:
+        sigmas, steps_per_level = _spend(
+            model, kernel, nfe, (sigmas, ladder, levels), steps_per_level, int(final == "denoise")
+        )
+    sigmas = kernel.default_ladder(model) if sigmas is None else sigmas
+    steps = kernel.default_steps_per_level(sigmas) if steps_per_level is None else steps_per_level
+    if steps < 1:
+        raise InputError(f"steps_per_level must be at least 1; got {steps}")
+    kernel = kernel.resolve(model, sigmas)
+    check_fit(kernel, model, sigmas)
+    return SamplingRecipe(kernel, sigmas, steps, start, final)
+
+
+def _ladder(
+    model: ScoreModel, kernel: Kernel, ladder: Ladder | None, levels: int | None
+) -> Tensor | None:
+    """The ladder that was asked for, or None where nothing was."""
+    if isinstance(ladder, str):
+        count = len(kernel.default_ladder(model)) if levels is None else levels
+        return named_ladder(ladder, model, count)
+    if ladder is not None:
+        if levels is not None and levels != len(ladder):
+            raise InputError(f"levels={levels} contradicts a ladder of {len(ladder)} levels")
+        return check_ladder(ladder)
+    return None if levels is None else kernel.default_ladder(model, levels)
+
+
+def _spend(
+    model: ScoreModel,
+    kernel: Kernel,
+    nfe: int,
+    asked: tuple[Tensor | None, Ladder | None, int | None],
+    steps_per_level: int | None,
+    spare: int,
+) -> tuple[Tensor, int]:
+    """Ladder and steps per level that spend at most nfe evaluations, `spare` on the last."""
+    sigmas, ladder, levels = asked
+    cost = kernel.evaluations_per_step
+    if kernel.is_langevin:
+        if steps_per_level is not None:
+            raise InputError(
+                f"nfe={nfe} and steps_per_level={steps_per_level} both set the length: give one"
+            )
+        sigmas = kernel.default_ladder(model) if sigmas is None else sigmas
+        steps = (nfe - spare) // (cost * len(sigmas))
+        if steps < 1:
+            raise InputError(
+                f"nfe must be at least {cost * len(sigmas) + spare}, one step at each of "
+                f"{len(sigmas)} levels; got {nfe}"
+            )
+        return sigmas, steps
+    if levels is not None or (sigmas is not None and not isinstance(ladder, str)):
+        raise InputError(f"nfe={nfe} and {len(sigmas or [])} levels both set the length: give one")
+    repeats = 1 if steps_per_level is None else steps_per_level
+    if repeats < 1:
+        raise InputError(f"steps_per_level must be at least 1; got {repeats}")
+    steps = (nfe - spare) // (cost * repeats)
+    if steps < 1:
+        raise InputError(
+            f"nfe must be at least {cost * repeats + spare}, one step and {spare} final denoise; "
+            f"got {nfe}"
+        )
+    if isinstance(ladder, str):
+        return named_ladder(ladder, model, steps + 1), repeats
+    return kernel.default_ladder(model, steps + 1), repeats
+
+
+def _check_start(model: ScoreModel, start: Start) -> None:
+    if start == "prior":
+        return
+    if start == "uniform":
+        if not model.units.image:
+            raise InputError(
+                'start="uniform" means [0, 1] and is for images; for other data: '
+                'start=("uniform", low, high), in data units'
+            )
+        return
+    if not (
+        isinstance(start, tuple | list)
+        and len(start) == 3
+        and start[0] == "uniform"
+        and start[1] < start[2]
+    ):
+        raise InputError(
+            'start must be "prior", "uniform" or ("uniform", low, high) with low < high; '
+            f"got {start!r}"
+        )
+
+
+def first_state(
+    model: ScoreModel,
+    recipe: SamplingRecipe,
+    keys: rng.Keys,
+    dtype: torch.dtype,
+    condition: Condition | None = None,
+) -> Tensor:
+    """x at the top of the ladder.
+
+    Args:
+        model: The model.
+        recipe: Its `start` and first noise level decide.
+        keys: One key a sample.
+        dtype: Floating type of the result.
+        condition: One row a sample, or None.
+
+    Returns:
+        (B, *event) in model units, on the keys' device.
+    """
+
+    def noise(draw: Any) -> Tensor:
+        return draw(keys, Stream.START, 0, model.event_shape, dtype)
+
+    if recipe.start == "prior":
+        return prior(model, float(recipe.ladder[0]), condition).sample(noise(rng.normal))
+    low, high = (0.0, 1.0) if isinstance(recipe.start, str) else recipe.start[1:]
+    return model.units.to_model(low + (high - low) * noise(rng.uniform))
+
+
+def with_kernel(recipe: SamplingRecipe, kernel: Kernel) -> SamplingRecipe:
+    """The recipe with another kernel, for example one wrapped in `Projected`."""
+    return replace(recipe, kernel=kernel)
+
+
+def default_batch(model: ScoreModel, elements: int) -> int:
+    """Samples a batch, so that a batch holds about `elements` numbers."""
+    return max(1, elements // math.prod(model.event_shape))
