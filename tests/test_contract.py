@@ -8,9 +8,17 @@ from torch import Tensor, nn
 
 from scorefield import noise, rng
 from scorefield.errors import InputError
-from scorefield.model import PRECONDITIONERS, Preconditioned, ScoreModel, broadcast, terminal
+from scorefield.conditions import ConditionSpec
+from scorefield.models import (
+    PRECONDITIONERS,
+    Moments,
+    Preconditioned,
+    ScoreModel,
+    broadcast,
+    prior,
+)
 from scorefield.rng import Stream
-from scorefield.units import Units
+from scorefield.units import Units, dequantise, quantise
 
 SE = 4.5  # standard errors a sampled number may miss its truth by
 
@@ -65,9 +73,9 @@ def test_a_seed_means_the_same_next_year() -> None:
 
 def test_noise_does_not_depend_on_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = rng.keys(1, 33)
-    whole = rng.normal(keys, Stream.INIT, 0, (9,))
+    whole = rng.normal(keys, Stream.START, 0, (9,))
     monkeypatch.setattr(rng, "CHUNK", 5)
-    assert torch.equal(rng.normal(keys, Stream.INIT, 0, (9,)), whole)
+    assert torch.equal(rng.normal(keys, Stream.START, 0, (9,)), whole)
 
 
 def test_keys_are_a_prefix_of_more_keys_and_share_nothing_between_seeds() -> None:
@@ -81,13 +89,13 @@ def test_keys_are_a_prefix_of_more_keys_and_share_nothing_between_seeds() -> Non
 
 def test_streams_steps_and_draws_differ() -> None:
     keys = rng.keys(0, 4)
-    base = rng.normal(keys, Stream.INIT, 0, (50,))
+    base = rng.normal(keys, Stream.START, 0, (50,))
     others = [
         rng.normal(keys, Stream.KERNEL, 0, (50,)),
-        rng.normal(keys, Stream.INIT, 1, (50,)),
-        rng.normal(keys, Stream.INIT, 1 << 32, (50,)),
-        rng.normal(keys, Stream.INIT, 0, (50,), draw=1),
-        rng.normal(rng.keys(1, 4), Stream.INIT, 0, (50,)),
+        rng.normal(keys, Stream.START, 1, (50,)),
+        rng.normal(keys, Stream.START, 1 << 32, (50,)),
+        rng.normal(keys, Stream.START, 0, (50,), draw=1),
+        rng.normal(rng.keys(1, 4), Stream.START, 0, (50,)),
     ]
     assert all(
         float((base - other).abs().max()) > 1 and not torch.equal(base, other) for other in others
@@ -148,7 +156,7 @@ def test_rng_says_what_is_wrong() -> None:
     with pytest.raises(InputError, match="2\\^64"):
         rng.keys(-1, 3)
     with pytest.raises(InputError, match=r"\(B, 2\)"):
-        rng.normal(torch.zeros(3, 3, dtype=torch.int64), Stream.INIT, 0, (2,))
+        rng.normal(torch.zeros(3, 3, dtype=torch.int64), Stream.START, 0, (2,))
 
 
 # ---- units
@@ -201,8 +209,10 @@ def test_standardising_and_constant_columns_come_back_exactly() -> None:
 def test_uint8_comes_back_exactly() -> None:
     grey = torch.arange(256, dtype=torch.uint8)
     units = Units.affine(0.13, 0.31, image=True)
-    assert torch.equal(units.to_uint8(units.to_data(units.to_model(grey.float() / 255))), grey)
-    assert units.to_uint8(torch.tensor([-0.2, 1.7])).tolist() == [0, 255]
+    for data in (grey.float() / 255, dequantise(grey, 256)):
+        back = quantise(units.to_data(units.to_model(data)), 256)
+        assert torch.equal(back, grey.to(torch.int64))
+    assert quantise(torch.tensor([-0.2, 1.7]), 256).tolist() == [0, 255]
 
 
 def test_units_say_what_is_wrong() -> None:
@@ -289,7 +299,7 @@ def test_quantiles_undo_the_distribution(law, cdf) -> None:
 
 
 def test_levels_have_equal_shares_and_strata_are_even() -> None:
-    u = noise.stratified(torch.full((40,), 0.3))
+    u = noise.stratified(torch.tensor(0.3), 40)
     assert torch.equal((u * 40).floor(), torch.arange(40.0))
     assert (
         noise.Levels((3.0, 2.0, 1.0, 0.5)).quantile(u).unique(return_counts=True)[1].tolist()
@@ -309,9 +319,9 @@ class Small(nn.Module):
             torch.manual_seed(0)
             self.inner, self.outer = nn.Linear(5, 16), nn.Linear(16, 3)
 
-    def forward(self, x: Tensor, noise_input: Tensor | None, condition: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, noise_input: Tensor | None, condition) -> Tensor:
         told = x.new_zeros(len(x), 1) if noise_input is None else noise_input.to(x.dtype)[:, None]
-        given = x.new_zeros(len(x), 1) if condition is None else condition.to(x.dtype)[:, None]
+        given = x.new_zeros(len(x), 1) if condition is None else condition["vector"].to(x.dtype)
         return self.outer(torch.tanh(self.inner(torch.cat([x, told, given], 1))))
 
 
@@ -428,25 +438,27 @@ def test_wrong_arguments_are_named(make, method: str) -> None:
     with pytest.raises(InputError, match=r"\(B, 3\).*\(12, 2\)"):
         evaluate(x[:, :2], 1.0)
     with pytest.raises(InputError, match="takes no condition"):
+        evaluate(x, float(LEVELS[3]), {"class": torch.ones(12, dtype=torch.int64)})
+    with pytest.raises(InputError, match="mapping"):
         evaluate(x, float(LEVELS[3]), torch.ones(12))
     with pytest.raises(InputError, match="sigma"):
         evaluate(x, math.nan)
 
 
 def test_a_condition_is_handed_through() -> None:
-    model, x = preconditioned("edm", takes_condition=True), states()
-    condition = torch.arange(12.0, dtype=torch.float64)
+    model, x = preconditioned("edm", conditions={"vector": ConditionSpec("vector", 1)}), states()
+    condition = {"vector": torch.arange(12.0, dtype=torch.float64)[:, None]}
     with_it, without = model.denoise(x, 1.0, condition), model.denoise(x, 1.0)
     assert torch.equal(with_it[0], without[0])
     assert not torch.isclose(with_it[1:], without[1:]).all(1).any()
-    with pytest.raises(InputError, match=r"first dimension 12.*\(5,\)"):
-        model.denoise(x, 1.0, condition[:5])
+    with pytest.raises(InputError, match=r"\(12, 1\).*\(5, 1\)"):
+        model.denoise(x, 1.0, {"vector": condition["vector"][:5]})
 
 
 def test_index_conditioned_models_know_their_levels_only() -> None:
     model, x = preconditioned("ncsn"), states()
-    assert model.index_conditioned
-    assert not preconditioned("edm").index_conditioned
+    assert model.ladder_only
+    assert not preconditioned("edm").ladder_only
     assert model.level_index(LEVELS).tolist() == list(range(12))
     near = LEVELS[4] * math.exp(0.9e-3)
     assert int(model.level_index(near)) == 4
@@ -461,21 +473,30 @@ def test_index_conditioned_models_know_their_levels_only() -> None:
         Preconditioned(Small(), (3,), 0.1, 10.0, "emd")
 
 
-def test_terminal_is_the_moment_matched_normal() -> None:
+def test_prior_is_the_moment_matched_normal() -> None:
     g = torch.Generator().manual_seed(0)
     a = torch.randn(3, 3, dtype=torch.float64, generator=g)
     mean, covariance = torch.randn(3, dtype=torch.float64, generator=g), a @ a.T
     x = states()
-    for spread, full in (
-        (covariance, covariance),
-        (covariance.diagonal(), torch.diag(covariance.diagonal())),
+    variance = covariance.diagonal()
+    for known, full in (
+        (Moments(mean, variance, covariance), covariance),
+        (Moments(mean, variance), torch.diag(variance)),
+        (Moments(mean.expand(12, 3), variance.expand(12, 3)), torch.diag(variance)),
+        (
+            Moments(mean.expand(12, 3), variance.expand(12, 3), covariance.expand(12, 3, 3)),
+            covariance,
+        ),
     ):
         model = OfDenoise()
-        model.moments = lambda spread=spread: (mean, spread)
-        law, total = terminal(model, 2.0), full + 4 * torch.eye(3, dtype=torch.float64)
+        model.moments = lambda condition=None, known=known: known
+        law, total = prior(model, 2.0), full + 4 * torch.eye(3, dtype=torch.float64)
         reference = torch.distributions.MultivariateNormal(mean, total)
         torch.testing.assert_close(law.log_prob(x), reference.log_prob(x), rtol=1e-12, atol=1e-12)
-        drawn = law.sample(rng.normal(rng.keys(0, 20000), Stream.INIT, 0, (3,), torch.float64))
+        if known.mean.ndim == 2:
+            torch.testing.assert_close(law.sample(x), x @ torch.linalg.cholesky(total).T + mean)
+            continue
+        drawn = law.sample(rng.normal(rng.keys(0, 20000), Stream.START, 0, (3,), torch.float64))
         white = torch.linalg.solve_triangular(
             torch.linalg.cholesky(total), (drawn - mean).T, upper=False
         ).T
@@ -483,5 +504,5 @@ def test_terminal_is_the_moment_matched_normal() -> None:
         assert float((white.T @ white / 20000 - torch.eye(3)).abs().max()) < SE * math.sqrt(
             2 / 20000
         )
-    unknown = terminal(OfDenoise(), 5.0)
+    unknown = prior(OfDenoise(), 5.0)
     assert torch.equal(unknown.sample(x), 5 * x)

@@ -1,11 +1,13 @@
-"""scorefield learns the score of a data set and puts it to work: plan, train, sample, solve, check.
+"""Score-based generative modelling: learn the score of a data set and put it to work.
 
     import scorefield as sf
     sf.fit("mnist5k", run="runs/mine", budget="5m")
     model = sf.load("runs/mine")
     images = sf.sample(model, count=64, seed=0)
 
-Functions here take and return data units; the rooms below them work in model units.
+The functions here take and return data units; most functions of the packages below work in model
+units and say so. The packages are attributes too: `sf.exact`, `sf.models`, `sf.sampling` (also as
+`sf.kernels`), `sf.operators` and so on. They are imported when first used.
 """
 
 from importlib import import_module
@@ -15,24 +17,67 @@ __version__ = "0.1.0"
 
 # Name -> the module it lives in, imported when first used: `import scorefield` stays light.
 _NAMES = {
+    "Batch": "training",
+    "Bound": "models",
+    "ConditionSpec": "conditions",
+    "Guided": "models",
     "Measurement": "inverse",
-    "ScoreModel": "model",
+    "Preconditioned": "models",
+    "SamplingRecipe": "sampling",
+    "ScoreModel": "models",
+    "TrainState": "training",
+    "Units": "units",
+    "count_cost": "models",
+    "draw": "sampling",
     "fit": "training",
     "import_checkpoint": "interop",
     "load": "checkpoint",
     "log_prob": "likelihood",
     "operators": "inverse",
+    "resolve_sampling": "sampling",
     "restore": "inverse",
     "sample": "sampling",
+    "save_model": "checkpoint",
+    "train_step": "training",
+}
+_PACKAGES = {
+    "kernels": "sampling",
+    **{
+        name: name
+        for name in (
+            "checkpoint",
+            "conditions",
+            "config",
+            "data",
+            "diagnostics",
+            "errors",
+            "exact",
+            "execution",
+            "interop",
+            "inverse",
+            "likelihood",
+            "models",
+            "networks",
+            "noise",
+            "objectives",
+            "plotting",
+            "rng",
+            "sampling",
+            "training",
+            "units",
+        )
+    },
 }
 
-__all__ = ["__version__", *_NAMES]
+__all__ = ["__version__", *_NAMES, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+    if name in _NAMES:
+        return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+    if name in _PACKAGES:
+        return import_module(f".{_PACKAGES[name]}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,8 +1,8 @@
 """The uniform density on a box: its score, density and posterior mean in closed form.
 
-Elements are independent. With a = (low - x)/sigma, b = (high - x)/sigma, the standard normal density
-phi and distribution function Phi, an element of x0 given x is a normal N(x, sigma²) truncated to
-[low, high], so that per element
+Elements are independent. Let a = (low - x)/sigma, b = (high - x)/sigma, phi the standard normal
+density and Phi its distribution function. An element of x0 given x is a normal N(x, sigma²)
+truncated to [low, high], so that per element
 
     Z           = Phi(b) - Phi(a)
     log p_sigma = log Z - log(high - low)
