@@ -25,7 +25,7 @@ class Operator(ABC):
 
     @abstractmethod
     def A(self, x: Tensor) -> Tensor:
-        """The measurement without noise.
+        """Measure x, without noise.
 
         Args:
             x: (B, *event).
@@ -35,7 +35,9 @@ class Operator(ABC):
         """
 
     def A_adjoint(self, y: Tensor) -> Tensor:
-        """The adjoint of a linear A: <A(x), y> = <x, A_adjoint(y)>.
+        """Apply the adjoint of a linear operator.
+
+        The inner product of A(x) with y is that of x with A_adjoint(y).
 
         Args:
             y: (B, *measurement).
@@ -118,13 +120,13 @@ class Rescaled(Operator):
         return self.operator.A(x * self.scale.to(x.device, x.dtype))
 
     def A_adjoint(self, y: Tensor) -> Tensor:
-        """The adjoint, scale A_adjoint(y), for y (B, *measurement)."""
+        """Apply the adjoint and scale the result, for y (B, *measurement)."""
         x = self.operator.A_adjoint(y)
         return x * self.scale.to(x.device, x.dtype)
 
 
 class Composed(Operator):
-    """The operator x -> A(to_data(x)): any operator for model units whose map to data units is not linear.
+    """The operator x -> A(to_data(x)): an operator for model units, not linear in them.
 
     Args:
         operator: An operator in data units.

@@ -16,7 +16,7 @@ from torch import Tensor
 from .. import conditions, rng
 from ..errors import InputError
 from ..models import ScoreModel
-from ..sampling import StepEvent, draw, working_type
+from ..sampling import StepEvent, draw, with_kernel, working_type
 from ..units import Units
 from .measurement import Measurement, Reading
 from .methods import find_method
@@ -173,14 +173,14 @@ def restore(
     size = batch or max(1, BATCH_ELEMENTS // math.prod(model.event_shape))
     collector = _Collector(measurement, reading, model.event_shape, draws, sink)
     evaluations = 0
-    for part in torch.arange(len(rows)).split(size):
+    for part in torch.split(torch.arange(len(rows)), size):
         observation = rows[part]
         prepared = chosen(
             model, replace(inner, observed=inner.observed[observation.to(device)]), options or {}
         )
         samples = draw(
             prepared.model,
-            replace(prepared.recipe, kernel=prepared.kernel),
+            with_kernel(prepared.recipe, prepared.kernel),
             keys[part.to(device)],
             condition=conditions.take(given, observation.to(device)),
             batch=len(part),
