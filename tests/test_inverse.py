@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pretend_cuda import OnDevice, pretend_cuda
 from scorefield import noise
 from scorefield.conditions import ConditionSpec
 from scorefield.data import Pipeline, fit_units, load
@@ -19,6 +20,7 @@ from scorefield.inverse import (
     inpainting_projection,
     methods,
     restore,
+    simulate,
 )
 from scorefield.inverse import restore as restore_module
 from scorefield.inverse.operators import Composed, Mask, Rescaled
@@ -385,11 +387,25 @@ def test_other_measurements_are_composed_with_the_units(operator, logit):
         inner.operator.A_adjoint(y)
 
 
+def test_simulated_measurements_have_the_noise_they_say():
+    x = keyed(2000, 4)
+    seen = simulate(x, Average(), 0.3, seed=5)
+    noise = (seen.tensor - Average().A(x)) / 0.3
+    n = noise.numel()
+    assert abs(float(noise.mean())) < 4.5 / n**0.5
+    assert abs(float(noise.square().mean()) - 1) < 4.5 * (2 / n) ** 0.5
+    few = simulate(x[:7], Average(), 0.3, seed=5).tensor
+    assert torch.equal(few, seen.tensor[:7]) and seen.noise_std == 0.3
+    assert torch.equal(simulate(x, Average()).tensor, Average().A(x))
+    with pytest.raises(InputError, match="floats"):
+        simulate(torch.zeros(2, 4, dtype=torch.uint8), Average())
+
+
 # -- recipe, precision and modes
 
 
 def small_network(card_sampling=None, preconditioner="edm", **options) -> Preconditioned:
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build("mlp", (2,))
         for parameter in network.parameters():
@@ -512,6 +528,27 @@ def test_conditions_belong_to_observations():
             ByClass(), Measurement(observed, FIRST), 5, options=options, condition=given, batch=3
         )
         assert bool((result.draws[0, :, 1] > 2).all()) and bool((result.draws[1, :, 1] < -2).all())
+
+
+@pytest.mark.parametrize("kind", ["closed form", "network", "by class"])
+def test_restoration_runs_on_the_models_device(kind, monkeypatch):
+    """Model, observation, keys and conditions meet on one device; results come back to the CPU."""
+    observed = Measurement(torch.tensor([[0.5, 0.0], [3.0, 0.0]]), FIRST)
+    options = {"ladder": LADDER, "steps_per_level": 2}
+    given = {"class": [0, 1]} if kind == "by class" else None
+    makers = {"closed form": pair, "network": small_network, "by class": ByClass}
+
+    def draws(device):
+        model = makers[kind]().to(device)
+        if kind == "by class":
+            model.register_buffer("place", torch.zeros((), device=device))
+        return restore(model, observed, 3, options=options, condition=given, batch=4).draws
+
+    plain = draws("cpu")
+    with pretend_cuda(monkeypatch):
+        there = draws("cuda")
+        assert not isinstance(there, OnDevice)
+        assert torch.allclose(there, plain, rtol=1e-5, atol=1e-6)
 
 
 # -- results

@@ -137,7 +137,17 @@ class Units:
         logit: float | None = None,
         image: bool = False,
     ) -> "Units":
-        """Units from numbers or tensors that broadcast against an example; nothing is constant."""
+        """Units from numbers or tensors that broadcast against an example; nothing is constant.
+
+        Args:
+            shift: Shift in data units.
+            scale: Scale, data units for one model unit.
+            logit: lambda of the logit transform, or None for none.
+            image: True where data are images in [0, 1].
+
+        Returns:
+            The units.
+        """
         scale = torch.as_tensor(scale, dtype=torch.float64)
         still = torch.zeros_like(scale, dtype=torch.bool)
         return Units(torch.as_tensor(shift, dtype=torch.float64), scale, still, logit, image)

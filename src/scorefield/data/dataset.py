@@ -142,6 +142,9 @@ def as_dataset(
         quantisation_levels: How many values a uint8 element can take.
         extra: Further entries of the description.
 
+    Returns:
+        The data set, channels first.
+
     Raises:
         InputError: The array is empty, has an unusable type or number of dimensions, holds a NaN or
             an infinity (the row is named), or it is not clear whether it holds images.

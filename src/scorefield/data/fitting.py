@@ -73,6 +73,9 @@ def fit_units(
         kind: "standardise", "unit", "logit" or "none".
         dequantise: "uniform" or "none", as in `Pipeline`.
 
+    Returns:
+        The units, the moments in model units, and the names of what never changes.
+
     Raises:
         InputError: An argument is out of range, or "unit" or "logit" meet data outside [0, 1].
     """

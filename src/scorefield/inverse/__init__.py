@@ -1,7 +1,7 @@
 """Inverse problems: a measurement, its operator, and draws of what was measured."""
 
 from . import operators
-from .measurement import Measurement
+from .measurement import Measurement, simulate
 from .methods import METHODS, Method, Prepared, inpainting_projection
 from .operators import Operator
 from .restore import Restoration, left_half, restore
@@ -17,4 +17,5 @@ __all__ = [
     "left_half",
     "operators",
     "restore",
+    "simulate",
 ]

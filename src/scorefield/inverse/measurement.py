@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import rng
 from ..data.files import to_tensor
 from ..errors import InputError
 from ..units import Units
@@ -149,3 +150,27 @@ class Measurement:
             scale = torch.where(units.constant, 0.0, units.scale)
             return Measurement(values - shift, Rescaled(self.operator, scale), self.noise_std)
         return Measurement(values, Composed(self.operator, units), self.noise_std)
+
+
+def simulate(x: Tensor, operator: Operator, noise_std: float = 0.0, seed: int = 0) -> Measurement:
+    """Measure examples: y = A(x) + noise_std n.
+
+    Args:
+        x: (K, *event) in data units, floating.
+        operator: What is measured.
+        noise_std: Standard deviation of each element's noise, data units.
+        seed: The noise of example k is a function of (seed, k).
+
+    Returns:
+        The measurement of the batch.
+
+    Raises:
+        InputError: `noise_std` is negative or not finite, or x is not floating.
+    """
+    if not x.is_floating_point():
+        raise InputError(f"simulate needs floats in data units; got {x.dtype}")
+    y = operator.A(x)
+    if noise_std > 0:
+        keys = rng.keys(seed, len(y)).to(y.device)
+        y = y + noise_std * rng.normal(keys, rng.Stream.MEASUREMENT, 0, y.shape[1:], y.dtype)
+    return Measurement(y, operator, noise_std)
