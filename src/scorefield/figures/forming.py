@@ -84,7 +84,7 @@ def _draw_forming(
     """Write the animation; return it with a record of the sampling, and the samples."""
     recipe = resolve_sampling(model, SAMPLER, steps_per_level=1 if settings.quick else None)
     samples = draw(model, recipe, rng.keys(SEED, COUNT), trace=True)
-    trace = samples.record.trace
+    trace = samples.record.trace or []
     keep = sorted({round(i) for i in torch.linspace(0, len(trace) - 1, FRAMES).tolist()})
     frames = [trace[i] for i in keep]
     captions = [
