@@ -45,7 +45,8 @@ def rank_normalise(draws: Tensor) -> Tensor:
         _, member, sizes = flat[:, k].unique(return_inverse=True, return_counts=True)
         last = sizes.cumsum(0).to(torch.float64)
         scores[:, k] = (last - (sizes - 1) / 2)[member]
-    return torch.special.ndtri((scores - 0.375) / (count + 0.25)).reshape(draws.shape)
+    normal: Tensor = torch.special.ndtri((scores - 0.375) / (count + 0.25))
+    return normal.reshape(draws.shape)
 
 
 def _check_draws(draws: Tensor) -> tuple[Tensor, bool]:

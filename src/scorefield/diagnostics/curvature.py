@@ -63,4 +63,5 @@ def curvature(
             products = torch.cat([products, w[:, None]], 1)
             v = w
         small = (basis @ products.mT).to("cpu", torch.float64)
-        return torch.linalg.eigvalsh((small + small.mT) / 2)[:, -1].to(x.device, x.dtype)
+        values: Tensor = torch.linalg.eigvalsh((small + small.mT) / 2)
+        return values[:, -1].to(x.device, x.dtype)

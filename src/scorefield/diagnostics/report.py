@@ -263,7 +263,7 @@ def langevin_report(
     """
     kernel = AnnealedLangevin(epsilon)
     ladder = kernel.default_ladder(model) if ladder is None else check_ladder(ladder)
-    kernel = kernel.resolve(model, ladder)
+    kernel = replace(kernel, epsilon=kernel.resolve(model, ladder).epsilon)
     if steps_per_level is None:
         steps_per_level = max(4, kernel.default_steps_per_level(ladder))
     if chains < 2 or steps_per_level < 4:

@@ -158,7 +158,7 @@ def log_prob(
             )
             with count_cost() as cost:
                 parts.append(_integrate(whole, task, ends, options, law))
-            evaluations = max(evaluations, cost.evaluations // size)
+            evaluations = max(evaluations, cost.forwards // size)
             products = max(products, cost.products // size)
     estimates = torch.cat(parts) if parts else torch.empty(0, 1, dtype=torch.float64)
     if progress is not None:

@@ -42,10 +42,11 @@ class LogProb(Values):
     Args:
         value: (B,) float64 on the CPU.
         se: (B,) Hutchinson's standard error; 0 for the exact trace.
-        evaluations: Model evaluations a sample, the largest number over batches; a guided model
-            counts both of its evaluations.
+        evaluations: Scores a sample, the largest number over batches; a guided model counts both
+            of its evaluations.
         products: Vector-Jacobian products a sample, the gradients inside energy models included.
-        cost: Evaluations and products of all samples together, in rows.
+        cost: Evaluations and products of all samples together, in rows, those of a closed form as
+            prior included.
         seconds: Wall time.
         sigma_min: Noise level that smooths the density, model units.
         sigma_max: Noise level at which the prior is evaluated, model units.
