@@ -9,7 +9,8 @@ truncated to [low, high], so that per element
     D           = x + sigma (phi(a) - phi(b)) / Z
     score       = (phi(a) - phi(b)) / (sigma Z)
 
-Far outside the box the ratios are taken in logarithms, so that nothing under- or overflows.
+Far outside the box the ratios are taken with the scaled function erfcx, so that nothing under- or
+overflows and no digits cancel.
 """
 
 import math
@@ -24,8 +25,7 @@ from ..conditions import Condition
 from ..errors import InputError
 from ..models import Moments, ScoreModel
 from .common import (
-    LOG_2PI,
-    PREFERRED,
+    SAMPLING,
     SIGMA_TINY,
     default_range,
     draw_keys,
@@ -33,6 +33,26 @@ from .common import (
     keyed,
     noise_levels,
 )
+
+
+def _truncated(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """(phi(low) - phi(high)) / Z and log Z, Z = Phi(high) - Phi(low), for low + high <= 0.
+
+    Below the mean of the normal, Phi(h) = exp(-h²/2) erfcx(-h/sqrt 2) / 2: exp(-high²/2) cancels
+    from the fraction, and in its place stands exp((high² - low²)/2) <= 1.
+    """
+    root = math.sqrt(2)
+    h, l = high.clamp(max=0), low.clamp(max=0)
+    decay = ((h - l) * (h + l) / 2).exp()
+    bracket = torch.special.erfcx(-h / root) / 2 - decay * torch.special.erfcx(-l / root) / 2
+    tail = (decay - 1) / math.sqrt(2 * math.pi) / bracket
+    tail_log = bracket.log() - h.square() / 2
+
+    inside = high > 0  # then low < 0 < high and nothing cancels
+    z = torch.special.ndtr(high) - torch.special.ndtr(low)
+    z = torch.where(inside, z, 1.0)
+    between = ((-low.square() / 2).exp() - (-high.square() / 2).exp()) / math.sqrt(2 * math.pi) / z
+    return torch.where(inside, between, tail), torch.where(inside, z.log(), tail_log)
 
 
 class Box(ScoreModel):
@@ -49,7 +69,7 @@ class Box(ScoreModel):
     """
 
     has_log_density = True
-    preferred_sampler = PREFERRED
+    sampling_defaults = SAMPLING
     low: Tensor  # (d,)
     high: Tensor  # (d,)
 
@@ -79,15 +99,11 @@ class Box(ScoreModel):
         level = level.reshape(-1, 1)
         flat = x.to(torch.float64).flatten(1)
         a, b = (self.low - flat) / level, (self.high - flat) / level
-        # Mirror so that the box lies to the left of x: Phi is accurate in its lower tail.
+        # Mirror so that the middle of the box lies at or below x: Phi is accurate there.
         mirrored = a + b > 0
         low, high = torch.where(mirrored, -b, a), torch.where(mirrored, -a, b)
-        top, bottom = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-        log_z = top + torch.log(-torch.expm1(bottom - top))
-        ratio = (-(low.square() + LOG_2PI) / 2 - log_z).exp() - (
-            -(high.square() + LOG_2PI) / 2 - log_z
-        ).exp()
-        return torch.where(mirrored, -ratio, ratio), log_z, level
+        fraction, log_z = _truncated(low, high)
+        return torch.where(mirrored, -fraction, fraction), log_z, level
 
     def denoise(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None

@@ -1,7 +1,8 @@
 """What the exact densities share: reading arguments, keyed draws, and a range of noise levels."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from ..rng import Stream
 
 SIGMA_TINY = 2.0**-63  # least sigma where p has no density: its square is float32's smallest normal
 LOG_2PI = math.log(2 * math.pi)
-PREFERRED = "unipc"  # at 20 evaluations within 4.5 standard errors of 20,000 samples; heun is not
+# At 20 evaluations the bias of weights, means and covariances is below three standard errors of
+# 20,000 samples on seven mixtures of 1 to 5 dimensions; with p = 2 it is seven, with heun over ten.
+SAMPLING: Mapping[str, Any] = MappingProxyType({"sampler": "unipc", "options": {"p": 3}})
 FINEST, WIDEST = (
     0.02,
     20.0,

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..models import Moments, ScoreModel
 from .common import (
     LOG_2PI,
-    PREFERRED,
+    SAMPLING,
     SIGMA_TINY,
     default_range,
     draw_keys,
@@ -42,7 +42,7 @@ class Empirical(ScoreModel):
     """
 
     has_log_density = True
-    preferred_sampler = PREFERRED
+    sampling_defaults = SAMPLING
     data: Tensor
     centre: Tensor
     rows = 1024

@@ -26,7 +26,7 @@ from ..errors import InputError
 from ..models import Moments, ScoreModel
 from .common import (
     LOG_2PI,
-    PREFERRED,
+    SAMPLING,
     SIGMA_TINY,
     default_range,
     draw_keys,
@@ -111,7 +111,7 @@ class GaussianMixture(ScoreModel):
     """
 
     has_log_density = True
-    preferred_sampler = PREFERRED
+    sampling_defaults = SAMPLING
     means: Tensor  # (K, d)
     spectrum: Tensor  # (K, d)
     vectors: Tensor | None  # (K, d, d)

@@ -92,8 +92,8 @@ class ScoreModel(nn.Module):
         ladder_only: True where the model answers at the levels of `ladder` only.
         has_log_density: True where `log_density` is implemented.
         conditions: What the model can be conditioned on, by name; empty for nothing.
-        preferred_sampler: The sampler to use where neither caller nor card names one; None: the
-            package's own choice.
+        sampling_defaults: How the model is sampled where neither caller nor card decides, in the
+            form of a card's sampling settings: {"sampler": ..., "options": {...}}.
         units: The map between data units and model units.
         card: The model card: what a model file says of itself; None for models without a file.
         autocast: The type in which a leaf's network computes; None for its own type.
@@ -107,7 +107,7 @@ class ScoreModel(nn.Module):
     ladder_only: bool = False
     has_log_density: bool = False
     conditions: Mapping[str, ConditionSpec] = MappingProxyType({})
-    preferred_sampler: str | None = None
+    sampling_defaults: Mapping[str, Any] = MappingProxyType({})
     units: Units = Units.identity()
     card: dict[str, Any] | None = None
     autocast: torch.dtype | None = None

@@ -68,9 +68,9 @@ class Wrapped(ScoreModel):
         return self.inner.has_log_density
 
     @property
-    def preferred_sampler(self) -> str | None:  # type: ignore[override]
-        """The inner model's preferred sampler."""
-        return self.inner.preferred_sampler
+    def sampling_defaults(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """The inner model's defaults."""
+        return self.inner.sampling_defaults
 
     @property
     def conditions(self) -> Mapping[str, ConditionSpec]:  # type: ignore[override]

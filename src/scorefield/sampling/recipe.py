@@ -71,23 +71,25 @@ class SamplingRecipe:
 
 
 def card_recipe(model: ScoreModel) -> dict[str, Any]:
-    """What the model card says about sampling: the entries of config.sampling that are set."""
-    stored = ((model.card or {}).get("config") or {}).get("sampling") or {}
+    """What the model says about sampling: its card's config.sampling, entries that are set.
+
+    A model without a card has its `sampling_defaults`.
+    """
+    stored = ((model.card or {}).get("config") or {}).get("sampling")
+    stored = model.sampling_defaults if stored is None else stored
     return {name: value for name, value in stored.items() if value is not None and value != {}}
 
 
 def default_sampler(model: ScoreModel) -> str:
-    """The sampler of the card; else annealed-langevin for models that know only their ladder.
+    """The name of the sampler where the caller names none.
 
-    Other models without a card, or whose card leaves it open, take `model.preferred_sampler`, or
-    "heun" where they have none.
+    It is that of `card_recipe`; else "annealed-langevin" for models that know only their ladder,
+    and "heun" for all others.
     """
     known = card_recipe(model).get("sampler")
     if known is not None:
         return str(known)
-    if model.ladder_only:
-        return "annealed-langevin"
-    return model.preferred_sampler or "heun"
+    return "annealed-langevin" if model.ladder_only else "heun"
 
 
 def resolve_sampling(
@@ -257,7 +259,8 @@ def first_state(
     if recipe.start == "prior":
         return prior(model, float(recipe.ladder[0]), condition).sample(noise(rng.normal))
     low, high = (0.0, 1.0) if isinstance(recipe.start, str) else recipe.start[1:]
-    return model.units.to_model(low + (high - low) * noise(rng.uniform))
+    place = noise(rng.uniform).to(torch.float64)  # bounds such as Julian dates keep their digits
+    return model.units.to_model(low + (high - low) * place, dtype)
 
 
 def with_kernel(recipe: SamplingRecipe, kernel: Kernel) -> SamplingRecipe:
