@@ -22,11 +22,13 @@ from scorefield.diagnostics import (
     split_chains,
     start_mismatch,
 )
+from scorefield.diagnostics import report as report_module
 from scorefield.errors import InputError, NonFiniteError
 from scorefield.exact import Gaussian, GaussianMixture
-from scorefield.model import Preconditioned, terminal
+from scorefield.models import Bound, Guided, Preconditioned, prior
 from scorefield.networks import build
 from scorefield.noise import geometric
+from scorefield.sampling import AnnealedLangevin
 
 SE = 4.5
 TWO_MODES = GaussianMixture([[-5.0, 0.0], [5.0, 0.0]], 1.0)
@@ -143,7 +145,7 @@ def test_curvature_of_a_gaussian():
 
 
 def test_curvature_between_modes_is_the_largest_and_not_the_most_negative():
-    """Halfway, -ds/dx is 1/v along the second axis, and 1/v - 25/v² far below zero along the first."""
+    """Halfway, -ds/dx is 1/v along the second axis, and 1/v - 25/v² < 0 along the first."""
     model = GaussianMixture([[-5.0, 0.0, 0.0], [5.0, 0.0, 0.0]], [[1.0, 1.0, 2.0]] * 2)
     found = curvature(model, torch.zeros(1, 3, dtype=torch.float64), 0.1)
     assert found.item() == pytest.approx(1 / 1.01, rel=1e-3)
@@ -170,8 +172,8 @@ def stationary(epsilon: float) -> float:
 
 
 @cache
-def gaussian_report(epsilon: float = 0.3, repeats: int = 600) -> Report:
-    return langevin_report(Gaussian([0.0, 1.0, -2.0], V), [SIGMA], epsilon, repeats, chains=32)
+def gaussian_report(epsilon: float = 0.3, steps: int = 600) -> Report:
+    return langevin_report(Gaussian([0.0, 1.0, -2.0], V), [SIGMA], epsilon, steps, chains=32)
 
 
 def test_a_healthy_run_has_no_warning_and_a_table():
@@ -182,6 +184,9 @@ def test_a_healthy_run_has_no_warning_and_a_table():
     assert row.mixed
     assert row.r_hat < 1.02
     assert report.evaluations == 600
+    # The chains' scores, the curvature's 2 x 3 products at 16 places, and a density a step.
+    assert report.cost.forwards == 32 * 600 + 2 * 3 * 16
+    assert report.cost.densities == 32 * 600
     assert report.functionals == ("coordinate 0", "coordinate 1", "coordinate 2", "log p_sigma")
     table = json.loads(json.dumps(report.to_dict()))
     assert table["levels"][0]["stable"] is True
@@ -259,19 +264,19 @@ def test_chains_that_diverge_are_reported_not_raised():
 def test_a_start_of_the_wrong_variance_or_mean_is_warned_of():
     model = Gaussian([0.0, 1.0, -2.0], V)
     z = normal(64, 3)[..., 0]
-    right = terminal(model, SIGMA).sample(z)
+    right = prior(model, SIGMA).sample(z)
     assert langevin_report(model, [SIGMA], 0.6, 200, start=right).warnings == ()
     for start, words in (
         (2 * right, "mean"),
-        (1.4 * (right - right.mean(0)) + model.moments()[0], "times its variance"),
+        (1.4 * (right - right.mean(0)) + model.moments().mean, "times its variance"),
         (right + 1, "mean is"),
     ):
         report = langevin_report(model, [SIGMA], 0.3, 100, start=start)
         assert any(
-            "does not match the terminal law" in text and words in text for text in report.warnings
+            "does not match the prior" in text and words in text for text in report.warnings
         ), report.warnings
     scale = langevin_report(
-        model, [SIGMA], 0.3, 100, start=1.4 * (right - model.moments()[0]) + model.moments()[0]
+        model, [SIGMA], 0.3, 100, start=1.4 * (right - model.moments().mean) + model.moments().mean
     ).start_scale
     assert scale == pytest.approx(1.4**2, abs=SE * 1.4**2 * math.sqrt(2 / (64 * 3)))
 
@@ -281,13 +286,12 @@ def test_right_starts_are_hardly_ever_warned_of(d):
     model = Gaussian(torch.arange(d) * 1.0, torch.linspace(0.5, 2, d))
     z = normal(64, d, 200)
     warned = [
-        bool(start_mismatch(model, terminal(model, 2.0).sample(z[..., k]), 2.0)[1])
-        for k in range(200)
+        bool(start_mismatch(model, prior(model, 2.0).sample(z[..., k]), 2.0)[1]) for k in range(200)
     ]
     assert sum(warned) == 0
 
 
-def test_exact_draws_of_a_mixture_match_its_terminal_law():
+def test_exact_draws_of_a_mixture_match_its_prior():
     assert start_mismatch(TWO_MODES, TWO_MODES.sample(500, 3.0, seed=4), 3.0)[1] == ""
 
 
@@ -300,7 +304,7 @@ def test_a_level_that_cannot_cross_between_modes_is_warned_of():
     assert report.levels[-1].r_hat > 1.5
     (warning,) = report.warnings
     assert warning.startswith("not mixed: level")
-    assert f"R-hat up to {max(row.r_hat for row in apart):.3f}" in warning
+    assert f"R-hat is up to {max(row.r_hat for row in apart):.3f}" in warning
     assert all(row.r_hat >= R_HAT_LIMIT for row in apart)
 
 
@@ -312,7 +316,7 @@ def test_too_short_a_level_is_warned_of():
 # ---- what it takes
 
 
-def test_networks_events_of_any_shape_and_random_directions():
+def test_a_network_of_images_is_followed_along_random_directions():
     torch.manual_seed(0)
     model = Preconditioned(build("mlp", (1, 8, 8), width=8, depth=1), (1, 8, 8), 0.05, 10.0).train()
     report = langevin_report(model, [5.0, 1.0], 0.2, 8, chains=6)
@@ -334,12 +338,81 @@ def test_a_report_belongs_to_its_seed():
     ("options", "words"),
     [
         ({"chains": 1}, "at least 2 chains"),
-        ({"repeats": 3}, "4 repeats"),
-        ({"epsilon": 0.0}, "above zero"),
+        ({"steps_per_level": 3}, "4 steps a level"),
+        ({"epsilon": 0.0}, "above 0"),
         ({"ladder": [1.0, 2.0]}, "decrease"),
         ({"start": torch.zeros(64, 3)}, r"start must be \(64, 2\)"),
+        ({"condition": {"class": 0}}, "takes no condition"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(options, words):
+def test_arguments_out_of_range_are_refused(options, words):
+    given = {"ladder": [3.0], "epsilon": 0.5, "steps_per_level": 8} | options
     with pytest.raises(InputError, match=words):
-        langevin_report(TWO_MODES, **({"ladder": [3.0], "epsilon": 0.5, "repeats": 8} | options))
+        langevin_report(TWO_MODES, **given)
+
+
+def test_what_is_left_open_is_that_of_annealed_langevin():
+    report = langevin_report(TWO_MODES, chains=4)
+    kernel = AnnealedLangevin()
+    ladder = kernel.default_ladder(TWO_MODES)
+    assert [row.sigma for row in report.levels] == ladder.tolist()
+    assert report.epsilon == kernel.resolve(TWO_MODES, ladder).epsilon
+    assert report.steps_per_level == max(4, kernel.default_steps_per_level(ladder))
+
+
+# ---- conditions
+
+CLASSES = GaussianMixture([[-5.0, 0.0], [5.0, 0.0]], [1.0, 4.0], labels=[0, 1])
+MIXED = torch.arange(32) % 2
+
+
+def test_chains_of_one_class_are_those_of_its_own_density():
+    """Everything of the report, log p_sigma and the curvature included, as for that Gaussian."""
+    given = langevin_report(CLASSES, [SIGMA], 0.3, 200, chains=32, condition={"class": 1})
+    alone = langevin_report(Gaussian([5.0, 0.0], 4.0), [SIGMA], 0.3, 200, chains=32)
+    assert given.functionals == alone.functionals
+    assert given.warnings == alone.warnings == ()
+    for a, b in zip(given.levels, alone.levels, strict=True):
+        for name, value in vars(a).items():
+            assert value == pytest.approx(vars(b)[name], rel=1e-6), name
+    assert given.start_scale == pytest.approx(alone.start_scale)
+    bound = langevin_report(Bound(CLASSES, {"class": torch.tensor([1])}), [SIGMA], 0.3, 200, 32)
+    assert bound.levels == given.levels
+
+
+def test_the_log_density_that_is_followed_is_the_conditional_one():
+    """Unconditional chains meet both modes: without its condition the report would be another."""
+    given = langevin_report(CLASSES, [SIGMA], 0.3, 40, chains=32, condition={"class": 0})
+    free = langevin_report(CLASSES, [SIGMA], 0.3, 40, chains=32)
+    assert given.levels != free.levels
+    functionals = report_module._Functionals(CLASSES, 0, {"class": MIXED})
+    x = 5 * normal(32, 2)[..., 0]
+    followed = functionals(x, SIGMA)[:, -1]
+    assert torch.equal(followed, CLASSES.log_density(x, SIGMA, {"class": MIXED}))
+    assert not torch.allclose(followed, CLASSES.log_density(x, SIGMA))
+
+
+def test_curvature_is_that_of_each_chains_class():
+    x = torch.zeros(2, 2, dtype=torch.float64)
+    found = curvature(CLASSES, x, SIGMA, {"class": torch.tensor([0, 1])})
+    expected = torch.tensor([1 / (1 + SIGMA**2), 1 / (4 + SIGMA**2)], dtype=torch.float64)
+    assert torch.allclose(found, expected, rtol=1e-6)
+
+
+def test_a_start_is_compared_with_the_prior_of_each_chains_class():
+    condition = {"class": torch.arange(64) % 2}
+    right = prior(CLASSES, 2.0, condition).sample(normal(64, 2)[..., 0])
+    scale, words = start_mismatch(CLASSES, right, 2.0, condition)
+    assert words == ""
+    assert scale == pytest.approx(1, abs=SE * math.sqrt(2 / 128))
+    swapped = {"class": 1 - condition["class"]}
+    assert "does not match the prior" in start_mismatch(CLASSES, right, 2.0, swapped)[1]
+
+
+def test_guided_chains_run_without_a_density():
+    report = langevin_report(
+        Guided(CLASSES, 1.5), [SIGMA], 0.3, 8, chains=4, condition={"class": [0, 1, 0, 1]}
+    )
+    assert report.functionals == ("coordinate 0", "coordinate 1")
+    assert report.cost.densities == 0
+    assert report.cost.forwards == 2 * (4 * 8 + 2 * 2 * 4)

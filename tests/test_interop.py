@@ -1,4 +1,4 @@
-"""Published checkpoints: the originals' outputs through the importer, and every wrong file worded."""
+"""Published checkpoints: the originals' outputs through the importer, and wrong files refused."""
 
 import hashlib
 import json
@@ -15,11 +15,12 @@ from safetensors import safe_open
 
 import scorefield as sf
 from scorefield import cli
-from scorefield.checkpoint import load
+from scorefield.checkpoint import CARD_VERSION, load, save_model
 from scorefield.errors import InputError
 from scorefield.interop import import_checkpoint
 from scorefield.networks import build
 from scorefield.noise import geometric
+from scorefield.units import Quantisation
 
 HERE = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "vectors"
@@ -46,9 +47,9 @@ def vector(name: str) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
             f"the vector {name} is not here: it is kept beside the checkout, in shared/vectors"
         )
     with safe_open(str(found[0]), "pt") as archive:
-        return {k: archive.get_tensor(k) for k in archive.keys()}, {
-            k: json.loads(v) for k, v in archive.metadata().items()
-        }  # noqa: SIM118
+        names = archive.keys()
+        tensors = {name: archive.get_tensor(name) for name in names}
+        return tensors, {k: json.loads(v) for k, v in archive.metadata().items()}
 
 
 def adam_state(state: dict[str, torch.Tensor]) -> dict[str, object]:
@@ -161,6 +162,9 @@ def test_sizes_are_read_off_shapes(variant, event, levels, tmp_path):
     assert found.round_trip == 0 and found.tensors == len(state) - (family == "ncsnv2")
     model = load(tmp_path / "m.safetensors")
     assert set(model.network.state_dict()) == set(state) - {"sigmas"}
+    assert model.card["version"] == CARD_VERSION
+    assert model.card["conditions"] == {}
+    assert model.units.quantisation == Quantisation(256, dequantised=family == "ncsn")
     assert model.card["imported"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     ends = (1.0, 0.01) if family == "ncsn" else (50.0, 0.01)
     for end in ends:  # the ends as people write them, however the buffer rounded them
@@ -203,7 +207,7 @@ def test_sampling_an_imported_model(tmp_path, command):
         "import", path, "--family", "ncsn", "--out", tmp_path / "run", "--image-size", "8x8"
     )
     assert code == 0, err
-    assert "all" in out and "mapped" in out and "3 levels, sigma 1 to 0.01" in out
+    assert "all" in out and "mapped" in out and "3 noise levels, 1 to 0.01" in out
     assert command("info", tmp_path / "run")[0] == 0
     code, _, err = command(
         "sample",
@@ -247,7 +251,7 @@ def test_a_malicious_pickle_is_refused(zipped, tmp_path, command):
     assert mark.exists()
 
 
-def test_wrong_files_are_worded(tmp_path, command):
+def test_files_that_are_no_checkpoints_are_refused(tmp_path, command):
     good = save_original(tmp_path / "good.pth", random_state("ncsnv2", (1, 8, 8), 3), "ncsnv2")
     whole = good.read_bytes()
     (tmp_path / "short.pth").write_bytes(whole[: len(whole) // 2])
@@ -334,9 +338,7 @@ def test_flags_that_agree_with_the_buffer_pass_and_a_trained_model_is_kept(tmp_p
             path, "ncsnv2", tmp_path / "m.safetensors", sigma_begin=50, sigma_end=0.01, image_size=8
         )
     model = load(found.file)
-    from scorefield.checkpoint import save_model
-
     card = {k: v for k, v in model.card.items() if k != "imported"}
-    save_model(found.file, model, model.network.state_dict(), card)
+    save_model(found.file, model, card=card)
     with pytest.raises(InputError, match="holds a trained model"):
         import_checkpoint(path, "ncsnv2", found.file)

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from scorefield.conditions import ConditionSpec, drop, null, take
 from scorefield.errors import InputError
 from scorefield.networks import NETWORKS, build, options
 from scorefield.networks.layers import depth_to_space, fourier, rms_norm, space_to_depth
@@ -27,6 +28,7 @@ EVENTS = {
     "mlp": [(2,), (17,), (1, 4, 3), (1,)],
 }
 CASES = [(name, event) for name in NETWORKS for event in EVENTS.get(name, [])]
+BOTH = {"class": ConditionSpec("class", 3), "vector": ConditionSpec("vector", 2)}
 SMALL = {
     "unet": {"widths": [8, 12], "depths": [1, 1], "embedding": 16},
     "mlp": {"width": 16, "depth": 2, "embedding": 8},
@@ -87,9 +89,14 @@ def test_samples_do_not_see_their_batch_mates(name: str, event: tuple[int, ...])
 
 @pytest.mark.parametrize(("name", "event"), CASES)
 def test_gradients_reach_every_parameter(name: str, event: tuple[int, ...]) -> None:
-    network = randomise(small(name, event, condition=3))
+    network = randomise(small(name, event, conditions=BOTH))
     x, t = batch(event)
-    network(x, t, torch.ones(len(x), 3)).square().sum().backward()
+    # Null rows too: the rows of the tables that stand for "no condition" must learn.
+    condition = {
+        "class": torch.tensor([0, 1, 2, -1]),
+        "vector": torch.tensor([[1.0, 2], [torch.nan] * 2, [0, 1], [3, 1]]),
+    }
+    network(x, t, condition).square().sum().backward()
     dead = [
         key
         for key, p in network.named_parameters()
@@ -99,12 +106,19 @@ def test_gradients_reach_every_parameter(name: str, event: tuple[int, ...]) -> N
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_noise_input_and_condition_are_heard(name: str) -> None:
+def test_the_output_depends_on_noise_input_and_condition(name: str) -> None:
     event = EVENTS[name][0]
-    network, (x, t) = randomise(small(name, event, condition=2)), batch(event)
-    base = network(x, t, torch.zeros(len(x), 2)).detach()
-    assert float((network(x, t + 1, torch.zeros(len(x), 2)).detach() - base).abs().max()) > 1e-4
-    assert float((network(x, t, torch.ones(len(x), 2)).detach() - base).abs().max()) > 1e-4
+    network, (x, t) = randomise(small(name, event, conditions=BOTH)), batch(event)
+    zero = {"class": torch.zeros(4, dtype=torch.int64), "vector": torch.zeros(4, 2)}
+    base = network(x, t, zero).detach()
+
+    def moves(noise_input: torch.Tensor, condition: dict[str, torch.Tensor]) -> bool:
+        return bool((network(x, noise_input, condition).detach() - base).abs().max() > 1e-4)
+
+    assert not moves(t, zero)
+    assert moves(t + 1, zero)
+    assert moves(t, zero | {"class": torch.ones(4, dtype=torch.int64)})
+    assert moves(t, zero | {"vector": torch.ones(4, 2)})
     index = network(
         x, torch.tensor([0, 1, 2, 3]), None
     )  # index-conditioned preconditioners feed whole numbers
@@ -113,12 +127,68 @@ def test_noise_input_and_condition_are_heard(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "event"), CASES)
 def test_options_rebuild_the_network(name: str, event: tuple[int, ...]) -> None:
-    network = small(name, event, condition=1)
-    again = build(name, event, **json.loads(json.dumps(options(network))))
+    network = small(name, event, conditions=BOTH)
+    again = build(name, event, conditions=BOTH, **json.loads(json.dumps(options(network))))
     again.load_state_dict(randomise(network).state_dict())
     x, t = batch(event)
     assert options(again) == options(network)
-    assert torch.equal(again(x, t, torch.ones(len(x), 1)), network(x, t, torch.ones(len(x), 1)))
+    condition = {"class": torch.tensor([0, 1, 2, 0]), "vector": torch.ones(4, 2)}
+    assert torch.equal(again(x, t, condition), network(x, t, condition))
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_a_null_row_is_a_missing_condition(name: str) -> None:
+    """Per row and per name: class -1 and a row of NaN are the same as a name left out."""
+    event = EVENTS[name][0]
+    network, (x, t) = randomise(small(name, event, conditions=BOTH)), batch(event)
+    nothing = network(x, t, None)
+    torch.testing.assert_close(network(x, t, null(BOTH, 4)), nothing)
+    torch.testing.assert_close(network(x, t, {}), nothing)
+    full = {"class": torch.tensor([0, 1, 2, 0]), "vector": torch.ones(4, 2)}
+    for key in full:
+        only = network(x, t, {key: full[key]})
+        torch.testing.assert_close(
+            network(x, t, full | null({k: BOTH[k] for k in BOTH if k != key}, 4)), only
+        )
+    dropped = torch.tensor([True, False, True, False])
+    mixed, whole = network(x, t, drop(full, dropped)), network(x, t, full)
+    torch.testing.assert_close(mixed[dropped], nothing[dropped])
+    torch.testing.assert_close(mixed[~dropped], whole[~dropped])
+    assert float((whole - nothing).detach().abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_conditions_of_batch_mates_do_not_matter(name: str) -> None:
+    event = EVENTS[name][0]
+    network, (x, t) = randomise(small(name, event, conditions=BOTH)).double(), batch(event)
+    x, t = x.double(), t.double()
+    full = {"class": torch.tensor([0, 1, 2, -1]), "vector": torch.ones(4, 2, dtype=torch.float64)}
+    together = network(x, t, full)
+    for k in range(4):
+        alone = network(x[k : k + 1], t[k : k + 1], take(full, slice(k, k + 1)))
+        torch.testing.assert_close(alone[0], together[k], rtol=1e-11, atol=1e-11)
+    assert network(x, t, {"vector": full["vector"].float()}).dtype == torch.float64
+
+
+MATRICES = [*EVENTS, "refinenet"]
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_networks_declare_the_matrices_of_their_hidden_layers(name: str) -> None:
+    """Weights of 2 dimensions or more, each once; no stem, head, embedding or table of a norm."""
+    if name == "refinenet":
+        network = build(name, (1, 8, 8), variant="ncsn", width=4, levels=3)
+    else:
+        network = small(name, EVENTS[name][0], conditions=BOTH)
+    names = {id(p): key for key, p in network.named_parameters()}
+    declared = network.matrix_parameters()
+    keys = [names[id(p)] for p in declared]
+    assert len(set(keys)) == len(keys) > 0
+    assert all(p.ndim >= 2 for p in declared)
+    outside = ("embed", "stem", "head", "first", "last", "begin_conv", "end_conv", "normalizer")
+    assert not [key for key in keys if key.split(".")[0] in outside or "norm" in key]
+    hidden = sum(p.numel() for p in network.parameters() if p.ndim >= 2)
+    assert sum(p.numel() for p in declared) > 0.3 * hidden
 
 
 @pytest.mark.parametrize("event", [e for e in EVENTS["unet"] if len(e) > 2])
@@ -246,9 +316,30 @@ def test_the_default_image_network_has_a_useful_size() -> None:
         ("mlp", (2,), {"width": 0}),
     ],
 )
-def test_bad_input_is_said(name: str, event: tuple[int, ...], more: dict[str, object]) -> None:
+def test_bad_sizes_are_refused(name: str, event: tuple[int, ...], more: dict[str, object]) -> None:
     with pytest.raises(InputError, match="got"):
         build(name, event, **more)
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "more", "words"),
+    [
+        ("unet", (1, 8, 8), {"width": 16}, "no option 'width'; did you mean 'widths'"),
+        ("mlp", (2,), {"foo": 1}, "no option 'foo'.*It has width, depth, embedding"),
+        ("mlp", (2,), {"width": "wide"}, "do not fit the network 'mlp'"),
+        ("refinenet", (1, 8, 8), {"depth": 2}, "no option 'depth'"),
+    ],
+)
+def test_options_that_a_network_does_not_have_are_refused(
+    name: str, event: tuple[int, ...], more: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        build(name, event, **more)
+
+
+def test_the_published_networks_take_no_conditions() -> None:
+    with pytest.raises(InputError, match="condition"):
+        build("refinenet", (1, 8, 8), conditions=BOTH)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from scorefield.errors import InputError
-from scorefield.model import Preconditioned
+from scorefield.models import Preconditioned
 from scorefield.networks import build, options
 from scorefield.networks.refinenet import (
     VARIANTS,
@@ -194,7 +194,7 @@ def test_options_rebuild_the_network(variant: str) -> None:
     )  # rescaled: x is what 2x - 1 would be
 
 
-def test_levels_are_heard_by_the_conditional_variant_alone() -> None:
+def test_only_the_conditional_variant_depends_on_the_level() -> None:
     x, t = batch()
     assert not torch.allclose(
         network("ncsn")(x, t, None), network("ncsn")(x, t.flip(0), None), atol=1e-4
@@ -211,7 +211,7 @@ def test_pointwise_shortcut_commutes_with_the_pool() -> None:
     )
 
 
-def test_bad_options_are_worded() -> None:
+def test_bad_options_are_refused() -> None:
     for event, more, words in (
         ((3, 8, 8), {"variant": "ncsnv3"}, "variant must be one of"),
         ((3, 8), {}, "needs images"),

@@ -6,7 +6,6 @@ components of one class, which is built here as a mixture of its own.
 
 import copy
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
@@ -29,6 +28,15 @@ from scorefield.models import (
 )
 from scorefield.networks import build
 from scorefield.noise import geometric
+from scorefield.sampling import (
+    MALA,
+    SAMPLERS,
+    SamplingRecipe,
+    draw,
+    find_sampler,
+    resolve_sampling,
+    run,
+)
 from scorefield.units import Units
 
 EVENT = (2, 2)
@@ -72,6 +80,7 @@ def truth(quantity: str, x: Tensor, sigma: float, classes: Tensor) -> Tensor:
 
 
 def close(a: Tensor, b: Tensor, relative: float = 1e-10) -> bool:
+    a, b = a.detach(), b.detach()
     return float((a - b).abs().max()) <= relative * float(b.abs().max())
 
 
@@ -415,9 +424,7 @@ def test_the_normal_equations_take_two_products_a_step():
     j = COVARIANCES[0] @ torch.linalg.inv(COVARIANCES[0] + sigma**2 * eye)
     with count_cost() as cost:
         _, product = jacobian(model, X, sigma)
-        v = conjugate_gradients(
-            lambda p: sigma**2 * product(product(p)) + noise**2 * p, X, D
-        )
+        v = conjugate_gradients(lambda p: sigma**2 * product(product(p)) + noise**2 * p, X, D)
     assert spent(cost) == (6, 6 * 2 * D, 0)
     matrix = sigma**2 * j @ j.T + noise**2 * eye
     wanted = torch.linalg.solve(matrix, X.flatten(1).T).T.reshape(X.shape)
@@ -495,16 +502,111 @@ def test_the_jacobian_leaves_its_arguments_and_works_without_gradients():
 
 # ---- a third level, by every kernel
 
+KERNELS = [name for name in SAMPLERS if name != "mala"]
 
-@dataclass(frozen=True)
-class Case:
-    """What the registry is walked with."""
 
-    name: str
+def recipe(model: ScoreModel, name: str) -> SamplingRecipe:
+    """Five noise levels, two steps at each for Langevin kernels."""
+    steps = 2 if find_sampler(name).is_langevin else 1
+    return resolve_sampling(model, name, ladder=geometric(10.0, 0.1, 5), steps_per_level=steps)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_bound_guided_network_is_sampled_by_every_kernel(name):
+    """Bitwise as the guided network with its condition; two rows an evaluation where it acts."""
+    guided = Guided(network(), 2.0, interval=(0.5, 20.0))
+    chosen, keys = recipe(guided, name), rng.keys(0, 6)
+    inner = draw(guided, chosen, keys, condition=C)
+    outer = draw(Bound(guided, C), chosen, keys)
+    assert torch.equal(outer.x, inner.x)
+    assert bool(torch.isfinite(outer.x).all())
+    assert outer.record.cost == inner.record.cost
+    plain = draw(network(), chosen, keys, condition=C)
+    assert plain.record.cost.forwards == 6 * plain.record.nfe
+    assert not torch.equal(plain.x, outer.x)
+    everywhere = draw(Bound(Guided(network(), 2.0), C), chosen, keys)
+    nowhere = draw(Bound(Guided(network(), 2.0, interval=(30.0, 40.0)), C), chosen, keys)
+    assert everywhere.record.cost.forwards == 2 * plain.record.cost.forwards
+    assert nowhere.record.cost == plain.record.cost
+    assert torch.equal(nowhere.x, plain.x)
+    low, high = plain.record.cost.forwards, everywhere.record.cost.forwards
+    assert low < outer.record.cost.forwards < high
+    assert outer.record.cost.products == outer.record.cost.densities == 0
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_rows_of_other_classes_do_not_touch_each_other_in_any_kernel(name):
+    model = Guided(network(), 2.0)
+    chosen, keys = recipe(model, name), rng.keys(0, 6)
+    whole = draw(model, chosen, keys, condition=C).x
+    other = {"class": torch.cat([CLASS[:3], 2 - CLASS[3:]])}
+    assert torch.equal(draw(model, chosen, keys, condition=other).x[:3], whole[:3])
+    part = draw(model, chosen, keys, condition=C, batch=4).x
+    torch.testing.assert_close(part, whole, rtol=1e-9, atol=1e-9)
+
+
+def test_mala_needs_a_density_and_gets_the_conditional_one():
+    """Guided models are refused. A bound energy: both its proposal and its test see the class."""
+    guided = Bound(Guided(network("square"), 2.0), C)
+    with pytest.raises(InputError, match=r"log_density, which .* guided models have not"):
+        draw(guided, recipe(guided, "mala"), rng.keys(0, 6))
+    energy = network("square")
+    chosen, keys = recipe(energy, "mala"), rng.keys(0, 6)
+    given = draw(energy, chosen, keys, condition=C)
+    bound = draw(Bound(energy, C), chosen, keys)
+    assert torch.equal(given.x, bound.x)
+    assert given.record.cost.densities == 6 * 2 * 2 * 5  # before and after, 2 steps at 5 levels
+    for k in range(3):
+        rows = CLASS.eq(k)
+        alone = Bound(energy, {"class": torch.tensor([k])})
+        torch.testing.assert_close(draw(alone, chosen, keys[rows]).x, given.x[rows])
+
+
+def test_mala_on_a_conditional_density_has_its_law():
+    """Mean and variance of each class within 4.5 standard errors, from the exact law on.
+
+    A test that dropped the condition from the density would accept towards the whole mixture.
+    """
+    model = GaussianMixture([[0.0], [3.0]], [1.0, 0.25], [0.1, 0.9], labels=[0, 1])
+    count, sigma = 4000, 0.5
+    condition = {"class": torch.arange(count) % 2}
+    start = model.sample(count, sigma, condition=condition)
+    kernel = MALA(epsilon=0.4)
+    keys = rng.keys(1, count)
+    x = run(kernel, model, [sigma], start, 20, "none", keys=keys, condition=condition).x[:, 0]
+    for k, (mean, variance) in enumerate(((0.0, 1.25), (3.0, 0.5))):
+        part = x[k::2]
+        assert abs(float(part.mean()) - mean) < 4.5 * math.sqrt(variance / len(part))
+        assert abs(float(part.var()) / variance - 1) < 4.5 * math.sqrt(2 / len(part))
+    moved = run(kernel, model, [sigma], start, 20, "none", keys=keys).x[:, 0][::2]
+    assert abs(float(moved.mean())) > 0.3  # the control: without the condition class 0 drifts off
+
+
+def test_guided_samples_are_those_of_the_guided_score():
+    """Two Gaussians of one variance: guidance moves the mean to m_weak + w (m_strong - m_weak)."""
+    model = GaussianMixture([[0.0]], 1.0, labels=[0])
+    weak = GaussianMixture([[-2.0]], 1.0)
+    guided = Guided(model, 1.5, weak=weak)
+    ladder = geometric(200.0, 0.01, 400)
+    chosen = resolve_sampling(guided, "heun", ladder=ladder)
+    x = draw(guided, chosen, rng.keys(0, 4000), condition={"class": torch.zeros(4000).long()}).x
+    # Both scores are linear with one slope, so the guided flow is that of N(-2 + 1.5 * 2, 1).
+    assert abs(float(x.mean()) - 1.0) < 4.5 / math.sqrt(4000) + 0.02
+    assert abs(float(x.var()) - 1.0) < 4.5 * math.sqrt(2 / 4000) + 0.02
 
 
 def test_every_model_declares_what_it_can_do():
-    model = Bound(Guided(network(), 2.0), C)
-    assert isinstance(model, ScoreModel)
-    assert model.has_log_density is False
-    assert model.conditions == {}
+    """Declared on the class, never looked for: attributes of the contract have a value."""
+    declared = ("ladder", "ladder_only", "has_log_density", "conditions", "units", "card")
+    for kind in (ScoreModel, Preconditioned, GaussianMixture, Wrapped, Bound, Guided):
+        assert all(name in dir(kind) for name in declared)
+    for kind in every_model(ScoreModel):
+        own = kind.log_density is not ScoreModel.log_density
+        if own and not issubclass(kind, Wrapped):
+            assert kind.has_log_density is True, kind
+
+
+def every_model(kind: type[ScoreModel]) -> list[type[ScoreModel]]:
+    """The models of the package."""
+    found = [k for sub in kind.__subclasses__() for k in (sub, *every_model(sub))]
+    return [k for k in found if k.__module__.startswith("scorefield.")]
