@@ -196,7 +196,8 @@ def _spend(
             )
         return sigmas, steps
     if levels is not None or (sigmas is not None and not isinstance(ladder, str)):
-        raise InputError(f"nfe={nfe} and {len(sigmas or [])} levels both set the length: give one")
+        count = levels if sigmas is None else len(sigmas)
+        raise InputError(f"nfe={nfe} and {count} noise levels both set the length: give one")
     repeats = 1 if steps_per_level is None else steps_per_level
     if repeats < 1:
         raise InputError(f"steps_per_level must be at least 1; got {repeats}")
