@@ -1,4 +1,4 @@
-"""The ground and the contract: keyed noise, units, ladders, score models and their preconditioners."""
+"""Keyed noise, units, ladders, score models and their preconditioners."""
 
 import math
 
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from scorefield import noise, rng
-from scorefield.errors import InputError
 from scorefield.conditions import ConditionSpec
+from scorefield.errors import InputError
 from scorefield.models import (
     PRECONDITIONERS,
     Moments,

@@ -15,7 +15,7 @@ from ..execution import eager
 from ..models import Preconditioned
 from ..noise import SigmaDistribution
 from ..objectives import Objective
-from ..sampling import sample
+from ..sampling import resolve_sampling, sample
 from .meter import SIGMA_BINS
 
 FIRST_KEY = 1 << 40  # keys of the held-out noise lie beyond those of the training images
@@ -189,28 +189,15 @@ class Evaluator:
         for name, spec in model.conditions.items():
             if spec.kind == "class":
                 condition = {name: [k % spec.size for k in range(count)]}
+        if model.ladder_only and model.ladder is not None:
+            steps = max(1, PREVIEW_LADDER_NFE // len(model.ladder))
+            recipe = resolve_sampling(
+                model, "annealed-langevin", ladder=model.ladder, steps_per_level=steps
+            )
+        else:
+            recipe = resolve_sampling(model, "heun", nfe=PREVIEW_NFE)
         with eager():
-            if model.ladder_only and model.ladder is not None:
-                steps = max(1, PREVIEW_LADDER_NFE // len(model.ladder))
-                drawn = sample(
-                    model,
-                    count,
-                    self.seed,
-                    sampler="annealed-langevin",
-                    ladder=model.ladder,
-                    steps_per_level=steps,
-                    condition=condition,
-                )
-            else:
-                drawn = sample(
-                    model,
-                    count,
-                    self.seed,
-                    sampler="heun",
-                    nfe=PREVIEW_NFE,
-                    condition=condition,
-                )
-        return drawn[0] if isinstance(drawn, tuple) else drawn
+            return sample(model, count, self.seed, sampler=recipe, condition=condition)
 
     def seconds_per_evaluation(self, model: Preconditioned) -> float:
         """Seconds that an evaluation of one example takes, timed on as many as can be measured."""
