@@ -6,7 +6,7 @@ the batch size or on its batch mates.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, overload
 
 import torch
@@ -17,7 +17,7 @@ from ..conditions import Condition
 from ..errors import InputError
 from ..models import Cost, Guided, ScoreModel
 from .kernel import Kernel
-from .loop import StepEvent, run
+from .loop import Result, StepEvent, run
 from .recipe import (
     Ladder,
     SamplingRecipe,
@@ -164,11 +164,8 @@ def draw(
     keys, condition = keys.to(device), conditions.to_device(condition, device)
     size = default_batch(model, BATCH_ELEMENTS) if batch is None else batch
     pad = any(leaf.compiled for leaf in model.leaves())
-    began, cost = time.perf_counter(), Cost()
-    parts: list[Tensor] = []
-    weights: list[Tensor] = []
-    paths: list[list[tuple[float, Tensor]]] = []
-    training = model.training
+    parts = _Parts(model, sink)
+    began, training = time.perf_counter(), model.training
     model.eval()
     try:
         for rows, wanted in _rows(count, size, particles, pad):
@@ -187,17 +184,9 @@ def draw(
                 callbacks=callbacks,
                 trace=trace,
             )
-            (parts.append if sink is None else sink)(model.units.to_data(result.x[:wanted]))
-            if result.state.log_weight is not None:
-                weights.append(result.state.log_weight[:wanted])
-            if result.trace is not None:
-                paths.append([(s, model.units.to_data(y[:wanted])) for s, y in result.trace])
-            cost = _add(cost, result.cost)
-            nfe = result.evaluations
+            parts.add(result, wanted)
     finally:
         model.train(training)
-    empty = torch.empty(0, *model.event_shape, dtype=dtype, device=device)
-    path = [(at[0][0], torch.cat([y for _, y in at])) for at in zip(*paths, strict=True)]
     record = Record(
         sampler=recipe.name,
         options=recipe.kernel.options(),
@@ -205,15 +194,42 @@ def draw(
         steps_per_level=recipe.steps_per_level,
         start=recipe.start,
         final=recipe.final,
-        nfe=nfe if count else 0,
-        cost=cost,
+        nfe=parts.nfe,
+        cost=parts.cost,
         seeds=None,
         count=count,
         seconds=time.perf_counter() - began,
-        trace=path if trace else None,
+        trace=parts.path() if trace else None,
     )
-    samples = torch.cat(parts) if parts else empty
-    return Samples(samples, record, torch.cat(weights) if weights else None)
+    empty = torch.empty(0, *model.event_shape, dtype=dtype, device=device)
+    samples = torch.cat(parts.x) if parts.x else empty
+    return Samples(samples, record, torch.cat(parts.weights) if parts.weights else None)
+
+
+class _Parts:
+    """What the batches of a draw leave: samples and traces in data units, weights and cost."""
+
+    def __init__(self, model: ScoreModel, sink: Callable[[Tensor], None] | None) -> None:
+        self.x: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self.paths: list[list[tuple[float, Tensor]]] = []
+        self.cost, self.nfe = Cost(), 0
+        self._to_data = model.units.to_data
+        self._take = self.x.append if sink is None else sink
+
+    def add(self, result: Result, wanted: int) -> None:
+        """Keep the first `wanted` rows of a batch."""
+        self._take(self._to_data(result.x[:wanted]))
+        if result.state.log_weight is not None:
+            self.weights.append(result.state.log_weight[:wanted])
+        if result.trace is not None:
+            self.paths.append([(s, self._to_data(y[:wanted])) for s, y in result.trace])
+        self.cost = _add(self.cost, result.cost)
+        self.nfe = result.evaluations
+
+    def path(self) -> list[tuple[float, Tensor]]:
+        """(sigma, x) over all batches."""
+        return [(at[0][0], torch.cat([y for _, y in at])) for at in zip(*self.paths, strict=True)]
 
 
 def _add(a: Cost, b: Cost) -> Cost:
@@ -327,5 +343,4 @@ def sample(
     drawn = draw(model, recipe, keys, condition=given)
     if not record:
         return drawn.x
-    facts = {f: getattr(drawn.record, f) for f in drawn.record.__dataclass_fields__}
-    return drawn.x, Record(**(facts | {"seeds": described}))
+    return drawn.x, replace(drawn.record, seeds=described)
