@@ -142,31 +142,26 @@ def log_prob(
     given = conditions.resolve(condition, model.conditions, len(x), type(model).__name__)
     law = _Law(model, options.prior, ends[1], given)
     began = time.perf_counter()
-    keys = rng.keys(seed, len(x))
-    batch = options.batch or max(1, BATCH_ELEMENTS // elements)
-    parts, evaluations, products = [], 0, 0
+    keys, parts, evaluations, products = rng.keys(seed, len(x)), [], 0, 0
     with _whole_precision(model, dtype) as whole, count_cost() as total:
         device = _device(whole)
-        for first in range(0, len(x), batch):
-            rows = slice(first, first + batch)
-            size = len(keys[rows])
+        for rows in _split(len(x), options.batch or max(1, BATCH_ELEMENTS // elements)):
             task = _Batch(
                 inside[rows].to(device, dtype),
                 None if exact else _probes(keys[rows].to(device), probes, elements, dtype),
                 conditions.to_device(conditions.take(given, rows), device),
-                _tell(progress, first / max(len(x), 1), size / max(len(x), 1)),
+                _tell(progress, rows, len(x)),
             )
             with count_cost() as cost:
                 parts.append(_integrate(whole, task, ends, options, law))
-            evaluations = max(evaluations, cost.forwards // size)
-            products = max(products, cost.products // size)
-    estimates = torch.cat(parts) if parts else torch.empty(0, 1, dtype=torch.float64)
+            evaluations = max(evaluations, cost.forwards // len(task.x))
+            products = max(products, cost.products // len(task.x))
+    estimates = torch.cat([torch.empty(0, 1 if exact else probes, dtype=torch.float64), *parts])
     if progress is not None:
         progress(1.0)
-    zero = torch.zeros(len(x), dtype=torch.float64)
     return LogProb(
         value=estimates.mean(1) + log_det,
-        se=zero if exact else estimates.std(1) / estimates.shape[1] ** 0.5,
+        se=torch.zeros(len(x)).double() if exact else estimates.std(1) / probes**0.5,
         evaluations=evaluations,
         products=products,
         cost=total,
@@ -372,10 +367,16 @@ def _probes(keys: Tensor, count: int, elements: int, dtype: torch.dtype) -> Tens
     )
 
 
+def _split(count: int, batch: int) -> list[slice]:
+    """The rows of each batch."""
+    return [slice(i, min(i + batch, count)) for i in range(0, count, batch)]
+
+
 def _tell(
-    progress: Callable[[float], None] | None, done: float, part: float
+    progress: Callable[[float], None] | None, rows: slice, count: int
 ) -> Callable[[float], None]:
-    """The progress of one batch as a fraction of all; never quite 1 before the end."""
+    """The progress of the batch `rows` of `count` as a fraction of all, below 1."""
     if progress is None:
         return lambda fraction: None
+    done, part = rows.start / count, (rows.stop - rows.start) / count
     return lambda fraction: progress(min(done + part * fraction, 0.999))

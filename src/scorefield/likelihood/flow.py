@@ -30,7 +30,7 @@ from ..models import ScoreModel, jacobian
 MOST_STEPS = 20_000  # tried by the solver; a smooth flow takes some tens
 HIGH_ORDER = 1e-5  # rtol below which order 8 takes fewer evaluations than order 5
 
-Slope = Callable[[Tensor], Tensor]  # v (B, d) -> v'(dg/dy), (B, d)
+Product = Callable[[Tensor], Tensor]  # v (B, d) -> v'(ds/dx), (B, d)
 
 
 class Flow:
@@ -69,17 +69,13 @@ class Flow:
         """Map scaled coordinates y (B, d) to x (B, *event)."""
         return (self.mean + self.radius(sigma) * y).reshape(len(y), *self.model.event_shape)
 
-    def slope(self, y: Tensor, sigma: float) -> tuple[Tensor, Slope]:
-        """Compute g (B, d) at y, and the function of its vector-Jacobian products."""
+    def slope(self, y: Tensor, sigma: float) -> tuple[Tensor, Product]:
+        """Compute g (B, d) at y, and the function of the score's vector-Jacobian products."""
         r, x = self.radius(sigma), self.to_x(y, sigma)
         level = torch.tensor(sigma, dtype=torch.float64)
         score, product = jacobian(self.model, x, level, self.condition, "score")
-        shrink = (sigma / r) ** 2
-
-        def product_of_g(v: Tensor) -> Tensor:
-            return -(sigma**2) * product(v.reshape(x.shape)).flatten(1) - shrink * v
-
-        return -(sigma**2 / r) * score.flatten(1) - shrink * y, product_of_g
+        g = -(sigma**2 / r) * score.flatten(1) - (sigma / r) ** 2 * y
+        return g, lambda v: product(v.reshape(x.shape)).flatten(1)
 
     def __call__(self, t: Tensor, state: Tensor) -> Tensor:
         """The slope of the state (B, d + K) at t = ln sigma."""
@@ -88,10 +84,11 @@ class Flow:
         sigma = min(max(math.exp(float(t)), low), high)
         y = state[:, : self.elements]
         g, product = self.slope(y, sigma)
+        shrink = (sigma / self.radius(sigma)) ** 2
         if self.probes is None:
-            divergence = exact_trace(product, y)
+            divergence = exact_trace(product, y, sigma**2, shrink)
         else:
-            divergence = hutchinson(product, self.probes)
+            divergence = hutchinson(product, self.probes, sigma**2, shrink)
         slope = torch.cat([g, divergence], dim=1)
         if not bool(torch.isfinite(slope).all()):
             fraction = float((~torch.isfinite(slope)).any(1).double().mean())
@@ -103,19 +100,30 @@ class Flow:
         return slope
 
 
-def exact_trace(product: Slope, y: Tensor) -> Tensor:
-    """The trace of dg/dy (B, 1) from d vector-Jacobian products."""
-    total = torch.zeros(len(y), dtype=y.dtype, device=y.device)
+def exact_trace(product: Product, y: Tensor, scale: float, shrink: float) -> Tensor:
+    """The trace of dg/dy = -scale ds/dx - shrink I, from d vector-Jacobian products.
+
+    Args:
+        product: Vector-Jacobian products of the score.
+        y: (B, d); gives shape and type.
+        scale: sigma².
+        shrink: sigma²/r².
+
+    Returns:
+        (B, 1). The two terms nearly cancel at large sigma, so they are subtracted element by
+        element before they are summed.
+    """
+    total, basis = torch.zeros_like(y[:, 0]), torch.zeros_like(y)
     for i in range(y.shape[1]):
-        basis = torch.zeros_like(y)
         basis[:, i] = 1
-        total += product(basis)[:, i]
+        total -= scale * product(basis)[:, i] + shrink
+        basis[:, i] = 0
     return total[:, None]
 
 
-def hutchinson(product: Slope, probes: Tensor) -> Tensor:
-    """v'(dg/dy)v for each of the probes v (K, B, d): (B, K)."""
-    return torch.stack([(product(v) * v).sum(1) for v in probes], dim=1)
+def hutchinson(product: Product, probes: Tensor, scale: float, shrink: float) -> Tensor:
+    """The products v'(dg/dy)v for each of the probes v (K, B, d): (B, K); see `exact_trace`."""
+    return torch.stack([-((scale * product(v) + shrink * v) * v).sum(1) for v in probes], dim=1)
 
 
 def _mean_and_variance(model: ScoreModel) -> tuple[float, float]:

@@ -180,7 +180,8 @@ class Preconditioned(ScoreModel):
         self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
     ) -> Tensor:
         """F(u, noise_input)."""
-        return self.network(u, noise_input, condition)
+        out: Tensor = self.network(u, noise_input, condition)
+        return out
 
     def _evaluate(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None
@@ -256,7 +257,7 @@ class SquareEnergy(Energy):
         self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
     ) -> Tensor:
         """u'f - 1/2 |f|², (B,), which is phi without a difference of large squares."""
-        f = self.network(u, noise_input, condition)
+        f: Tensor = self.network(u, noise_input, condition)
         return (f * (u - f / 2)).flatten(1).sum(1)
 
 
@@ -269,7 +270,8 @@ class ScalarEnergy(Energy):
         self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
     ) -> Tensor:
         """The sum over the elements of f(u), (B,)."""
-        return self.network(u, noise_input, condition).flatten(1).sum(1)
+        f: Tensor = self.network(u, noise_input, condition)
+        return f.flatten(1).sum(1)
 
 
 FORMS: dict[str, type[Preconditioned]] = {

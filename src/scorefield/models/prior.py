@@ -56,9 +56,9 @@ class Prior:
             shape = (-1, centred.shape[1]) if variance.ndim == x.ndim else (centred.shape[1],)
             return centred / variance.sqrt().reshape(shape)
         root = self.root.to(x.dtype).to(x.device)
-        if root.ndim == 3:
-            return torch.linalg.solve_triangular(root, centred[..., None], upper=False)[..., 0]
-        return torch.linalg.solve_triangular(root, centred.T, upper=False).T
+        columns = centred[..., None] if root.ndim == 3 else centred.T
+        white: Tensor = torch.linalg.solve_triangular(root, columns, upper=False)
+        return white[..., 0] if root.ndim == 3 else white.T
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log density (B,) in nats of x (B, *event) in model units."""

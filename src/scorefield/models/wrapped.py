@@ -265,10 +265,11 @@ class Guided(Wrapped):
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None, quantity: Quantity
     ) -> Tensor:
         sigma = as_sigma(sigma)
-        unguided = self.scale == 1.0 or (self.weak is None and condition is None)
+        off = self.scale == 1.0 or (self.weak is None and condition is None)
         active = self._active(sigma)
-        if unguided or not bool(active.any()):
-            return self.inner(x, sigma, condition, quantity)
+        if off or not bool(active.any()):
+            unguided: Tensor = self.inner(x, sigma, condition, quantity)
+            return unguided
         if self.scale == 0.0 and bool(active.all()):
             return self._weak(x, sigma, condition, quantity)
         strong, weak = self._both(x, sigma, condition, quantity)
@@ -283,10 +284,12 @@ class Guided(Wrapped):
     def _weak(
         self, x: Tensor, sigma: Tensor, condition: Condition | None, quantity: Quantity
     ) -> Tensor:
-        if self.weak is None:
-            return self.inner(x, sigma, None, quantity)
-        known = {k: v for k, v in (condition or {}).items() if k in self.weak.conditions}
-        return self.weak(x, sigma, known or None, quantity)
+        model, known = self.inner, None
+        if self.weak is not None:
+            model = self.weak
+            known = {k: v for k, v in (condition or {}).items() if k in model.conditions} or None
+        value: Tensor = model(x, sigma, known, quantity)
+        return value
 
     def _both(
         self, x: Tensor, sigma: Tensor, condition: Condition | None, quantity: Quantity
