@@ -116,11 +116,13 @@ def api(room: str) -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, value
         elif inspect.isclass(value):
             bases = [base for base in value.__mro__[1:] if base.__module__.startswith("scorefield")]
+            options = getattr(value, "__dataclass_fields__", {})
             for method, function in vars(value).items():
                 function = getattr(function, "__func__", function)
                 if (
                     inspect.isfunction(function)
                     and not method.startswith("_")
+                    and method not in options
                     and not any(method in vars(base) for base in bases)
                 ):
                     yield f"{name}.{method}", function

@@ -114,7 +114,16 @@ def to_device(condition: Condition | None, device: torch.device | str) -> Condit
 
 
 def null(specs: Specs, count: int, device: torch.device | str = "cpu") -> Condition:
-    """`count` rows of the null value of every condition in `specs`."""
+    """The null value of every condition.
+
+    Args:
+        specs: The conditions of a model.
+        count: Number of rows.
+        device: Device of the tensors.
+
+    Returns:
+        A condition with `count` rows.
+    """
     return {
         name: torch.full((count,), NULL_CLASS, device=device)
         if spec.kind == "class"

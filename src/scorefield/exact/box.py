@@ -123,7 +123,7 @@ class Box(ScoreModel):
     def log_prob(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
     ) -> Tensor:
-        """log p_sigma(x) (B,), normalised, in nats; arguments as for any score model."""
+        """log p_sigma(x) (B,), normalised, in nats; the arguments are those of `denoise`."""
         _, log_z, _ = self._parts(x, sigma, condition, density=True)
         return (log_z - (self.high - self.low).log()).sum(1).to(x.dtype)
 

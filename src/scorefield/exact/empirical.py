@@ -125,7 +125,7 @@ class Empirical(ScoreModel):
     def log_prob(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
     ) -> Tensor:
-        """log p_sigma(x) (B,), normalised, in nats; arguments as for any score model."""
+        """log p_sigma(x) (B,), normalised, in nats; the arguments are those of `denoise`."""
         return self._evaluate(x, sigma, condition, density=True)[3].to(x.dtype)
 
     def log_density(

@@ -145,7 +145,9 @@ class ScoreModel(nn.Module):
     def log_density(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
     ) -> Tensor:
-        """log p_sigma(x) in nats, (B,), up to a constant of sigma.
+        """log p_sigma(x) in nats, up to a constant of sigma.
+
+        Its result is (B,); the arguments are those of `denoise`.
 
         Raises:
             Unsupported: Where the model has no density (`has_log_density` is False).
@@ -190,7 +192,8 @@ class ScoreModel(nn.Module):
         """`denoise`, or `score` where quantity is "score".
 
         Training calls the model through `forward`, so that wrappers such as
-        DistributedDataParallel see the call.
+        DistributedDataParallel see the call. The other arguments, the result and the errors are
+        those of `denoise`.
         """
         if quantity == "score":
             return self.score(x, sigma, condition)

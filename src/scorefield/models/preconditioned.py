@@ -215,7 +215,16 @@ class Energy(Preconditioned):
     def potential(
         self, u: Tensor, noise_input: Tensor | None, condition: Condition | None
     ) -> Tensor:
-        """phi(u, noise_input), (B,), from the network."""
+        """phi(u, noise_input) from the network.
+
+        Args:
+            u: (B, *event_shape), the scaled input of the network.
+            noise_input: (B,), or None.
+            condition: One row a sample, or None.
+
+        Returns:
+            (B,).
+        """
         raise NotImplementedError
 
     def _network(
@@ -235,7 +244,10 @@ class Energy(Preconditioned):
     def energy(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
     ) -> Tensor:
-        """The energy (B,) in nats, up to a constant of sigma: score = -grad energy."""
+        """The energy in nats, up to a constant of sigma: score = -grad energy.
+
+        Its result is (B,); the arguments and errors are those of `denoise`.
+        """
         c, noise_input = self._prepare(x, sigma, condition, density=True)
         potential = self.potential(c.c_in * x, noise_input, condition)
         square = x.square().flatten(1).sum(1)

@@ -44,9 +44,15 @@ class History:
     origin: tuple[float, Tensor] | None = None
 
     def add(self, sigma: float, denoised: Tensor, length: int) -> "History":
-        """The history with (sigma, denoised) in front, at most `length` values.
+        """Put (sigma, denoised) in front; a second visit of a level replaces the first one.
 
-        A second visit of a level replaces the first one.
+        Args:
+            sigma: A level.
+            denoised: (B, *event), the denoised value there.
+            length: How many values are kept.
+
+        Returns:
+            The new history.
         """
         past = self.past[1:] if self.past and self.past[0][0] == sigma else self.past
         return History(((sigma, denoised), *past)[:length], self.origin)
@@ -144,7 +150,18 @@ class Multistep(Kernel):
     def move(
         self, x: Tensor, sigma: float, sigma_next: float, history: History, draws: Draws
     ) -> Tensor:
-        """x at sigma_next from x at sigma, with the newest denoised value at sigma."""
+        """Move one step.
+
+        Args:
+            x: (B, *event) at sigma.
+            sigma: The current level.
+            sigma_next: The next level.
+            history: The newest denoised value, at sigma, and earlier ones.
+            draws: Random numbers.
+
+        Returns:
+            (B, *event) at sigma_next.
+        """
         raise NotImplementedError
 
 
@@ -227,7 +244,16 @@ class DPMSolver2MSDE(Multistep):
         return moved + sigma_next * math.sqrt(1 - ratio ** (2 * self.eta)) * draws.normal()
 
     def fraction(self, before: float, sigma: float, sigma_next: float) -> float:
-        """Where D is taken, in units of the previous step ahead: the step's middle."""
+        """Where D is taken: the middle of the step.
+
+        Args:
+            before: The level before.
+            sigma: The current level.
+            sigma_next: The next level.
+
+        Returns:
+            The distance ahead of sigma, in ln sigma, in units of the previous step.
+        """
         return _middle(before, sigma, sigma_next)
 
 
