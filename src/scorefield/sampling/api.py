@@ -187,20 +187,7 @@ def draw(
             parts.add(result, wanted)
     finally:
         model.train(training)
-    record = Record(
-        sampler=recipe.name,
-        options=recipe.kernel.options(),
-        ladder=recipe.ladder.tolist(),
-        steps_per_level=recipe.steps_per_level,
-        start=recipe.start,
-        final=recipe.final,
-        nfe=parts.nfe,
-        cost=parts.cost,
-        seeds=None,
-        count=count,
-        seconds=time.perf_counter() - began,
-        trace=parts.path() if trace else None,
-    )
+    record = parts.record(recipe, count, time.perf_counter() - began, trace)
     empty = torch.empty(0, *model.event_shape, dtype=dtype, device=device)
     samples = torch.cat(parts.x) if parts.x else empty
     return Samples(samples, record, torch.cat(parts.weights) if parts.weights else None)
@@ -230,6 +217,23 @@ class _Parts:
     def path(self) -> list[tuple[float, Tensor]]:
         """(sigma, x) over all batches."""
         return [(at[0][0], torch.cat([y for _, y in at])) for at in zip(*self.paths, strict=True)]
+
+    def record(self, recipe: SamplingRecipe, count: int, seconds: float, trace: bool) -> Record:
+        """The record of all batches."""
+        return Record(
+            sampler=recipe.name,
+            options=recipe.kernel.options(),
+            ladder=recipe.ladder.tolist(),
+            steps_per_level=recipe.steps_per_level,
+            start=recipe.start,
+            final=recipe.final,
+            nfe=self.nfe,
+            cost=self.cost,
+            seeds=None,
+            count=count,
+            seconds=seconds,
+            trace=self.path() if trace else None,
+        )
 
 
 def _add(a: Cost, b: Cost) -> Cost:
