@@ -1,6 +1,6 @@
-"""Shared fixtures: trained runs that many tests read, and sizes for `make check`."""
+"""Shared fixtures: trained runs that many tests read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,21 +17,6 @@ SMALL_MLP = {
     "execution.threads": 1,
 }
 IMAGES = 300 * 128
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--reduced",
-        action="store_true",
-        help="statistical tests with fewer draws, where they offer it: what `make check` runs",
-    )
-
-
-@pytest.fixture(scope="session")
-def pick(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
-    """Choose a size: `pick(full, small)` is `small` under --reduced."""
-    reduced = request.config.getoption("--reduced")
-    return lambda full, small: small if reduced else full
 
 
 @pytest.fixture(autouse=True)
