@@ -76,5 +76,5 @@ def default_range(smallest: float, data_std: float) -> tuple[float, float]:
         (sigma_min, sigma_max).
     """
     widest = data_std if data_std > 0 else max(smallest, 1.0)
-    finest = FINEST * (smallest if smallest > 1e-4 * widest else 0.05 * widest)
+    finest = FINEST * (smallest if smallest > 1e-8 * widest else 0.05 * widest)
     return finest, WIDEST * widest
