@@ -1,11 +1,11 @@
-"""The article in sixty lines: learn the scores of a density at several noise levels, then sample by
-annealed Langevin dynamics.
+"""The article in sixty lines: scores at several noise levels, and annealed Langevin dynamics.
 
-    p = 1/5 N((-5, -5), I) + 4/5 N((5, 5), I)        Song & Ermon 2019 (arXiv 1907.05600), Section 3.2 and Figure 3
+    p = 1/5 N((-5, -5), I) + 4/5 N((5, 5), I)
 
-Nothing but torch: read it beside the article. `python ncsn_in_60_lines.py [STEPS]` trains for STEPS
-steps (3000, about 15 s) and prints the share
-of samples in the small mode, truly 0.2, which plain Langevin dynamics gets wrong.
+Song and Ermon 2019 (arXiv 1907.05600), Section 3.2 and Figure 3. The file needs torch alone; read
+it beside the article. `python ncsn_in_60_lines.py [STEPS]` trains for STEPS steps (3000, about
+15 s) and prints the fraction of samples in the small mode, truly 0.2, which plain Langevin dynamics
+gets wrong.
 """
 
 import sys
@@ -20,7 +20,7 @@ SIGMAS = torch.logspace(torch.log10(torch.tensor(20.0)), 0, L)
 
 
 def data(n: int) -> torch.Tensor:
-    """n draws of p."""
+    """Draw n points of p."""
     return MODES[torch.multinomial(WEIGHTS, n, replacement=True)] + torch.randn(n, 2)
 
 
@@ -29,11 +29,10 @@ class NCSN(nn.Module):
 
     def __init__(self, width: int = 128):
         super().__init__()
-        self.level = nn.Embedding(L, width)  # what the network is told of sigma: the index i
-        self.first, self.body = (
-            nn.Linear(2, width),
-            nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2)),
-        )
+        self.level = nn.Embedding(L, width)  # the network knows sigma by its index i
+        self.first = nn.Linear(2, width)
+        hidden = nn.Linear(width, width)
+        self.body = nn.Sequential(nn.SiLU(), hidden, nn.SiLU(), nn.Linear(width, 2))
 
     def forward(self, x: torch.Tensor, i: torch.Tensor) -> torch.Tensor:
         # sigma |s| is about one at every level, so the network gives sigma s and sees x on the
@@ -43,35 +42,33 @@ class NCSN(nn.Module):
 
 
 def loss(model: NCSN, x: torch.Tensor) -> torch.Tensor:
-    """L(theta) = 1/L sum_i lambda(sigma_i) l(theta; sigma_i), a level drawn for each sample,
-    lambda(sigma) = sigma^2.
+    """L(theta) = 1/L sum_i lambda(sigma_i) l(theta; sigma_i) with lambda(sigma) = sigma^2.
+
+    Each sample has a level of its own, drawn at random.
     """
     i = torch.randint(L, (len(x),))
     sigma = SIGMAS[i, None]
-    noisy = x + sigma * torch.randn_like(
-        x
-    )  # x~ of q_sigma(x~ | x) = N(x~; x, sigma^2 I), whose score is -(x~ - x) / sigma^2
-    ell = 0.5 * (model(noisy, i) + (noisy - x) / sigma**2).square().sum(
-        1
-    )  # denoising score matching
+    # x~ of q_sigma(x~ | x) = N(x~; x, sigma^2 I), whose score is -(x~ - x) / sigma^2
+    noisy = x + sigma * torch.randn_like(x)
+    residual = model(noisy, i) + (noisy - x) / sigma**2
+    ell = residual.square().sum(1) / 2  # denoising score matching
     return (sigma[:, 0] ** 2 * ell).mean()
 
 
 @torch.no_grad()
 def annealed_langevin(model: NCSN, n: int, start: int = 0) -> torch.Tensor:
-    """Algorithm 1 from level `start` on; the last level alone is plain Langevin dynamics, given as
-    many steps in all.
+    """Algorithm 1 from level `start` on.
+
+    The last level alone is plain Langevin dynamics, with as many steps in all.
     """
     x = torch.rand(n, 2) * 16 - 8  # line 1: initialise, uniform noise
     for i in range(start, L):  # line 2
-        alpha = (
-            EPSILON * SIGMAS[i] ** 2 / SIGMAS[-1] ** 2
-        )  # line 3: the ratio of drift to noise is the same at every level
+        # line 3: the ratio of drift to noise is the same at every level
+        alpha = EPSILON * SIGMAS[i] ** 2 / SIGMAS[-1] ** 2
         for _ in range(T * (L if start else 1)):  # line 4
             z = torch.randn_like(x)  # line 5
-            x = (
-                x + alpha / 2 * model(x, torch.full((n,), i)) + alpha.sqrt() * z
-            )  # line 6: alpha/2 as printed, 0.05 = EPSILON/2 of the score
+            # line 6: alpha/2 as printed, so that 0.05 = EPSILON/2 is the score's coefficient
+            x = x + alpha / 2 * model(x, torch.full((n,), i)) + alpha.sqrt() * z
     return x
 
 
@@ -89,12 +86,10 @@ def main(steps: int) -> tuple[float, float]:
         if step % max(1, steps // 5) == 0:
             print(f"step {step:5d}  loss {value.item():.3f}")
     annealed, plain = annealed_langevin(model, 4000), annealed_langevin(model, 4000, start=L - 1)
-    shares = tuple(float((x.sum(1) < 0).float().mean()) for x in (annealed, plain))
-    print(
-        f"share of the small mode, truly 0.2: annealed Langevin {shares[0]:.3f}, plain Langevin "
-        f"{shares[1]:.3f}"
-    )
-    return shares
+    found = tuple(float((x.sum(1) < 0).float().mean()) for x in (annealed, plain))
+    print("fraction of samples in the small mode, truly 0.2:")
+    print(f"annealed Langevin {found[0]:.3f}, plain Langevin {found[1]:.3f}")
+    return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python -m scorefield"""
+"""Entry point: `python -m scorefield COMMAND`."""
 
 from .cli import main
 

@@ -42,7 +42,16 @@ class SmoothedDensity(Protocol):
     def log_prob(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None, /
     ) -> Tensor:
-        """The log density at sigma (B,) in nats of (B, *event)."""
+        """The log density in nats.
+
+        Args:
+            x: (B, *event) in model units.
+            sigma: () or (B,).
+            condition: One row a sample, or None.
+
+        Returns:
+            (B,).
+        """
 
 
 @dataclass(frozen=True)
