@@ -123,7 +123,7 @@ def test_the_ncsn_preset_trains_and_samples_as_the_paper_does(tmp_path, command)
     out = tmp_path / "out"
     assert command("sample", run, "--count", 2, "--steps-per-level", 2, "--out", out)[0] == 0
     facts = json.loads((out / "samples.json").read_text())
-    assert facts["kernel"] == "annealed-langevin"
+    assert facts["sampler"] == "annealed-langevin"
     assert len(facts["ladder"]) == 10
     assert (facts["ladder"][0], facts["ladder"][-1]) == (1.0, 0.01)
     assert facts["options"]["epsilon"] == 2e-5
@@ -144,8 +144,8 @@ def test_sample_writes_arrays_facts_and_a_scatter(ring, tmp_path, command):
     assert code == 0, err
     assert samples_of(out).shape == (300, 2)
     facts = json.loads((out / "samples.json").read_text())
-    assert {"kernel", "ladder", "nfe", "seed", "seconds", "card_sha256"} <= facts.keys()
-    assert facts["kernel"] == "heun"
+    assert {"sampler", "ladder", "nfe", "seed", "seconds", "card_sha256"} <= facts.keys()
+    assert facts["sampler"] == "heun"
     assert facts["nfe"] == 2 * (len(facts["ladder"]) - 1) + 1
     with Image.open(out / "scatter.png") as picture:
         assert min(picture.size) > 200

@@ -25,8 +25,9 @@ from torch import nn
 
 from .errors import InputError
 
-COMPILE_SECONDS_PER_LAYER = 3.0  # compile only if the planned work takes longer (a layer compiles
-# in 0.5 to 1 s)
+# Compile only if the planned work takes longer: a layer compiles in 0.5 to 1 s, and the compiler
+# starts in some seconds.
+COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER = 60.0, 3.0
 BF16_GAIN = 1.25  # measured speed-up from which bfloat16 is worth its rounding
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt's names for its parameters
 LARGEST_KEPT = 32 * 2**20  # bytes; glibc takes no larger threshold and maps larger blocks anew
@@ -324,7 +325,7 @@ def _decide_compile(
         )
     if compile == "on":
         return True, ""
-    pays = spatial > 0 and planned >= COMPILE_SECONDS_PER_LAYER * layers
+    pays = spatial > 0 and planned >= max(COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER * layers)
     if compile == "off" or not pays:
         return False, ""
     return (False, "no C++ compiler found: eager, slower") if missing else (True, "")

@@ -227,7 +227,7 @@ def report_results(
     return [
         "## Samples",
         "",
-        f"{sampled['count']} samples, {sampled['kernel']}, {sampled['nfe']} network evaluations "
+        f"{sampled['count']} samples, {sampled['sampler']}, {sampled['nfe']} network evaluations "
         f"each, seed {sampled['seed']}; nothing was selected.",
         "[The same samples forming, level by level](samples/forming.gif).",
         "",

@@ -154,9 +154,9 @@ def draw_to(
                 shown.append(samples[:room])
             drawn += len(samples)
 
-        _, record = draw(
+        record = draw(
             model, recipe, keys, condition=condition, callbacks=(tell,), sink=keep, trace=forming
-        )
+        ).record
     seconds = time.perf_counter() - began
     written = record.to_dict() | {"seed": seed, "seconds": round(seconds, 3)} | (facts or {})
     write_json(out / "samples.json", written | card_facts(model))

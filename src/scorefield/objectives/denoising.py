@@ -13,8 +13,8 @@ So loss - beta lambda c / d has the same expectation and gradient for any beta(s
 beta = 1 a finite variance at sigma -> 0: z'(grad s)z, a slice, is what stays of the second term.
 Song & Kingma 2021 (arXiv 2101.03288) name the problem and the remedy.
 
-At large sigma the first order is not enough and beta = 1 would raise the variance. beta is therefore
-the coefficient of least variance, Cov(loss, c)/Var(c), for data N(0, sd² I) and their exact score
+At large sigma the first order is not enough and beta = 1 would raise the variance. So beta is the
+coefficient of least variance, Cov(loss, c)/Var(c), for data N(0, sd² I) and their exact score
 s = -x/(sigma² + sd²). With r = sd²/(sigma² + sd²), per element,
 
     sigma⁴ Cov = r² (3/2 - r),   sigma⁴ Var = 1/2 + r - r²,   beta = r² (3 - 2r) / (1 + 2r - 2r²)

@@ -11,15 +11,15 @@ over v with E[vv'] = I is the trace.
     sliced      v'(grad s)v + 1/2 (v's)²             Song et al. 2019 (arXiv 1905.07088)
     sliced-vr   v'(grad s)v + 1/2 |s|²               ibid., with the second slice integrated out
 
-All are evaluated at x = x0 + sigma z, so they estimate the divergence to p_sigma, as denoising does.
+All are evaluated at x = x0 + sigma z: they estimate the divergence to p_sigma, as denoising does.
 Training needs the score's second derivatives.
 
 The noise over sigma is the reverse of denoising's. With the edm preconditioner, u = x/sqrt(v) and
 v = sigma² + sd², the part of tr(grad s) + 1/2 |s|² that is linear in the network,
-(sd/(sigma v)) (tr(grad F) - u'F), has mean near zero and a standard deviation of its own order; the
-signal is (sd²/(sigma² v)) |F|²/2. The noise of a gradient is sigma/sd times what it measures. The
-edm weight multiplies this to 2 sigma/sd, and large sigma drown the rest; the ncsn weight keeps it at
-sd sigma/v <= 1/2, so it is the default here.
+(sd/(sigma v)) (tr(grad F) - u'F), has mean near zero and a standard deviation of its own order;
+the signal is (sd²/(sigma² v)) |F|²/2. The noise of a gradient is sigma/sd times what it measures.
+The edm weight multiplies this to 2 sigma/sd, and large sigma drown the rest; the ncsn weight keeps
+it at sd sigma/v <= 1/2, so it is the default here.
 """
 
 from collections.abc import Callable, Sequence

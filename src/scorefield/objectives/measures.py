@@ -1,6 +1,6 @@
 """Estimates with standard errors: mean losses, and the Fisher divergence to a known score.
 
-F = 1/2 E_(x ~ p_sigma) |s_truth(x) - s(x)|²   the sum over the example's d elements, 1/(model units)²
+F = 1/2 E_(x ~ p_sigma) |s_truth(x) - s(x)|², the sum over d elements, in 1/(model units)²
 """
 
 from typing import NamedTuple, Protocol, runtime_checkable

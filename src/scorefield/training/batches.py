@@ -1,4 +1,4 @@
-"""Batches: examples in model units with noise levels and random keys, a function of (seed, image)."""
+"""Batches: examples in model units with noise levels, random keys and conditions."""
 
 from typing import NamedTuple
 
@@ -39,11 +39,12 @@ class Batch(NamedTuple):
     def split(self, parts: int) -> list["Batch"]:
         """The batch in at most `parts` parts of nearly equal size, in order."""
         size = -(-len(self.x0) // parts)
-        rows = [slice(first, first + size) for first in range(0, len(self.x0), size)]
-        return [
-            Batch(self.x0[r], self.sigma[r], self.keys[r], conditions.take(self.condition, r))
-            for r in rows
-        ]
+        return [self.rows(slice(first, first + size)) for first in range(0, len(self.x0), size)]
+
+    def rows(self, rows: slice) -> "Batch":
+        """Some examples of the batch."""
+        condition = conditions.take(self.condition, rows)
+        return Batch(self.x0[rows], self.sigma[rows], self.keys[rows], condition)
 
 
 def draw_sigma(

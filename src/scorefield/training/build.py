@@ -136,12 +136,13 @@ def choose_execution(
     number of threads, or compilation) are obeyed.
     """
     e = config.execution
+    own = config.network.name == "custom"  # code that a compiler may not take: not unless asked
     if recorded is None:
         planned = config.seconds or (config.images or 0) * SECONDS_PER_IMAGE
         return choose(
             e.device,
             e.precision,
-            e.compile,
+            e.compile or ("off" if own else None),
             e.threads,
             planned=planned,
             spatial=len(model.event_shape) - 1,

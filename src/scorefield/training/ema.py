@@ -70,7 +70,7 @@ class EMA:
         self.initial_fraction = 1.0
 
     def decay(self, images: int, batch: int) -> float:
-        """beta for the step of `batch` images that ends at `images` images seen."""
+        """The decay beta of the step of `batch` images that ends at `images` images seen."""
         if self.kind == "power":
             return (1 - batch / images) ** (self.gamma + 1)
         halflife = min(self.width, self.warmup * images) if self.warmup > 0 else self.width

@@ -10,28 +10,21 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..conditions import Condition, take
 from ..execution import eager
 from ..models import ScoreModel
 from ..objectives import Objective
+from .batches import Batch
 
 
 def explain(
-    model: ScoreModel,
-    objective: Objective,
-    x0: Tensor,
-    sigma: Tensor,
-    keys: Tensor,
-    condition: Condition | None,
-    losses: Tensor,
-    norm: Tensor,
+    model: ScoreModel, objective: Objective, batch: Batch, losses: Tensor, norm: Tensor
 ) -> str:
     """Say which example at which sigma, and which layer, is not finite.
 
     Args:
         model: The model, with the gradients of the step, not clipped.
         objective: The loss.
-        x0, sigma, keys, condition: The batch of the step.
+        batch: The batch of the step.
         losses: Its losses (B,).
         norm: The norm of the gradient.
 
@@ -42,15 +35,10 @@ def explain(
     """
     bad = (~torch.isfinite(losses)).nonzero().flatten()
     if len(bad) == 0:
-        rows = slice(0, 1)
-        batch = (x0[rows], sigma[rows], keys[rows], take(condition, rows))
-        where = _first_bad_gradient(model, objective, *batch)
+        where = _first_bad_gradient(model, objective, batch.rows(slice(0, 1)))
         return f"not finite: the gradient ({where}; norm {float(norm)}) though every loss is finite"
-    first = bad[:1]
-    layer = first_bad_layer(
-        model, objective, x0[first], sigma[first], keys[first], take(condition, first)
-    )
-    index, level = int(first[0]), float(sigma[first[0]])
+    index, level = int(bad[0]), float(batch.sigma[bad[0]])
+    layer = first_bad_layer(model, objective, batch.rows(slice(index, index + 1)))
     return (
         f"not finite: the loss at batch index {index}, sigma {level:.4g} ({len(bad)} of "
         f"{len(losses)} losses), first in {layer}"
@@ -86,30 +74,16 @@ def _on_output(model: ScoreModel, found: list[tuple[str, bool]]) -> Iterator[Non
             handle.remove()
 
 
-def first_bad_layer(
-    model: ScoreModel,
-    objective: Objective,
-    x0: Tensor,
-    sigma: Tensor,
-    keys: Tensor,
-    condition: Condition | None = None,
-) -> str:
+def first_bad_layer(model: ScoreModel, objective: Objective, batch: Batch) -> str:
     """The first layer whose output is not finite, found by evaluating the batch again, eagerly."""
     found: list[tuple[str, bool]] = []
     with _on_output(model, found), torch.no_grad():
-        objective.losses(model, x0, sigma, keys, condition)
+        objective.losses(model, *batch)
     names = [name for name, finite in found if not finite]
     return f"layer {names[0]}" if names else "the loss itself: every layer's output is finite"
 
 
-def _first_bad_gradient(
-    model: ScoreModel,
-    objective: Objective,
-    x0: Tensor,
-    sigma: Tensor,
-    keys: Tensor,
-    condition: Condition | None,
-) -> str:
+def _first_bad_gradient(model: ScoreModel, objective: Objective, batch: Batch) -> str:
     """The parameters whose gradient is not finite, the one nearest to the loss first.
 
     A gradient that is not finite spreads from the layer where it arises to the layers before it.
@@ -124,7 +98,7 @@ def _first_bad_gradient(
         return "only in their norm"
     found: list[tuple[str, bool]] = []
     with _on_output(model, found), torch.no_grad():
-        objective.losses(model, x0, sigma, keys, condition)
+        objective.losses(model, *batch)
     order = {name: place for place, (name, _) in enumerate(found)}
     last = max(bad, key=lambda name: order.get(name.rpartition(".")[0], -1))
     others = f" and {len(bad) - 1} more parameters" if len(bad) > 1 else ""

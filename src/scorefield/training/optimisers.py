@@ -1,10 +1,10 @@
 """Optimisers by name.
 
 Muon (Jordan et al. 2024) replaces the momentum of each weight matrix by the nearest semi-orthogonal
-one, U V' of its singular value decomposition, so that every direction of a layer learns at one rate.
+one, U V' of its singular value decomposition: every direction of a layer then learns at one rate.
 Convolutions are matrices (outputs, inputs x kernel). A network declares the weight matrices of its
-hidden layers (`matrix_parameters`); all other parameters, such as vectors, tables, the first and the
-last layer and the embedding, are stepped by AdamW.
+hidden layers (`matrix_parameters`). AdamW steps all other parameters, such as vectors, tables, the
+first and the last layer and the embedding.
 """
 
 from collections.abc import Callable, Sequence

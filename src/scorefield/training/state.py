@@ -88,7 +88,7 @@ class TrainState:
             returns the same copy.
         """
         if self._averaged is None:
-            with _uncompiled(self.model):
+            with _Uncompiled(self.model):
                 self._averaged = copy.deepcopy(self.model)
             self._averaged.eval().requires_grad_(False)
             for parameter in self._averaged.parameters():
@@ -98,7 +98,7 @@ class TrainState:
         return self._averaged
 
 
-class _uncompiled:  # noqa: N801 (a context manager)
+class _Uncompiled:
     """Inside the block, the modules of a model are not compiled, so that copies are not either."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -177,7 +177,7 @@ def train_step(
         for average in state.averages:
             average.update(state.model.network, state.images + count, count)
     else:
-        problem = explain(state.model, state.objective, *batch, losses, norm)
+        problem = explain(state.model, state.objective, batch, losses, norm)
         state.skipped += 1
     state.images += count
     state.steps += 1
@@ -195,5 +195,5 @@ def drop_conditions(batch: Batch, dropout: float) -> Batch:
 def _backward(state: TrainState, part: Batch, count: int) -> Tensor:
     """Add the gradients of a part of the batch; return its losses."""
     losses = state.objective.losses(state.model, *part)
-    (losses.sum() / count).backward()  # type: ignore[no-untyped-call]
+    (losses.sum() / count).backward()
     return losses.detach()

@@ -2,8 +2,8 @@
 
 A run is a function of its configuration and of the record of what the clock decided (see
 `schedule`). Progress is counted in images. Rerunning the same command resumes: live weights,
-averages, optimiser state and counters are saved together, so that a resumed run goes on as if it had
-not stopped.
+averages, optimiser state and counters are saved together, so that a resumed run goes on as if it
+had not stopped.
 """
 
 import time
@@ -28,8 +28,8 @@ from .writer import RunWriter
 
 PREVIEWS_AT = (0.1, 0.25, 0.5)  # progress; the last picture is made when training ends
 LINES = 500  # lines of metrics.jsonl over a run
-# Fractions of the training's time that an evaluation may take on the way and at the end, and seconds
-# that the last one may take however short the training is.
+# Fractions of the training's time that an evaluation may take on the way and at the end, and
+# seconds that the last one may take however short the training is.
 MIDWAY, FINAL, FINAL_SECONDS = 0.003, 0.03, 5.0
 SHOW_SECONDS = 0.5
 
@@ -293,7 +293,7 @@ class Trainer:
                 self._log()
 
     def _step(self, batch: Batch) -> StepResult:
-        """One step at the schedule's learning rate; a step that is not finite stops or is counted."""
+        """One step at the schedule's rate; one that is not finite stops the run or is counted."""
         o, images = self.config.optim, self.state.images
         rate = learning_rate(
             o.lr,
@@ -399,7 +399,9 @@ class Trainer:
         table: dict[str, list[float]] = {}
         if final:
             table = evaluator.loss_per_sigma(model, examples)
-            self.writer.save_loss_per_sigma(table, self.config.objective.name)
+            missing = self.writer.save_loss_per_sigma(table, self.config.objective.name)
+            if missing:
+                self.notice(f"no loss_per_sigma.png: {missing}")
             line |= {"held_out_by_sigma": table, "final": True}
         self.writer.log(line)  # last: a run is evaluated when its final line is there
         self.budget.pause(time.perf_counter() - start)

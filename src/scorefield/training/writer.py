@@ -1,5 +1,6 @@
-"""What a run writes: configuration, metrics, checkpoints, snapshots, previews, the schedule's record."""
+"""What a run writes: configuration, metrics, checkpoints, snapshots, previews, schedule."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,9 @@ class RunWriter:
                     f"{self.data.get(name)} now)"
                 )
         kept = stored.get("network") or {}
-        if self.network["name"] == "custom" and kept.get("class") != self.network["class"]:
-            found.append(
-                f"the network's class is {kept.get('class')} in the run, {self.network['class']} now"
-            )
+        mine, theirs = self.network.get("class"), kept.get("class")
+        if mine != theirs:
+            found.append(f"the network's class is {theirs} in the run, {mine} now")
         return found
 
     def match(self) -> bool:
@@ -128,11 +128,17 @@ class RunWriter:
             return str(error)
         return ""
 
-    def save_loss_per_sigma(self, table: dict[str, list[float]], objective: str) -> None:
-        """Draw the held-out loss at each noise level."""
+    def save_loss_per_sigma(self, table: dict[str, list[float]], objective: str) -> str:
+        """Draw the held-out loss at each noise level; return why there is no picture, or ""."""
         from ..plotting import save_loss_per_sigma
 
         title = f"Held-out loss ({objective}) at each noise level"
-        save_loss_per_sigma(
-            self.run.loss_per_sigma, table["sigma"], table["loss"], table["se"], title=title
-        )
+        # One example has no standard error.
+        se = table["se"] if all(map(math.isfinite, table["se"])) else None
+        try:
+            save_loss_per_sigma(
+                self.run.loss_per_sigma, table["sigma"], table["loss"], se, title=title
+            )
+        except InputError as error:
+            return str(error)
+        return ""
