@@ -375,7 +375,9 @@ def test_sigmas_in_a_list_are_not_rounded_to_float32() -> None:
     assert check_ladder([1.2, 0.01]).tolist() == [1.2, 0.01]
 
 
-@each_model
-def test_the_example_kernel_has_order_two(name: str) -> None:
+def test_the_example_kernel_has_order_two(capsys: pytest.CaptureFixture[str]) -> None:
     example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_kernel.py"))
-    assert holds(example["Midpoint"](), name)
+    example["main"]()
+    assert "256 evaluations" in capsys.readouterr().out
+    for name in MODELS:
+        assert holds(example["Midpoint"](), name)
