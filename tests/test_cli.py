@@ -1,5 +1,6 @@
 """The command line: every command, and invalid input refused in words with nothing written."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -45,6 +46,12 @@ def call(*arguments: object) -> int:
     finally:
         sys.argv = before
     return 0
+
+
+@pytest.fixture(autouse=True)
+def float32_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether bfloat16 is faster is measured in every command: a busy machine could change it."""
+    monkeypatch.setattr(execution, "bf16_gain", lambda: 1.0)
 
 
 @pytest.fixture
@@ -269,7 +276,7 @@ def test_classes_take_turns_and_guidance_of_one_changes_nothing(
         "unguided": ["--class", "3", "--guidance", 1],
         "guided": ["--class", "3", "--guidance", 4],
     }.items():
-        arguments = ["--count", 6, "--nfe", 8, *extra]
+        arguments = ["--count", 6, "--nfe", 8, "--precision", "float32", *extra]
         code, _, err = command(
             "sample", digits_conditional_run, *arguments, "--out", tmp_path / name
         )
@@ -398,7 +405,7 @@ def test_inpainting_keeps_known_pixels_in_the_stored_bytes(digits_run, tmp_path,
         *("--draws", 3, "--levels", 10, "--steps-per-level", 2),
     )
     if kind == "png" and code == 2:  # 256 levels do not fit a model of 17
-        assert "17" in err
+        assert "0 to 16" in err
         return
     assert code == 0, err
     known = mask == 255
@@ -416,7 +423,7 @@ def test_inpainting_keeps_known_pixels_in_the_stored_bytes(digits_run, tmp_path,
         (["--mask", "{bad}/mask.npy"], ["(1, 5, 8)", "(1, 8, 8)"]),
         (["--mask", "{bad}/text.npy"], ["not a .npy array"]),
         (["--input", "{bad}/absent.npy"], ["no such file"]),
-        (["--input", "{bad}/big.npy"], ["(9, 9)", "(1, 8, 8)"]),
+        (["--input", "{bad}/big.npy"], ["(1, 9, 9)", "(1, 8, 8)"]),
         (["--draws", "0"], ["--draws"]),
         (["--method", "paint"], ["inpainting"]),
         (["--redraw", "never"], ["level or step"]),
@@ -451,7 +458,7 @@ def test_likelihood_measures_the_held_out_part(digits_run, tmp_path, command):
     assert code == 0, err
     facts = json.loads(out.read_text())
     assert facts["data"]["part"] == "held-out"
-    assert len(facts["log_prob"]["value"]) == 4
+    assert len(facts["log_prob"]["values"]) == 4
     assert facts["bits_per_dim"] is not None
 
 
@@ -551,7 +558,7 @@ def test_the_help_of_sample_lists_every_sampler_and_its_options(command, monkeyp
     words = " ".join(command("sample", "--help")[1].split())
     for name, kind in SAMPLERS.items():
         assert f"{name}: {kind.help}" in words
-        for option in kind.__dataclass_fields__.values():
+        for option in dataclasses.fields(kind):
             if option.default is None or isinstance(option.default, int | float | bool):
                 assert f"{option.name}=" in words
 
@@ -639,7 +646,7 @@ DIGITS = ["--data", "digits"]
         ([*DIGITS, "--preset", "ncsn", "--set", "network.options.variant=x"], ["variant"]),
         ([*RING, "--width", "0"], ["width"]),
         ([*RING, "--width", "wide"], ["--width"]),
-        ([*RING, "--preset", "ncsn"], ["refinenet needs images"]),
+        ([*RING, "--preset", "ncsn"], ["units", "[0, 1]"]),
         ([*RING, "--objective", "sliced", "--precision", "bfloat16"], ["float32"]),
         ([*RING, "--objective", "exact", "--compile", "on"], ["off"]),
         ([*RING, "--set", "objective.slices=3"], ["objective.name=sliced"]),
@@ -677,7 +684,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path, command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--count", "-4"], ["-4"]),
+        (["--count", "-4"], ["--count"]),
         (["--seed", "-1"], ["--seed"]),
         (["--sampler", "huen"], ["id you mean 'heun'"]),
         (["--ladder", "0.1,1,10"], ["must decrease", "flip"]),
@@ -693,7 +700,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path, command):
         (["--sampler", "annealed-langevin", "--option", "epsilon=-1"], ["epsilon"]),
         (["--sampler", "matched-sde", "--option", "eta=-1"], ["eta"]),
         (["--sampler", "matched-sde", "--option", "eta=much"], ["eta"]),
-        (["--nfe", "9", "--ladder", "1,0.1"], ["one of them"]),
+        (["--nfe", "9", "--ladder", "1,0.1"], ["give one"]),
         (["--start", "nowhere"], ["start"]),
         (["--start", "uniform"], ["images"]),
         (["--final", "maybe"], ["final"]),

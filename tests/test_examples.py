@@ -66,6 +66,58 @@ class TestNCSNIn60Lines:
         assert "annealed Langevin" in capsys.readouterr().out
 
 
+class TestOwnKernel:
+    def test_its_order_is_two_in_the_middle_and_one_elsewhere(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        middle, elsewhere = imported("own_kernel").main()
+        assert abs(middle - 2) < 0.2
+        assert abs(elsewhere - 1) < 0.2
+        assert "64 samples" in capsys.readouterr().out
+
+
+class TestPopulation:
+    def test_evidence_and_posterior_mean_are_within_their_errors(self) -> None:
+        """4.5 standard errors over 400 groups of 64 particles."""
+        for value, se, truth in imported("population").main().values():
+            assert abs(value - truth) < 4.5 * se
+            assert se < 0.02 * truth
+
+    def test_weights_that_are_ignored_or_not_kept_are_noticed(self) -> None:
+        example = imported("population")
+
+        class Ignores(example.Resampling):
+            def resample(self, state, draws):
+                return state.replace(log_weight=torch.zeros_like(state.log_weight))
+
+        class Forgets(example.Resampling):
+            """Resets weights to one after resampling and loses the group's mean."""
+
+            def resample(self, state, draws):
+                done = super().resample(state, draws)
+                return done.replace(log_weight=torch.zeros_like(done.log_weight))
+
+        truth = 1.5 * 4 / 4.25
+        for wrong in (Ignores(), Forgets()):
+            evidence, first = example.estimate(wrong, 400, 64)
+            mean = float(first.mean() / evidence.mean())
+            assert abs(float(evidence.mean()) - 0.1485) > 0.1 or abs(mean - truth) > 0.1
+
+    def test_without_resampling_the_estimates_are_right_and_noisier(self) -> None:
+        example = imported("population")
+        plain, _ = example.estimate(example.Resampling(least=0.0), 400, 64)
+        se = float(plain.std()) / 20
+        assert abs(float(plain.mean()) - 0.1485) < 4.5 * se
+
+
+class TestConditions:
+    def test_guidance_costs_two_evaluations_a_step_and_less_in_an_interval(self, tmp_path) -> None:
+        found = list(imported("conditions").main(str(tmp_path / "c.png"), 200).values())
+        assert found[:3] == [20, 20, 40]
+        assert 20 < found[3] < 40
+        assert (tmp_path / "c.png").exists()
+
+
 class TestOwnNetwork:
     def test_its_model_file_is_loaded_and_samples_the_ring(self, tmp_path: Path) -> None:
         """The ring has radius 3 around (10, -5); a short training finds both to 0.3."""

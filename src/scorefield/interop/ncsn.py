@@ -178,8 +178,6 @@ def split_archive(content: Any) -> tuple[dict[str, Tensor], dict[str, Tensor] | 
 
 def _variant(state: dict[str, Tensor], family: str) -> str:
     """The network's variant, from the names of its tensors."""
-    if family not in FAMILIES:
-        raise InputError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
     begin = state.get("begin_conv.weight")
     if begin is None or begin.ndim != 4:
         raise InputError(
@@ -333,6 +331,8 @@ def import_checkpoint(
         InputError: For an unreadable or unsafe file, names that do not map, and flags that
             contradict the checkpoint.
     """
+    if family not in FAMILIES:
+        raise InputError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
     source, file = Path(path), _target(out)
     units = _units(family, logit_transform, rescaled)
     state, ema = split_archive(read_archive(source))
