@@ -8,8 +8,8 @@ import copy
 
 import pytest
 import torch
-from pretend_cuda import CUDA, OnDevice, pretend_cuda
 
+from pretend_cuda import CUDA, OnDevice, pretend_cuda
 from scorefield import checkpoint, rng
 from scorefield.errors import InputError
 from scorefield.execution import Execution, check_device, choose

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -226,7 +225,7 @@ def test_comparison_of_runs_sees_another_seed(straight, tmp_path):
 
 
 def test_snapshots_past_the_checkpoint_are_dropped(straight, tmp_path):
-    """A run killed between a snapshot and its first checkpoint begins again without the snapshot."""
+    """A run killed before its first checkpoint begins again without its earlier snapshots."""
     run = Run(tmp_path / "run")
     run.previews.mkdir(parents=True)
     run.snapshots.mkdir()
@@ -427,11 +426,10 @@ def test_few_examples_train_or_are_refused_in_words(count, tmp_path):
 
 
 @pytest.fixture
-def poisoned(monkeypatch) -> Iterator[None]:
+def poisoned(monkeypatch) -> None:
     """Losses below sigma 0.15 become NaN."""
     poison = lambda sigma, sigma_data: torch.where(sigma < 0.15, torch.nan, 1.0)  # noqa: E731
     monkeypatch.setitem(WEIGHTS, "edm", poison)
-    yield
 
 
 def test_step_that_is_not_finite_stops_and_is_not_applied(tmp_path, poisoned):
@@ -1136,7 +1134,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.slow  # counts page faults of this machine
+@pytest.mark.hardware  # counts page faults of this machine
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is kept by glibc's mallopt")
 def test_freed_memory_is_kept_where_a_command_says_so() -> None:
     """Page faults of a loop that frees and takes 160 MB: none once kept, as many as ever where the

@@ -275,6 +275,9 @@ def choose(
         second_order: Whether training differentiates the score in x (`require_float32_eager`).
         layers: Number of layers of the network, which decides how long compiling takes.
 
+    Returns:
+        The execution, with nothing left open.
+
     Raises:
         InputError: For a device, a precision or a compiler that does not exist here.
     """

@@ -71,6 +71,9 @@ def make_objective(
         sigma_data: The data's standard deviation in model units.
         options: The objective's own settings: control_variate; slices, probe; limit.
 
+    Returns:
+        The objective.
+
     Raises:
         InputError: For a name or a setting that does not exist.
     """

@@ -68,12 +68,15 @@ class Implicit(Objective):
     second_order: ClassVar[bool] = True
 
     def terms(self, score: Tensor, product: Product, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Estimates (B,) of tr(grad s) and of |s|².
+        """Estimate tr(grad s) and |s|².
 
         Args:
             score: s(x), (B, *event).
             product: v -> v' (grad s), one backward pass.
             keys: (B, 2).
+
+        Returns:
+            Both estimates, (B,) each.
         """
         raise NotImplementedError
 

@@ -50,7 +50,7 @@ class Batch(NamedTuple):
 def draw_sigma(
     distribution: SigmaDistribution, seed: int, first: int, count: int, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Noise levels (count,) and keys (count, 2) of the images first .. first + count - 1.
+    """Noise levels and keys of the images first .. first + count - 1.
 
     The keys belong to the images, whatever batch they come in. The noise levels are stratified
     over the batch (`noise.stratified`): they are a function of (seed, first, count), where the
@@ -59,6 +59,16 @@ def draw_sigma(
     Keys are made on the CPU, where they are cheap, and moved. What is drawn from them is drawn on
     `device`; integer arithmetic there is exact, logarithms and cosines may differ in the last digit
     between kinds of devices.
+
+    Args:
+        distribution: Of sigma.
+        seed: Of the run.
+        first: Number of the first image.
+        count: Size of the batch.
+        device: Where sigma is drawn.
+
+    Returns:
+        Noise levels (count,) and keys (count, 2).
     """
     keys = rng.keys(seed, count, first)
     offset = rng.uniform(keys[:1], rng.Stream.SIGMA, 0, ())[0]

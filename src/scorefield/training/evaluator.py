@@ -97,6 +97,9 @@ class Evaluator:
             model: The model.
             examples: Number of examples, the first ones; None: all.
             conditional: Whether the model gets the examples' conditions.
+
+        Returns:
+            Mean loss, standard error and number of examples.
         """
         count = len(self) if examples is None else min(examples, len(self))
         u = (torch.arange(count, dtype=torch.float32) + 0.5) / count

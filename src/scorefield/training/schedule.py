@@ -257,6 +257,9 @@ def learning_rate(base: float, images: int, warmup: int, decay: str, progress: f
         warmup: Images of linear warm-up; 0 for none.
         decay: "constant", "linear" or "cosine", to 0 at progress 1.
         progress: From 0 to 1.
+
+    Returns:
+        The rate.
     """
     ramp = min(1.0, (images + 1) / warmup) if warmup > 0 else 1.0
     shape = {

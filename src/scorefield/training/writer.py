@@ -119,7 +119,16 @@ class RunWriter:
         return checkpoint.save_state(self.run.folder / "nonfinite", images, content)
 
     def save_preview(self, images: int, samples: Tensor, image: bool) -> str:
-        """Write the picture of samples in data units; return why there is none, or ""."""
+        """Write the picture of samples.
+
+        Args:
+            images: Images seen, which name the file.
+            samples: (N, *event) in data units.
+            image: Whether the samples are images.
+
+        Returns:
+            Why there is no picture, or "".
+        """
         from ..plotting import save_samples
 
         try:
