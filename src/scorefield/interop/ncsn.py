@@ -364,7 +364,7 @@ def import_checkpoint(
         units=units,
     )
     model.eval().requires_grad_(False)
-    origin = {"file": source.name, "sha256": _digest(source), "family": family}
+    origin: dict[str, Any] = {"file": source.name, "sha256": _digest(source), "family": family}
     origin |= {"variant": variant, "ema": ema is not None, "logit_transform": logit_transform}
     round_trip, noise_ratio = _save_and_compare(model, file, origin)
     return Imported(
