@@ -4,6 +4,7 @@ Sample k of a seed is a function of (seed, k), the recipe and the precision; it 
 the batch size or on its batch mates.
 """
 
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +17,7 @@ from .. import conditions, rng
 from ..conditions import Condition
 from ..errors import InputError
 from ..models import Cost, Guided, ScoreModel
-from .kernel import Kernel
+from .kernel import Kernel, whole
 from .loop import Result, StepEvent, run
 from .recipe import (
     Ladder,
@@ -240,19 +241,35 @@ def _add(a: Cost, b: Cost) -> Cost:
     return Cost(a.forwards + b.forwards, a.products + b.products, a.densities + b.densities)
 
 
+def _whole_numbers(seed: Any) -> int | list[int]:
+    """A seed, or a list of seeds, NumPy's whole numbers included."""
+    try:
+        return operator.index(seed)
+    except TypeError:
+        pass
+    try:
+        return [operator.index(one) for one in seed]
+    except TypeError as error:
+        raise InputError(
+            f"seed must be a whole number, a sequence of them or keys; got {seed!r}"
+        ) from error
+
+
 def _keys(seed: int | Sequence[int] | rng.Keys, count: int | None) -> tuple[rng.Keys, Any]:
     """Keys, and the record's `seeds`, of what `sample` calls a seed."""
     if isinstance(seed, Tensor | rng.Blend):
         made: rng.Keys = seed
         described: Any = None
-    elif isinstance(seed, Sequence):
-        seeds = [int(s) for s in seed]
-        made, described = rng.keys_of(seeds), seeds
     else:
-        count = DEFAULT_COUNT if count is None else int(count)
-        if count < 0:
-            raise InputError(f"count must not be negative; got {count}")
-        made, described = rng.keys(int(seed), count), {"seed": int(seed), "count": count}
+        given = _whole_numbers(seed)
+        if isinstance(given, list):
+            made, described = rng.keys_of(given), given
+        else:
+            count = DEFAULT_COUNT if count is None else count
+            if isinstance(count, int) and count < 0:
+                raise InputError(f"count must not be negative; got {count}")
+            count = whole(count, "count", 0)
+            made, described = rng.keys(given, count), {"seed": given, "count": count}
     if count is not None and count != len(made):
         raise InputError(
             f"{len(made)} seeds make {len(made)} samples; got count={count}. Leave count out"

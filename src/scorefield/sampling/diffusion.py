@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import ScoreModel
-from .kernel import Kernel, finite
+from .kernel import Kernel, finite, number
 from .state import Draws, State
 
 CHURN_MOST = math.sqrt(2) - 1  # Karras et al. 2022, Alg. 2: no step adds more noise than there is
@@ -93,13 +93,15 @@ class StochasticHeun(Heun):
     draws_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        finite(self.churn, "churn", 0.0)
-        finite(self.inflation, "inflation", 0.0)
-        if not 0 <= float(self.sigma_low) <= float(self.sigma_high):
+        object.__setattr__(self, "churn", finite(self.churn, "churn", 0.0))
+        object.__setattr__(self, "inflation", finite(self.inflation, "inflation", 0.0))
+        low, high = number(self.sigma_low, "sigma_low"), number(self.sigma_high, "sigma_high")
+        if not 0 <= low <= high:
             raise InputError(
-                "need churn >= 0, inflation >= 0 and 0 <= sigma_low <= sigma_high; got "
-                f"sigma_low={self.sigma_low:g}, sigma_high={self.sigma_high:g}"
+                f"need 0 <= sigma_low <= sigma_high; got sigma_low={low:g}, sigma_high={high:g}"
             )
+        object.__setattr__(self, "sigma_low", low)
+        object.__setattr__(self, "sigma_high", high)
 
     def start(self, model: ScoreModel, ladder: Tensor, state: State, draws: Draws) -> State:
         """Keep gamma and the largest sigma the model knows."""

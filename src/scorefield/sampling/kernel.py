@@ -86,11 +86,7 @@ class Kernel:
         """The options by name, in a form that JSON can hold."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
-            name: type(value).__name__
-            if isinstance(value, Kernel)
-            else str(value)
-            if isinstance(value, float) and not math.isfinite(value)
-            else value
+            name: _plain(value)
             for name, value in found.items()
             if not callable(value) or isinstance(value, Kernel)
         }
@@ -127,6 +123,41 @@ class Kernel:
         raise NotImplementedError
 
 
+def _plain(value: Any) -> Any:
+    """An option in a form that JSON can hold: kernels by name, tensors as nested lists."""
+    if isinstance(value, Kernel):
+        return type(value).__name__
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def number(value: Any, name: str) -> float:
+    """An option as a float, infinity and NaN included.
+
+    Raises:
+        InputError: For anything that is not a number; `name` is the option's.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be a number; got {value!r}") from error
+
+
+def whole(value: Any, name: str, low: int) -> int:
+    """An option as a whole number of at least `low`.
+
+    Raises:
+        InputError: For anything else; `name` is the option's.
+    """
+    found = number(value, name)
+    if not found.is_integer() or found < low:
+        raise InputError(f"{name} must be at least {low} and a whole number; got {value}")
+    return int(found)
+
+
 def finite(value: Any, name: str, low: float = -math.inf, above: bool = False) -> float:
     """An option as a finite number.
 
@@ -139,14 +170,11 @@ def finite(value: Any, name: str, low: float = -math.inf, above: bool = False) -
     Raises:
         InputError: For anything else.
     """
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be a number; got {value!r}") from error
-    if not math.isfinite(number) or number < low or (above and number == low):
-        bound = f" {'above' if above else 'at least'} {low:g}" if low > -math.inf else ""
-        raise InputError(f"{name} must be{bound} and finite; got {number:g}")
-    return number
+    found = number(value, name)
+    if not math.isfinite(found) or found < low or (above and found == low):
+        bound = f"{'above' if above else 'at least'} {low:g} and " if low > -math.inf else ""
+        raise InputError(f"{name} must be {bound}finite; got {found:g}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -170,7 +198,9 @@ class Projected(Kernel):
     help: ClassVar[str] = "Langevin dynamics with a projection after each step"
 
     def __post_init__(self) -> None:
-        if not self.kernel.allows_projection:
+        if not isinstance(self.kernel, Kernel):
+            raise InputError(f"Projected wraps a kernel; got {self.kernel!r}")
+        if not self.kernel.is_langevin or not self.kernel.allows_projection:
             name = type(self.kernel).__name__
             why = (
                 "it accepts or rejects whole moves, known elements included"
@@ -178,6 +208,11 @@ class Projected(Kernel):
                 else "its steps assume x is unchanged between them"
             )
             raise InputError(f"{name} does not support `project`: {why}. Use 'annealed-langevin'")
+
+    @property
+    def needs_continuous_sigma(self) -> bool:  # type: ignore[override]
+        """As the wrapped kernel."""
+        return self.kernel.needs_continuous_sigma
 
     @property
     def evaluations_per_step(self) -> int:

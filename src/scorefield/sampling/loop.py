@@ -11,6 +11,7 @@ dynamics, or the final denoise alone.
 Noise is a function of (key, step): see `state.Draws`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -94,6 +95,16 @@ def _check_finite(x: Tensor, where: str) -> None:
         raise NonFiniteError(
             f"{where}: {fraction:.1%} of {len(x)} samples are not finite. "
             "Step too large, or a model not trained there?"
+        )
+
+
+def _check_weights(log_weight: Tensor | None, where: str) -> None:
+    """Log weights may be -inf, a weight of zero, but neither NaN nor +inf."""
+    if log_weight is not None and not bool((log_weight < math.inf).all()):
+        fraction = float((~(log_weight < math.inf)).double().mean())
+        raise NonFiniteError(
+            f"{where}: {fraction:.1%} of {len(log_weight)} log weights are NaN or infinite. "
+            "A group whose weights are all zero?"
         )
 
 
@@ -185,7 +196,9 @@ def run(
             draws = Draws(keys, state, step, level, name)
             state = kernel.step(model, state, ladder[level], ladder[level_next], draws)
             sigma = float(ladder[level_next])
-            _check_finite(state.x, f"step {step + 1} of {len(plan)}, sigma {sigma:g}")
+            where = f"step {step + 1} of {len(plan)}, sigma {sigma:g}"
+            _check_finite(state.x, where)
+            _check_weights(state.log_weight, where)
             for callback in callbacks:
                 callback(StepEvent(step + 1, len(plan), level_next, sigma, state.x))
         path.enter(last, state.x)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import ScoreModel
-from .kernel import Kernel, finite
+from .kernel import Kernel, finite, whole
 from .ladders import few_step_ladder
 from .state import Draws, State
 
@@ -350,7 +350,8 @@ class UniPC(Multistep):
     )
 
     def __post_init__(self) -> None:
-        if self.p not in (1, 2, 3):
+        object.__setattr__(self, "p", whole(self.p, "p", 1))
+        if self.p > 3:
             raise InputError(f"p must be 1, 2 or 3; got {self.p}")
 
     @property

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..models import ScoreModel, prior
 from ..noise import check_ladder
 from ..rng import Stream
-from .kernel import Kernel
+from .kernel import Kernel, finite, whole
 from .ladders import named_ladder
 from .loop import FINALS, check_fit
 from .registry import make_kernel, sampler_name
@@ -124,6 +124,12 @@ def resolve_sampling(
     Raises:
         InputError: For values out of range, or that contradict each other.
     """
+    if sampler is not None and not isinstance(sampler, str | Kernel):
+        raise InputError(
+            f"sampler must be a name or a kernel, an object such as Heun(); got {sampler!r}"
+        )
+    nfe = None if nfe is None else whole(nfe, "nfe", 0)
+    levels = None if levels is None else whole(levels, "the number of noise levels", 1)
     if isinstance(sampler, Kernel):
         if options:
             raise InputError("options go with a sampler's name; give a kernel its options itself")
@@ -150,8 +156,7 @@ def resolve_sampling(
         )
     sigmas = kernel.default_ladder(model) if sigmas is None else sigmas
     steps = kernel.default_steps_per_level(sigmas) if steps_per_level is None else steps_per_level
-    if steps < 1:
-        raise InputError(f"steps_per_level must be at least 1; got {steps}")
+    steps = whole(steps, "steps_per_level", 1)
     kernel = kernel.resolve(model, sigmas)
     check_fit(kernel, model, sigmas)
     return SamplingRecipe(kernel, sigmas, steps, start, final)
@@ -198,9 +203,7 @@ def _spend(
     if levels is not None or (sigmas is not None and not isinstance(ladder, str)):
         count = levels if sigmas is None else len(sigmas)
         raise InputError(f"nfe={nfe} and {count} noise levels both set the length: give one")
-    repeats = 1 if steps_per_level is None else steps_per_level
-    if repeats < 1:
-        raise InputError(f"steps_per_level must be at least 1; got {repeats}")
+    repeats = 1 if steps_per_level is None else whole(steps_per_level, "steps_per_level", 1)
     steps = (nfe - spare) // (cost * repeats)
     if steps < 1:
         raise InputError(
@@ -226,7 +229,8 @@ def _check_start(model: ScoreModel, start: Start) -> None:
         isinstance(start, tuple | list)
         and len(start) == 3
         and start[0] == "uniform"
-        and start[1] < start[2]
+        and finite(start[1], "the lower bound of start")
+        < finite(start[2], "the upper bound of start")
     ):
         raise InputError(
             'start must be "prior", "uniform" or ("uniform", low, high) with low < high; '

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import ScoreModel
-from .kernel import Kernel, finite
+from .kernel import Kernel, finite, whole
 from .ladders import consistent_ladder, reverse_ladder
 from .langevin import RELATIVE_STEP
 from .state import Draws, State
@@ -186,6 +186,10 @@ class PredictorCorrector(Kernel):
 
     def __post_init__(self) -> None:
         name, advice = type(self.predictor).__name__, "Take Ancestral(), ReverseSDE(), Euler()"
+        if not isinstance(self.predictor, Kernel):
+            raise InputError(
+                f"a predictor is a kernel or its name; got {self.predictor!r}. {advice} or Heun()"
+            )
         if self.predictor.is_langevin:
             raise InputError(
                 f"a predictor moves x to the next level, {name} does not. {advice} or Heun()"
@@ -202,11 +206,12 @@ class PredictorCorrector(Kernel):
                 f"norms must be one of {', '.join(NORMS)}; got {self.norms!r}. Norms over the "
                 "batch make samples depend on batch mates"
             )
-        r, cap = finite(self.r, "r"), finite(self.cap, "cap")
-        if not 0 < r < 1 or self.corrections < 1 or cap <= 0:
+        object.__setattr__(self, "r", finite(self.r, "r"))
+        object.__setattr__(self, "cap", finite(self.cap, "cap", 0.0, above=True))
+        object.__setattr__(self, "corrections", whole(self.corrections, "corrections", 1))
+        if not 0 < self.r < 1:
             raise InputError(
-                "need 0 < r < 1 (eps = 2 (r sigma)² is stable there), corrections >= 1 and "
-                f"cap > 0; got {r:g}, {self.corrections}, {cap:g}"
+                f"need 0 < r < 1, where eps = 2 (r sigma)² is stable; got r={self.r:g}"
             )
 
     @property

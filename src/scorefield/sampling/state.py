@@ -16,24 +16,38 @@ from ..errors import InputError
 from ..rng import Stream
 
 
-def select_rows(value: Any, index: Tensor) -> Any:
+def select_rows(value: Any, index: Tensor, rows: int) -> Any:
     """Rows `index` of every tensor in `value`.
 
     Tuples, lists, dictionaries and dataclasses are walked through; tensors without dimensions and
     all other values stay as they are.
+
+    Args:
+        value: What a kernel keeps.
+        index: Row numbers.
+        rows: Number of rows that every tensor with a dimension has to have.
+
+    Raises:
+        InputError: For a tensor with another number of rows.
     """
     if isinstance(value, Tensor):
+        if value.ndim and len(value) != rows:
+            raise InputError(
+                f"a tensor in a state's memory must have one row a sample, {rows}, or no "
+                f"dimension; got shape {tuple(value.shape)}. Keep anything else as a list of "
+                "numbers, or as a field of the kernel"
+            )
         return value[index] if value.ndim else value
     if isinstance(value, tuple | list):
-        parts = [select_rows(part, index) for part in value]
+        parts = [select_rows(part, index, rows) for part in value]
         if isinstance(value, list):
             return parts
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if isinstance(value, dict):
-        return {key: select_rows(part, index) for key, part in value.items()}
+        return {key: select_rows(part, index, rows) for key, part in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        return dataclasses.replace(value, **select_rows(fields, index))
+        return dataclasses.replace(value, **select_rows(fields, index, rows))
     return value
 
 
@@ -60,6 +74,11 @@ class State:
                 f"the {len(self.x)} rows of a state must be whole groups of {self.particles} "
                 "particles"
             )
+        if self.log_weight is not None and self.log_weight.shape != self.x.shape[:1]:
+            raise InputError(
+                f"log_weight must have one number a row, shape ({len(self.x)},); got "
+                f"{tuple(self.log_weight.shape)}"
+            )
 
     @property
     def groups(self) -> int:
@@ -78,10 +97,19 @@ class State:
 
         Returns:
             A state with len(index) rows.
+
+        Raises:
+            InputError: For an index that is not one row of whole numbers, and for tensors in memory
+                that do not have one row a sample.
         """
+        if index.ndim != 1 or index.dtype not in (torch.int64, torch.int32):
+            raise InputError(
+                "index must be row numbers (B,), int64; got "
+                f"{str(index.dtype).removeprefix('torch.')} of shape {tuple(index.shape)}"
+            )
         return State(
             self.x[index],
-            select_rows(self.memory, index),
+            select_rows(self.memory, index, len(self.x)),
             None if self.log_weight is None else self.log_weight[index],
             self.particles,
         )
