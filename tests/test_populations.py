@@ -1,6 +1,10 @@
 """Particle populations: states are selected as a whole, batches never cut a group."""
 
-from dataclasses import dataclass
+import json
+import math
+import runpy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
@@ -8,16 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from scorefield import rng
-from scorefield.errors import InputError
+from scorefield.errors import InputError, NonFiniteError
 from scorefield.exact import Gaussian, GaussianMixture
-from scorefield.models import Preconditioned
+from scorefield.models import Preconditioned, ScoreModel
+from scorefield.noise import geometric
 from scorefield.sampling import (
     MALA,
     SAMPLERS,
     AnnealedLangevin,
+    DPMSolver2MSDE,
+    Draws,
     Heun,
     History,
     Kernel,
+    Langevin,
     Projected,
     State,
     draw,
@@ -65,6 +73,38 @@ def test_select_reorders_x_memory_and_weights_together() -> None:
     assert float(state.memory["scalar"]) == 5.0
 
 
+def test_select_refuses_memory_that_is_not_one_row_a_sample() -> None:
+    """Rows of a ladder, longer or shorter than the batch, would be reordered as if samples."""
+    index = torch.tensor([0, 1, 2, 2])
+    for rows in (3, 9):
+        state = State(torch.zeros(4, 2), memory=(1.0, {"ladder": torch.arange(float(rows))}))
+        with pytest.raises(InputError, match=rf"one row a sample, 4, .* got shape \({rows},\)"):
+            state.select(index)
+
+
+@pytest.mark.parametrize("index", [torch.tensor([True, False]), torch.tensor([[0], [1]]), 0.5])
+def test_select_takes_row_numbers_alone(index: Tensor | float) -> None:
+    """A mask of two rows would change their number, two dimensions would change the events."""
+    with pytest.raises(InputError, match="index must be row numbers"):
+        State(torch.zeros(2, 2)).select(torch.as_tensor(index))
+
+
+def test_weights_are_one_a_row() -> None:
+    with pytest.raises(InputError, match=r"shape \(4,\); got \(2,\)"):
+        State(torch.zeros(4, 2), log_weight=torch.zeros(2), particles=2)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_numbers_stop_the_run(value: float) -> None:
+    class Spoils(Kernel):
+        def step(self, model, state, sigma, sigma_next, draws):
+            return state.replace(log_weight=torch.tensor([0.0, -math.inf, value, 0.0]))
+
+    x = torch.zeros(4, 2, dtype=torch.float64)
+    with pytest.raises(NonFiniteError, match=r"step 1 of 3, sigma 2: 25.0% of 4 log weights"):
+        run(Spoils(), MODEL, LADDER, State(x, particles=2))
+
+
 FLOW = [name for name, kind in SAMPLERS.items() if not kind.draws_noise]
 
 
@@ -105,7 +145,6 @@ class Weighs(Kernel):
     """Weighs by x and resamples each group by its weights."""
 
     draws_noise: ClassVar[bool] = True
-    use_groups: bool = True
 
     def start(self, model, ladder, state, draws):
         return state.replace(log_weight=torch.zeros(len(state.x), dtype=state.x.dtype))
@@ -170,6 +209,34 @@ def test_group_uniforms_are_one_a_group_and_independent_of_normals() -> None:
         assert abs(float(correlation)) < bound
 
 
+def test_group_uniforms_do_not_depend_on_what_was_drawn_before() -> None:
+    """They are functions of the key of the group's first row, the step and the call alone."""
+    x, keys = torch.zeros(12, 2, dtype=torch.float64), rng.keys(1, 12)
+
+    def numbers(rows: Tensor, keys: Tensor, before: int) -> list[Tensor]:
+        found: list[Tensor] = []
+
+        class Looks(Kernel):
+            def step(self, model, state, sigma, sigma_next, draws):
+                for _ in range(before):
+                    draws.normal(), draws.uniform()
+                found.extend([draws.group_uniform(), draws.group_uniform()])
+                return state
+
+        run(Looks(), MODEL, LADDER, State(rows, particles=3), final="none", keys=keys)
+        return found
+
+    found = numbers(x, keys, 0)
+    assert all(a.dtype == torch.float64 and a.shape == (4,) for a in found)
+    assert len(torch.cat(found).unique()) == 4 * len(found)  # every call and step has its own
+    assert all(torch.equal(a, b) for a, b in zip(found, numbers(x, keys, 2), strict=True))
+    others = keys.clone()
+    others[1::3], others[2::3] = rng.keys(2, 4), rng.keys(3, 4)
+    assert all(torch.equal(a, b) for a, b in zip(found, numbers(x, others, 0), strict=True))
+    last = numbers(x[:3], keys[9:], 0)
+    assert all(torch.equal(a[3:], b) for a, b in zip(found, last, strict=True))
+
+
 def test_only_a_compiled_network_is_padded_and_with_whole_groups() -> None:
     class Zero(nn.Module):
         def forward(self, x, noise_input, condition):
@@ -204,6 +271,169 @@ def test_conditions_stay_with_their_rows_when_particles_are_resampled() -> None:
     assert torch.equal((found.x[:, 0] > 0).long(), labels)
 
 
+def test_every_evaluation_after_a_selection_sees_the_condition_of_its_row() -> None:
+    """Also where particles are copied in every step, and for copies that padding makes."""
+    seen: list[Tensor] = []
+
+    class Watches(GaussianMixture):
+        def denoise(self, x, sigma, condition=None):
+            seen.append(condition["class"])
+            return super().denoise(x, sigma, condition)
+
+    model = Watches([[-3.0, 0.0], [3.0, 0.0]], 1.0, labels=[0, 1])
+    recipe = resolve_sampling(model, Weighs(), ladder=LADDER)
+    labels = torch.tensor([0, 1, 1]).repeat_interleave(4)
+    for compiled, rows in ((False, [labels[:8], labels[8:]]), (True, [labels[:8], labels[4:]])):
+        model.compiled = compiled
+        seen.clear()
+        draw(model, recipe, rng.keys(0, 12), particles=4, batch=8, condition={"class": labels})
+        evaluations = len(LADDER)  # a step each but for the last level, and the final denoise
+        want = [part for part in rows for _ in range(evaluations)]
+        assert all(torch.equal(a, b) for a, b in zip(seen, want, strict=True))
+
+
+# ---- a posterior in closed form
+
+
+@dataclass(frozen=True)
+class Memory:
+    inner: Any
+    told: Tensor  # (B,) log potential that the weights already hold
+    log_evidence: Tensor  # (B,) the same number in each row of a group
+
+
+@dataclass(frozen=True)
+class ParticleFilter(Kernel):
+    """Draws of x0 given y = x0[0] + noise_std n, from any kernel that draws from the prior.
+
+    The weight of a path is the likelihood of y at its end; on the way particles are weighted by
+    N(y; D(x, sigma)[0], noise_std² + v sigma²/(v + sigma²)), which only guides the resampling.
+    """
+
+    y: float = 2.5
+    noise_std: float = 0.5
+    kernel: Kernel = field(default_factory=DPMSolver2MSDE)
+    draws_noise: ClassVar[bool] = True
+
+    def start(self, model, ladder, state: State, draws: Draws) -> State:
+        inner = self.kernel.start(model, ladder, state, draws).memory
+        zero = torch.zeros(len(state.x), dtype=torch.float64)
+        return state.replace(memory=Memory(inner, zero, zero), log_weight=zero)
+
+    def step(self, model, state: State, sigma, sigma_next, draws: Draws) -> State:
+        state = self.resample(state, draws)
+        memory: Memory = state.memory
+        inner = state.replace(memory=memory.inner)
+        inner = self.kernel.step(model, inner, sigma, sigma_next, draws)
+        told = self.potential(model, inner.x, sigma_next)
+        weight = state.log_weight + told - memory.told
+        memory = Memory(inner.memory, told, memory.log_evidence)
+        return state.replace(x=inner.x, memory=memory, log_weight=weight)
+
+    def potential(self, model: ScoreModel, x: Tensor, sigma: Tensor) -> Tensor:
+        v, square = model.moments().variance[0], sigma**2
+        variance = self.noise_std**2 + v * square / (v + square)
+        away = (self.y - model.denoise(x, sigma)[:, 0]).square() / variance
+        return -(away + (2 * math.pi * variance).log()) / 2
+
+    def resample(self, state: State, draws: Draws) -> State:
+        """Systematic resampling of every group; weights go into the evidence and become equal."""
+        logs = state.log_weight.reshape(state.groups, state.particles)
+        mean = logs.logsumexp(1) - math.log(state.particles)
+        place = torch.arange(state.particles) + draws.group_uniform()[:, None]
+        index = torch.searchsorted(logs.softmax(1).cumsum(1), place / state.particles)
+        index = index.clamp(max=state.particles - 1)
+        index = index + torch.arange(state.groups)[:, None] * state.particles
+        chosen = self.select(state, index.flatten())
+        memory: Memory = chosen.memory
+        evidence = memory.log_evidence + mean.repeat_interleave(state.particles)
+        memory = Memory(memory.inner, memory.told, evidence)
+        return chosen.replace(memory=memory, log_weight=torch.zeros_like(state.log_weight))
+
+    def select(self, state: State, index: Tensor) -> State:
+        return state.select(index)
+
+
+PRIOR = Gaussian([1.0, -2.0], [[2.0, 0.6], [0.6, 0.5]])
+
+
+def deviations(kernel: ParticleFilter, groups: int = 1000, particles: int = 16) -> Tensor:
+    """Errors of evidence and posterior mean in standard errors over the groups: (3,).
+
+    With Z_g the evidence and m_g the weighted mean of group g, E[Z_g] = p(y) and
+    E[Z_g (m_g - E[x0 | y])] = 0 hold for any number of particles.
+    """
+    covariance, mean = PRIOR.moments().covariance, PRIOR.moments().mean
+    total = float(covariance[0, 0]) + kernel.noise_std**2
+    away = kernel.y - float(mean[0])
+    density = math.exp(-(away**2) / (2 * total)) / math.sqrt(2 * math.pi * total)
+    posterior = mean + covariance[0] / total * away
+    ladder, keys = geometric(40.0, 0.005, 96), rng.keys(5, groups * particles)
+    x = PRIOR.sample(len(keys), float(ladder[0]), seed=6)
+    end = run(kernel, PRIOR, ladder, State(x, particles=particles), keys=keys)
+    logs = (end.state.log_weight + end.state.memory.log_evidence).reshape(groups, particles)
+    weight = logs.exp()[..., None]
+    parts = weight * (end.x.reshape(groups, particles, 2) - posterior)
+    errors = torch.cat([weight.mean(1) - density, parts.mean(1)], 1)
+    return errors.mean(0) / errors.std(0) * math.sqrt(groups)
+
+
+def test_a_population_has_the_evidence_and_the_posterior_mean_of_the_closed_form() -> None:
+    """The second element is not observed: it follows through the prior's correlation."""
+    assert float(deviations(ParticleFilter()).abs().max()) < 4.5
+
+
+def test_broken_populations_miss_the_closed_form() -> None:
+    class KeepsWeights(ParticleFilter):
+        """Resampling without setting the weights back."""
+
+        def resample(self, state, draws):
+            both = replace(state.memory, inner=(state.memory.inner, state.log_weight))
+            done = super().resample(state.replace(memory=both), draws)
+            inner, weight = done.memory.inner
+            return done.replace(memory=replace(done.memory, inner=inner), log_weight=weight)
+
+    class IgnoresWeights(ParticleFilter):
+        """The potential is one everywhere."""
+
+        def potential(self, model, x, sigma):
+            return torch.zeros(len(x), dtype=torch.float64)
+
+    class LeavesHistory(ParticleFilter):
+        """Earlier denoised values stay where they were while x moves."""
+
+        def select(self, state, index):
+            chosen = state.select(index)
+            return chosen.replace(memory=replace(chosen.memory, inner=state.memory.inner))
+
+    class SumsWeights(ParticleFilter):
+        """The evidence takes sums of weights where means belong."""
+
+        def resample(self, state, draws):
+            louder = state.log_weight + math.log(state.particles)
+            return super().resample(state.replace(log_weight=louder), draws)
+
+    for wrong in (KeepsWeights(), IgnoresWeights(), LeavesHistory(), SumsWeights()):
+        assert float(deviations(wrong).abs().max()) > 10, type(wrong).__name__
+
+
+def test_the_example_fails_where_resampling_does_not_set_weights_back() -> None:
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "population.py"))
+    resampling = example["Resampling"]
+
+    class KeepsWeights(resampling):
+        def resample(self, state, draws):
+            memory = state.memory, state.log_weight
+            done = super().resample(state.replace(memory=memory), draws)
+            return done.replace(memory=done.memory[0], log_weight=done.memory[1])
+
+    right, wrong = (example["estimate"](k, 400, 64)[0] for k in (resampling(), KeepsWeights()))
+    truth = math.exp(-(1.5**2) / 4.25 / 2) / math.sqrt(2 * math.pi * 4.25)
+    errors = [float(abs(e.mean() - truth) / e.std()) * 20 for e in (right, wrong)]
+    assert errors[0] < 4.5
+    assert errors[1] > 10
+
+
 # ---- Projected
 
 
@@ -227,3 +457,34 @@ def test_projected_equals_a_loop_by_hand_and_refuses_other_kernels() -> None:
     for other in (Heun(), MALA(0.1)):
         with pytest.raises(InputError, match="does not support `project`"):
             Projected(other, project)
+
+
+def test_projected_claims_what_its_kernel_claims() -> None:
+    @dataclass(frozen=True)
+    class Between(Langevin):
+        needs_continuous_sigma = True
+
+    @dataclass(frozen=True)
+    class Moves(Heun):
+        allows_projection = True
+
+    def project(x: Tensor, sigma: Tensor, noise: Any) -> Tensor:
+        return x
+
+    assert Projected(Between(0.1), project).needs_continuous_sigma
+    assert not Projected(Langevin(0.1), project).needs_continuous_sigma
+    with pytest.raises(InputError, match="Moves does not support `project`: its steps assume"):
+        Projected(Moves(), project)
+    with pytest.raises(InputError, match="MALA does not support `project`: it accepts or rejects"):
+        Projected(MALA(0.1), project)
+    with pytest.raises(InputError, match="wraps a kernel; got 'langevin'"):
+        Projected("langevin", project)
+
+
+def test_options_that_are_tensors_fit_into_json() -> None:
+    @dataclass(frozen=True)
+    class Observes(Weighs):
+        y: Tensor | None = None
+
+    recipe = resolve_sampling(MODEL, Observes(torch.tensor([1.0, 2.0])), ladder=LADDER)
+    assert json.loads(json.dumps(recipe.to_dict()))["options"] == {"y": [1.0, 2.0]}
