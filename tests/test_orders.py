@@ -375,9 +375,14 @@ def test_sigmas_in_a_list_are_not_rounded_to_float32() -> None:
     assert check_ladder([1.2, 0.01]).tolist() == [1.2, 0.01]
 
 
-def test_the_example_kernel_has_order_two(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_kernel_has_the_order_it_claims_for_every_option(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_kernel.py"))
     example["main"]()
     assert "256 evaluations" in capsys.readouterr().out
+    middle, elsewhere = example["Midpoint"](), example["Midpoint"](where=0.4)
+    assert (middle.order, elsewhere.order) == (2, 1)
     for name in MODELS:
-        assert holds(example["Midpoint"](), name)
+        assert holds(middle, name)
+        assert holds(elsewhere, name)
