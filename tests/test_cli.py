@@ -589,6 +589,34 @@ def test_the_help_of_sample_lists_every_sampler_and_its_options(command, monkeyp
                 assert f"{option.name}=" in words
 
 
+# -- import and figures
+
+
+def test_import_makes_a_model_that_samples(tmp_path, command):
+    from test_interop import random_state, save_original
+
+    path = save_original(tmp_path / "c.pth", random_state("ncsn", (1, 8, 8), 3), "ncsn")
+    made, out = tmp_path / "made.safetensors", tmp_path / "out"
+    code, printed, err = command(
+        "import", path, "--family", "ncsn", "--image-size", 8, "--out", made
+    )
+    assert code == 0, err
+    assert "self-check" in printed
+    assert "3 noise levels" in printed
+    code, _, err = command("sample", made, "--count", 2, "--steps-per-level", 1, "--out", out)
+    assert code == 0, err
+    assert samples_of(out).shape == (2, 1, 8, 8)
+
+
+def test_figures_computes_one_experiment(tmp_path, command):
+    out = tmp_path / "figures"
+    code, _, err = command("figures", "--only", "1", "--quick", "--threads", 1, "--out", out)
+    assert code == 0, err
+    assert (out / "figures.md").exists()
+    assert json.loads((out / "1_density.json").read_text())["experiment"] == 1
+    assert not list(out.glob("2_*"))
+
+
 # -- invalid input
 
 
