@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from scorefield.data import load
 from scorefield.errors import InputError
+from scorefield.objectives import OBJECTIVES
 
 
 def test_precision_differs_by_rounding_only(digits_run, tmp_path):
@@ -182,6 +183,7 @@ def test_objectives_learn_on_a_short_budget():
     record = objectives.compare((1.0,), steps=100, seeds=1)
     rows = {row["method"]: row for row in record["rows"]}
     assert rows.keys() == objectives.METHODS.keys()
+    assert {objective for objective, _, _ in objectives.METHODS.values()} == set(OBJECTIVES)
     for name, row in rows.items():
         assert row["divergence"]["mean"] < 0.9, name
         assert ("log p" in row) == name.startswith("energy")
