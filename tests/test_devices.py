@@ -101,11 +101,11 @@ def test_step_on_the_device_equals_the_step_on_the_cpu(cuda):
 @pytest.mark.parametrize("condition", [None, "class"])
 def test_training_evaluation_save_and_resume_on_the_device(condition, tmp_path, cuda):
     """A run with Muon, averages, snapshots, previews and checkpoints; then its model sampled."""
-    budget = {"images": 16 * 20, "condition": condition, "settings": SETTINGS}
+    budget = {"images": 16 * 8, "condition": condition, "settings": SETTINGS}
     summary = fit("digits", tmp_path / "run", **budget)
     assert "running on cuda, float32" in summary.notices[-1]
     assert len(summary.held_out["sigma"]) == 12
-    assert (tmp_path / "run" / "previews" / f"{16 * 20:09d}.png").exists()
+    assert (tmp_path / "run" / "previews" / f"{16 * 8:09d}.png").exists()
     stored, _ = checkpoint.load_state(tmp_path / "run" / "state")
     assert stored is not None
     assert all(not isinstance(value, OnDevice) for value in stored["network"].values())

@@ -54,7 +54,7 @@ from scorefield.training.optimisers import (
 )
 from scorefield.training.schedule import Budget, Clock, Schedule, learning_rate
 
-STEPS, BATCH = 60, 64
+STEPS, BATCH = 30, 64
 IMAGES = STEPS * BATCH
 SMALL = {
     "data.source": "digits",
@@ -165,20 +165,49 @@ def test_killed_run_resumes_bitwise(kill, every, straight, tmp_path, monkeypatch
     assert train(small(), run).reason.startswith("already complete")
 
 
+def fake_clock(monkeypatch, step: float) -> None:
+    """The run's clock counts `step` seconds a training step, and twice that from the 40th on."""
+    now, original = [0.0], trainer.train_step
+
+    def stepping(*args):
+        result = original(*args)
+        now[0] += step * (1 + (args[0].steps >= 40))
+        return result
+
+    monkeypatch.setattr(trainer, "train_step", stepping)
+    monkeypatch.setattr(trainer, "Clock", lambda spent=0.0, start=None: Clock(spent, None, read))
+
+    def read() -> float:
+        return now[0]
+
+
 def test_killed_run_with_a_time_budget_equals_the_replay_of_its_record(tmp_path, monkeypatch):
-    """Two kills at other images, then an uninterrupted run by the same schedule.jsonl."""
-    request = small(None, seconds=1.5)
-    for call in (25, 12):
+    """Two kills, the second one beyond a checkpoint, then a run by the same schedule.jsonl.
+
+    The third process begins at the 24th step and follows the points that the second one recorded.
+    """
+    request, run = small(None, seconds=1.5), tmp_path / "run"
+    for call, every in ((25, 0.0), (13, 1e9)):
         with monkeypatch.context() as patch:
+            fake_clock(patch, 0.02)
             kill_at_call(patch, trainer, "train_step", call)
             with pytest.raises(Killed):
-                train(request, tmp_path / "run", checkpoint_seconds=0.05)
-    summary = train(request, tmp_path / "run", checkpoint_seconds=0.05)
-    assert summary.reason.startswith("time budget reached")
-    plans = [r for r in read_lines(Run(tmp_path / "run").schedule) if r["kind"] == "plan"]
-    assert len(plans) > 5
-    replay = replayed(tmp_path / "run", tmp_path / "replay", request)
-    assert different(contents(tmp_path / "run"), contents(replay)) == []
+                train(request, run, checkpoint_seconds=every)
+    stored, _ = checkpoint.load_state(run / "state")
+    assert stored is not None
+    assert stored["steps"] == 24
+    before = [r for r in read_lines(Run(run).schedule) if r["kind"] == "plan"]
+    assert before[-1]["images"] > 24 * BATCH
+    with monkeypatch.context() as patch:
+        fake_clock(patch, 0.02)
+        summary = train(request, run)
+    assert summary.reason == "time budget reached"
+    plans = [r for r in read_lines(Run(run).schedule) if r["kind"] == "plan"]
+    assert plans[: len(before)] == before
+    assert len(plans) > len(before) + 5
+    assert plans[-1]["budget"] == summary.images
+    replay = replayed(run, tmp_path / "replay", request)
+    assert different(contents(run), contents(replay)) == []
     # negative control: another plan gives other weights
     other = tmp_path / "other"
     other.mkdir()
@@ -190,7 +219,6 @@ def test_killed_run_with_a_time_budget_equals_the_replay_of_its_record(tmp_path,
 
 
 def test_signal_saves_and_the_rerun_resumes_bitwise(straight, tmp_path, monkeypatch):
-    shutil.copytree(straight, tmp_path / "record")
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(Run(straight).schedule, Run(run).schedule)
@@ -1157,10 +1185,10 @@ def test_freed_memory_is_kept_where_a_command_says_so() -> None:
 
 
 def test_snapshots_rebuild_another_width(tmp_path):
-    """A real run: width 0.075 from 64 snapshots of 0.05 and 0.10 against the one tracked."""
-    common = {"data__source": "ring", "ema__snapshots": 64}
-    train(small(BATCH * 640, **common, ema__profiles=(0.05, 0.1)), tmp_path / "a")
-    train(small(BATCH * 640, **common, ema__profiles=(0.075,)), tmp_path / "b")
+    """A real run: width 0.075 from 32 snapshots of 0.05 and 0.10 against the one tracked."""
+    common = {"data__source": "ring", "ema__snapshots": 32}
+    train(small(BATCH * 320, **common, ema__profiles=(0.05, 0.1)), tmp_path / "a")
+    train(small(BATCH * 320, **common, ema__profiles=(0.075,)), tmp_path / "b")
     direct = sf.load(tmp_path / "b").network.state_dict()
     stored, _ = checkpoint.load_state(tmp_path / "b" / "state")
     assert stored is not None
