@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.kills import FOR_EVALUATIONS, contents, different
+from bench.kills import FOR_EVALUATIONS, contents, different, kills
 from bench.levels import levels
 from torch import nn
 
@@ -810,6 +810,37 @@ def test_muon_is_refused_for_a_network_that_declares_no_matrices(tmp_path):
         fit("ring", tmp_path, images=128, network=Own(), settings={"optim.name": "muon"})
 
 
+# -- model files
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.pop("units"), "no entry 'units'"),
+        (lambda c: c.pop("event_shape"), "no entry 'event_shape'"),
+        (lambda c: c.pop("network"), "no entry 'network'"),
+        (lambda c: c["network"].pop("options"), "no entry 'options'"),
+        (lambda c: c.update(form="cubic"), "form must be one of"),
+        (lambda c: c.update(event_shape=None), "cannot be used"),
+        (lambda c: c.update(conditions=3), "cannot be used"),
+        (lambda c: c.update(version=99), "card version 99"),
+        (lambda c: c.update(event_shape=[5]), "do not fit the network"),
+        (lambda c: c.update(format="another"), "no scorefield card"),
+    ],
+)
+def test_card_that_cannot_be_used_is_refused_in_words(change, message, straight, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    with safe_open(str(straight / "model.safetensors"), "pt") as file:
+        card = json.loads((file.metadata() or {})["card"])
+    change(card)
+    path = tmp_path / "changed.safetensors"
+    save_file(load_file(straight / "model.safetensors"), path, {"card": json.dumps(card)})
+    with pytest.raises(InputError, match=message):
+        sf.load(path)
+
+
 # -- the parts, used one by one
 
 
@@ -1204,3 +1235,16 @@ def test_initial_weights_are_a_function_of_the_seed():
     assert all(torch.equal(a[n], again[n]) for n in a)
     assert any(not torch.equal(a[n], b[n]) for n in a)
     assert dataclasses.is_dataclass(prepared())
+
+
+@pytest.mark.slow
+def test_runs_killed_by_the_system_are_bitwise_equal():
+    """Two trials of `python -m bench kills`: a budget in images, and a time budget."""
+    record = kills(2)
+    assert record["different"] == {}
+    assert record["equal"] == 2
+
+
+def test_a_kill_trial_is_needed():
+    with pytest.raises(InputError, match="at least 1"):
+        kills(0)
