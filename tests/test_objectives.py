@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import scorefield as sf
-from scorefield import checkpoint, networks, rng
-from scorefield.conditions import Condition, ConditionSpec
+from pretend_cuda import pretend_cuda
+from scorefield import checkpoint, conditions, networks, rng
+from scorefield.conditions import NULL_CLASS, Condition, ConditionSpec
 from scorefield.config import Request, override, preset
 from scorefield.data.toys import toy
 from scorefield.errors import InputError
@@ -39,7 +40,9 @@ from scorefield.runs import Run
 from scorefield.training import train
 
 SE = 4.5
-N = 20_000
+MANY = 20_000
+N = 4_000  # enough to see every broken objective below
+COUNTS = [N, pytest.param(MANY, marks=pytest.mark.slow)]
 SD = 0.8  # sigma_data wherever a weight or the control variate asks
 
 CASES: dict[str, dict[str, object]] = {
@@ -152,54 +155,61 @@ def deviations(
     """(loss - value, derivative - slope), each in standard errors. value and slope: of trace + 1/2
     square, the sum over the event.
     """
-    truth = model.truth
+    truth, count = model.truth, len(model.parameter)
     d = math.prod(truth.event_shape)
-    x0 = truth.sample(N, 0.0, seed=5)
-    losses = objective.losses(model, x0, torch.tensor(sigma, dtype=torch.float64), rng.keys(6, N))
+    x0, level = truth.sample(count, 0.0, seed=5), torch.tensor(sigma, dtype=torch.float64)
+    losses = objective.losses(model, x0, level, rng.keys(6, count))
     (slopes,) = torch.autograd.grad(losses.sum(), model.parameter)
-    scale = objective.weigh_score(torch.tensor(sigma, dtype=torch.float64)).item() / d
+    scale = objective.weigh_score(level).item() / d
     constant = d / (2 * sigma**2) if isinstance(objective, Denoising) else 0.0
     out = []
     for values, expected in ((losses, scale * (value + constant)), (slopes, scale * slope)):
-        out.append((values.mean().item() - expected) / (values.std().item() / math.sqrt(N) + 1e-12))
+        se = values.std().item() / math.sqrt(count) + 1e-12
+        out.append((values.mean().item() - expected) / se)
     return out[0], out[1]
 
 
 def scaled(
-    objective: Objective, truth: GaussianMixture, a: float, sigma: float
+    objective: Objective, truth: GaussianMixture, a: float, sigma: float, count: int = N
 ) -> tuple[float, float]:
     """E[tr + 1/2 |s|²] = (a²/2 - a) G, since E[tr(grad grad log p)] = -G."""
     g = information(truth, sigma)
-    return deviations(objective, Scaled(truth, a, N), sigma, (a**2 / 2 - a) * g, (a - 1) * g)
+    return deviations(objective, Scaled(truth, a, count), sigma, (a**2 / 2 - a) * g, (a - 1) * g)
 
 
-def round_(objective: Objective, truth: Gaussian, t: float, sigma: float) -> tuple[float, float]:
+def round_(
+    objective: Objective, truth: Gaussian, t: float, sigma: float, count: int = N
+) -> tuple[float, float]:
     """E[tr + 1/2 |s|²] = -d/t + E|x - 1|²/(2 t²)."""
     d = math.prod(truth.event_shape)
     second = (truth.spectrum + sigma**2).sum().item() + (truth.means - 1).square().sum().item()
-    return deviations(
-        objective, Round(truth, t, N), sigma, -d / t + second / (2 * t**2), d / t**2 - second / t**3
-    )
+    value, slope = -d / t + second / (2 * t**2), d / t**2 - second / t**3
+    return deviations(objective, Round(truth, t, count), sigma, value, slope)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.5])
 @pytest.mark.parametrize("truth", list(TRUTHS))
 @pytest.mark.parametrize("name", list(CASES))
-def test_value_and_gradient_of_a_scaled_score(name: str, truth: str, sigma: float) -> None:
+@pytest.mark.parametrize("count", COUNTS)
+def test_value_and_gradient_of_a_scaled_score(
+    count: int, name: str, truth: str, sigma: float
+) -> None:
     for a in (0.5, 1.6):  # the derivative's sign is that of a - 1
-        assert max(map(abs, scaled(case(name), TRUTHS[truth](), a, sigma))) < SE
+        assert max(map(abs, scaled(case(name), TRUTHS[truth](), a, sigma, count))) < SE
 
 
 @pytest.mark.parametrize("name", list(CASES))
-def test_value_and_gradient_of_a_wrong_gaussian(name: str) -> None:
+@pytest.mark.parametrize("count", COUNTS)
+def test_value_and_gradient_of_a_wrong_gaussian(count: int, name: str) -> None:
     for t in (0.8, 9.0):
-        assert max(map(abs, round_(case(name), gaussian(), t, 0.5))) < SE
+        assert max(map(abs, round_(case(name), gaussian(), t, 0.5, count))) < SE
 
 
 @pytest.mark.parametrize("weight", list(WEIGHTS))
 @pytest.mark.parametrize("name", ["denoising", "denoising, control variate", "exact"])
-def test_every_weight_means_the_same_in_both_forms(name: str, weight: str) -> None:
-    assert max(map(abs, scaled(case(name, weight), mixture(), 0.5, 0.4))) < SE
+@pytest.mark.parametrize("count", COUNTS)
+def test_every_weight_means_the_same_in_both_forms(count: int, name: str, weight: str) -> None:
+    assert max(map(abs, scaled(case(name, weight), mixture(), 0.5, 0.4, count))) < SE
     sigma = torch.tensor([0.01, 0.4, 7.0], dtype=torch.float64)
     assert torch.allclose(
         SCORE_WEIGHTS[weight](sigma, SD), 2 * sigma**4 * WEIGHTS[weight](sigma, SD), rtol=1e-12
@@ -222,9 +232,10 @@ def test_any_weight_is_a_function() -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in CASES if not n.startswith(("denoising", "energy"))])
-def test_clean_data_at_sigma_zero(name: str) -> None:
+@pytest.mark.parametrize("count", COUNTS)
+def test_clean_data_at_sigma_zero(count: int, name: str) -> None:
     for truth in (gaussian(), mixture()):
-        assert max(map(abs, scaled(case(name, "fisher"), truth, 0.5, 0.0))) < SE
+        assert max(map(abs, scaled(case(name, "fisher"), truth, 0.5, 0.0, count))) < SE
 
 
 def test_denoising_refuses_sigma_zero() -> None:
@@ -343,10 +354,11 @@ def test_a_probe_of_the_wrong_norm_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("name", list(PROBES))
 def test_probes_have_the_identity_as_covariance(name: str) -> None:
     v, other = (
-        draw_slice(name, rng.keys(3, N), (1, 5), torch.float64, draw).flatten(1) for draw in (0, 1)
+        draw_slice(name, rng.keys(3, MANY), (1, 5), torch.float64, draw).flatten(1)
+        for draw in (0, 1)
     )
     second = v[:, :, None] * v[:, None, :]
-    error = (second.mean(0) - torch.eye(5)) / (second.std(0) / math.sqrt(N) + 1e-12)
+    error = (second.mean(0) - torch.eye(5)) / (second.std(0) / math.sqrt(MANY) + 1e-12)
     assert error.abs().max() < SE
     assert not torch.equal(v, other)
     if name != "gaussian":
@@ -359,13 +371,13 @@ def test_probes_have_the_identity_as_covariance(name: str) -> None:
 def both(truth: GaussianMixture, a: float, sigma: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Losses and derivatives, plain and with the control variate, on the same noise."""
     model, x0, level = (
-        Scaled(truth, a, N),
-        truth.sample(N, seed=1),
+        Scaled(truth, a, MANY),
+        truth.sample(MANY, seed=1),
         torch.tensor(sigma, dtype=torch.float64),
     )
     out: list[Tensor] = []
     for name in ("denoising", "denoising, control variate"):
-        losses = case(name).losses(model, x0, level, rng.keys(2, N))
+        losses = case(name).losses(model, x0, level, rng.keys(2, MANY))
         out += [losses.detach(), torch.autograd.grad(losses.sum(), model.parameter)[0]]
     return out[0], out[2], out[1], out[3]
 
@@ -379,7 +391,7 @@ def test_the_control_variate_removes_the_variance_of_small_sigma(truth: str, a: 
         assert less.var() < most * plain.var()
         assert less_slope.var() < most * slope.var()
         for difference in (plain - less, slope - less_slope):
-            assert abs(difference.mean()) < SE * difference.std() / math.sqrt(N)
+            assert abs(difference.mean()) < SE * difference.std() / math.sqrt(MANY)
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.4, 0.8, 2.0, 20.0])
@@ -389,8 +401,8 @@ def test_beta_is_the_best_coefficient_of_its_gaussian(sigma: float) -> None:
     """
     truth = Gaussian([0.0], SD**2)
     model, x0, level = (
-        Scaled(truth, 1.0, N),
-        truth.sample(N, seed=1),
+        Scaled(truth, 1.0, MANY),
+        truth.sample(MANY, seed=1),
         torch.tensor(sigma, dtype=torch.float64),
     )
     objective = Denoising("ncsn", SD, control_variate=True)
@@ -399,11 +411,11 @@ def test_beta_is_the_best_coefficient_of_its_gaussian(sigma: float) -> None:
     c = (plain - less) / beta
     best = ((plain - plain.mean()) * (c - c.mean())).mean() / c.var()
     spread = ((plain - plain.mean() - best * (c - c.mean())) * (c - c.mean())).std() / (
-        c.var() * math.sqrt(N)
+        c.var() * math.sqrt(MANY)
     )
     assert abs(best - beta) < SE * spread
     assert less.var() <= plain.var() * (1 + 1e-3)
-    assert torch.equal(objective.losses(model, x0, level, rng.keys(2, N)).detach(), less)
+    assert torch.equal(objective.losses(model, x0, level, rng.keys(2, MANY)).detach(), less)
 
 
 # -- invariants
@@ -536,7 +548,7 @@ def test_mean_loss_over_a_ladder(name: str) -> None:
         torch.tensor([2.0, 0.7, 0.3], dtype=torch.float64),
         case(name),
     )
-    estimate = mean_loss(objective, Scaled(truth, a, 1), truth.sample(N, seed=3), ladder, seed=4)
+    estimate = mean_loss(objective, Scaled(truth, a, 1), truth.sample(MANY, seed=3), ladder, seed=4)
     expected = 0.0
     for sigma in ladder.tolist():
         constant = 1 / sigma**2 if isinstance(objective, Denoising) else 0.0
@@ -549,7 +561,7 @@ def test_mean_loss_over_a_ladder(name: str) -> None:
 def test_the_fisher_divergence_is_measured(truth: str) -> None:
     p = TRUTHS[truth]()
     for a, sigma in ((0.5, 0.3), (1.6, 1.0), (0.9, 0.0)):
-        value, se = fisher_divergence(Scaled(p, a, 1).requires_grad_(False), p, sigma, count=N)
+        value, se = fisher_divergence(Scaled(p, a, 1).requires_grad_(False), p, sigma, count=MANY)
         assert abs(value - (1 - a) ** 2 / 2 * information(p, sigma)) < SE * se
         assert abs(value - (1 - a) ** 2 * information(p, sigma)) > SE * se  # a dropped 1/2 is seen
     assert fisher_divergence(p, p, 0.5) == (0.0, 0.0)
@@ -658,7 +670,7 @@ def test_every_objective_trains_saves_loads_and_samples(name: str, tmp_path) -> 
     model = checkpoint.load(tmp_path / "run")
     form = {"energy": "square", "energy, scalar": "scalar"}.get(name, "score")
     assert isinstance(model, FORMS[form])
-    n = 2000
+    n = 8000
     new = FORMS[form](
         networks.build("mlp", (2,), width=8, depth=1), (2,), 0.02, 5.0, units=model.units
     ).requires_grad_(False)
@@ -736,24 +748,164 @@ def test_fisher_divergence_of_a_float32_network_to_a_closed_form():
     assert 0 <= found.value < 1e-10
 
 
+def test_the_fisher_divergence_of_a_model_on_another_device(monkeypatch) -> None:
+    """The truth stays on the CPU: each score is evaluated where its model is."""
+    truth = Gaussian(torch.zeros(2), torch.tensor(0.25))
+    network = networks.build("mlp", (2,), width=16)
+    expected = fisher_divergence(Preconditioned(network, (2,)), truth, 0.7, count=64)
+    with pretend_cuda(monkeypatch):
+        found = fisher_divergence(Preconditioned(network, (2,)).to("cuda"), truth, 0.7, count=64)
+    assert found == expected
+
+
+# -- conditions
+
+SPECS = {"class": ConditionSpec("class", 3), "vector": ConditionSpec("vector", 2)}
+# The condition of each class in the other form; the last row is unconditional.
+PLACES = torch.tensor([[-20.0, 0.0], [0.0, 20.0], [20.0, 20.0], [math.nan] * 2]).double()
+POOL = {"class": torch.tensor([0, 1, 2, NULL_CLASS]), "vector": PLACES}
+
+
+class Shifted(ScoreModel):
+    """The exact score of p(x0 | c) = N(place of c, I), and of N(0, I) where c is null.
+
+    Places lie 20 apart, so that `farthest`, the largest distance of an x from the place of the
+    condition that came with it, tells whether conditions stayed with their rows.
+    """
+
+    event_shape, sigma_min, sigma_max = (2,), 0.0, math.inf
+    has_log_density, conditions = True, SPECS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.farthest = 0.0
+
+    def score(self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None) -> Tensor:
+        sigma = self.check(x, sigma, condition)
+        place = torch.zeros_like(x)
+        for name, value in (condition or {}).items():
+            place = (PLACES[value] if name == "class" else value).nan_to_num()
+        self.farthest = max(self.farthest, (x - place).norm(dim=1).max().item())
+        return (place - x) / (1 + broadcast(sigma, x).square())
+
+
+def conditioned(objective: Objective, kind: str, sigma: float = 0.5) -> tuple[float, float]:
+    """(mean loss - its expectation) in standard errors, and `Shifted.farthest`.
+
+    The rows have their conditions in turn, the null value among them. With v = 1 + sigma² and d = 2
+    the exact score gives tr + 1/2 |s|² = -d/v + 1/2 |s|² of mean -d/(2 v) = -1/v.
+    """
+    rows = torch.arange(N) % len(PLACES)
+    x0 = PLACES.nan_to_num()[rows] + rng.normal(rng.keys(7, N), rng.Stream.TOY, 0, (2,)).double()
+    model, level = Shifted(), torch.tensor(sigma, dtype=torch.float64)
+    losses = objective.losses(model, x0, level, rng.keys(8, N), {kind: POOL[kind][rows]}).detach()
+    constant = 1 / sigma**2 if isinstance(objective, Denoising) else 0.0
+    expected = objective.weigh_score(level).item() / 2 * (constant - 1 / (1 + sigma**2))
+    se = losses.std().item() / math.sqrt(N)
+    return (losses.mean().item() - expected) / se, model.farthest
+
+
+@pytest.mark.parametrize("kind", list(SPECS))
 @pytest.mark.parametrize("name", list(CASES))
-def test_conditions_belong_to_their_rows(name: str) -> None:
-    """A batch of three classes has the losses of each class by itself, and classes differ."""
-    specs = {"class": ConditionSpec("class", 3)}
+def test_a_condition_reaches_every_row_of_every_loss(name: str, kind: str) -> None:
+    deviation, farthest = conditioned(case(name), kind)
+    assert abs(deviation) < SE
+    assert farthest < 10
+
+
+class Unconditional(Denoising):
+    """The condition is dropped."""
+
+    def losses(self, model, x0, sigma, keys, condition=None):
+        return super().losses(model, x0, sigma, keys)
+
+
+class UnconditionalExact(Exact):
+    """The condition is dropped."""
+
+    def losses(self, model, x0, sigma, keys, condition=None):
+        return super().losses(model, x0, sigma, keys)
+
+
+class RowsMoved(Sliced):
+    """Every row gets its neighbour's condition."""
+
+    def losses(self, model, x0, sigma, keys, condition=None):
+        moved = {name: value.roll(1, 0) for name, value in condition.items()}
+        return super().losses(model, x0, sigma, keys, moved)
+
+
+@pytest.mark.parametrize("kind", list(SPECS))
+@pytest.mark.parametrize("wrong", [Unconditional, UnconditionalExact, RowsMoved])
+def test_the_check_sees_lost_and_moved_conditions(wrong: type[Objective], kind: str) -> None:
+    deviation, farthest = conditioned(wrong("ncsn", SD), kind)
+    assert abs(deviation) > 2 * SE
+    assert farthest > 10
+
+
+@pytest.mark.parametrize("kind", list(SPECS))
+@pytest.mark.parametrize("wrong", ["interleaved", "clean without"])
+def test_the_check_sees_a_wrong_double_batch(
+    wrong: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control variate evaluates x and x0: each half needs the condition, in order."""
+
+    def broken(first: Condition, second: Condition) -> Condition:
+        if wrong == "interleaved":
+            return {name: value.repeat_interleave(2, 0) for name, value in first.items()}
+        nothing = conditions.null(SPECS, N)
+        return {name: torch.cat([value, nothing[name]]) for name, value in first.items()}
+
+    monkeypatch.setattr(conditions, "concatenate", broken)
+    _, farthest = conditioned(case("denoising, control variate"), kind)
+    assert farthest > 10
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_a_condition_that_the_model_does_not_take_is_refused(name: str) -> None:
+    x0, sigma, keys = batch((2,), 4)
+    with pytest.raises(InputError, match="takes class, vector; got the condition 'label'"):
+        case(name).losses(Shifted(), x0, sigma, keys, {"label": torch.zeros(4)})
+    with pytest.raises(InputError, match="one row a sample"):
+        case(name).losses(Shifted(), x0, sigma, keys, {"class": torch.tensor([1, 2])})
+    with pytest.raises(InputError, match="must be 0 to 2, or -1 for none; got 3"):
+        case(name).losses(Shifted(), x0, sigma, keys, {"class": torch.tensor([0, 1, 2, 3])})
+
+
+@pytest.mark.parametrize("name", list(OBJECTIVES))
+def test_mean_loss_takes_conditions_at_every_level(name: str) -> None:
+    rows = torch.arange(400) % len(PLACES)
+    x0 = PLACES.nan_to_num()[rows] + batch((2,), 400)[0]
+    ladder, model = torch.tensor([1.0, 0.3], dtype=torch.float64), Shifted()
+    with_them = mean_loss(case(name), model, x0, ladder, 0, {"class": POOL["class"][rows]})
+    assert model.farthest < 10
+    without = mean_loss(case(name), Shifted(), x0, ladder, 0)
+    assert with_them.value < without.value - SE * without.se
+
+
+@pytest.mark.parametrize("kind", list(SPECS))
+@pytest.mark.parametrize("name", list(CASES))
+def test_conditions_belong_to_their_rows(name: str, kind: str) -> None:
+    """A batch of several conditions has the losses of each by itself, and conditions differ.
+
+    The null value gives what no condition gives.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = networks.build("mlp", (3,), specs, width=16, depth=1).double()
+        network = networks.build("mlp", (3,), SPECS, width=16, depth=1).double()
         for p in network.parameters():
             p.data += 0.1 * torch.randn_like(p)
     form = "square" if name.startswith("energy") else "score"
-    model = FORMS[form](network, (3,), sigma_min=0.05, sigma_max=5.0, conditions=specs)
+    model = FORMS[form](network, (3,), sigma_min=0.05, sigma_max=5.0, conditions=SPECS)
     x0, sigma, keys = batch((3,), 6)
-    index = torch.tensor([0, 1, 2, 2, 1, -1])
+    null = len(PLACES) - 1
+    rows, pool = torch.tensor([0, 1, 2, 2, 1, null]), POOL[kind]
     objective = case(name, "edm")
-    together = objective.losses(model, x0, sigma, keys, {"class": index})
-    for c in (-1, 0, 1, 2):
-        alone = objective.losses(model, x0, sigma, keys, {"class": torch.full((6,), c)})
-        assert torch.allclose(together[index == c], alone[index == c], rtol=1e-10)
-        assert not torch.allclose(together[index != c], alone[index != c], rtol=1e-6)
+    together = objective.losses(model, x0, sigma, keys, {kind: pool[rows]})
+    for c in range(len(pool)):
+        alone = objective.losses(model, x0, sigma, keys, {kind: pool[[c] * 6]})
+        assert torch.allclose(together[rows == c], alone[rows == c], rtol=1e-10)
+        assert not torch.allclose(together[rows != c], alone[rows != c], rtol=1e-6)
     none = objective.losses(model, x0, sigma, keys)
-    assert torch.allclose(together[index == -1], none[index == -1], rtol=1e-10)
+    assert torch.allclose(together[rows == null], none[rows == null], rtol=1e-10)
+    assert not torch.allclose(together[rows != null], none[rows != null], rtol=1e-6)

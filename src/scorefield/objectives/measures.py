@@ -93,19 +93,21 @@ def fisher_divergence(
         seed: Decides the samples where x is None.
 
     Returns:
-        The mean with its standard error; the scores are compared in x's type.
+        The mean with its standard error. The scores are compared in x's type on x's device; the
+        model evaluates its score on its own device.
 
     Raises:
         InputError: Where x is None and truth cannot be sampled, or for fewer than two samples.
     """
+    own = next((p for p in model.parameters() if p.is_floating_point()), None)
     if x is None:
         if not isinstance(truth, Samplable):
             raise InputError(
                 f"{type(truth).__name__} cannot be sampled; give x, samples of p_sigma in model "
                 f"units (B, {truth.event_shape})"
             )
-        own = next((p.dtype for p in model.parameters() if p.is_floating_point()), None)
         x = truth.sample(count, sigma, seed)
-        x = x if own is None else x.to(own)
-    gap = truth.score(x, sigma) - model.score(x, sigma)
+        x = x if own is None else x.to(own.dtype)
+    there = x if own is None else x.to(own.device)
+    gap = truth.score(x, sigma) - model.score(there, sigma).to(x.device)
     return _estimate(gap.square().flatten(1).sum(1) / 2)
