@@ -69,12 +69,26 @@ class Objective:
             raise InputError(f"sigma_data must be above zero; got {self.sigma_data:g}")
 
     def weigh(self, sigma: Tensor) -> Tensor:
-        """The weight w(sigma) of |D - x0|²."""
+        """The weight w(sigma) of |D - x0|².
+
+        Args:
+            sigma: Noise levels in model units, of any shape.
+
+        Returns:
+            The weights, in sigma's shape and type.
+        """
         weight = WEIGHTS[self.weight] if isinstance(self.weight, str) else self.weight
         return weight(sigma, self.sigma_data)
 
     def weigh_score(self, sigma: Tensor) -> Tensor:
-        """The weight lambda(sigma) of 1/2 |s + z/sigma|²."""
+        """The weight lambda(sigma) of 1/2 |s + z/sigma|².
+
+        Args:
+            sigma: Noise levels in model units, of any shape.
+
+        Returns:
+            The weights 2 sigma⁴ w(sigma), in sigma's shape and type.
+        """
         if isinstance(self.weight, str):
             return SCORE_WEIGHTS[self.weight](sigma, self.sigma_data)
         return 2 * sigma.pow(4) * self.weight(sigma, self.sigma_data)
@@ -82,8 +96,13 @@ class Objective:
     def check(self, model: ScoreModel) -> None:
         """Refuse a model that this objective cannot train.
 
+        `TrainState` and `mean_loss` call it; `losses` does not, since its model may be wrapped.
+
+        Args:
+            model: The model, not wrapped in DistributedDataParallel.
+
         Raises:
-            InputError: It says why.
+            InputError: For such a model; the message states the reason.
         """
 
     def losses(

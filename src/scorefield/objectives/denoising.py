@@ -50,7 +50,14 @@ class Denoising(Objective):
     control_variate: bool = False
 
     def beta(self, sigma: Tensor) -> Tensor:
-        """The coefficient of the control variate, in (0, 1)."""
+        """The coefficient of the control variate, in (0, 1).
+
+        Args:
+            sigma: Noise levels in model units, of any shape.
+
+        Returns:
+            beta(sigma) of the module docstring, in sigma's shape and type.
+        """
         r = self.sigma_data**2 / (sigma.square() + self.sigma_data**2)
         return r.square() * (3 - 2 * r) / (1 + 2 * r - 2 * r.square())
 
@@ -62,9 +69,12 @@ class Denoising(Objective):
         keys: Tensor,
         condition: Condition | None = None,
     ) -> Tensor:
-        """One loss per example, (B,); arguments and errors as for every objective.
+        """One loss per example, (B,); the arguments are those of `Objective.losses`.
 
-        It costs one forward pass, over 2 B examples with the control variate.
+        The loss costs one forward pass, over 2 B examples with the control variate.
+
+        Raises:
+            InputError: For sigma = 0, or where the arguments do not fit each other or the model.
         """
         x, noise, level = perturb(x0, sigma, keys)
         if bool((level <= 0).any()):
@@ -95,10 +105,10 @@ class EnergyDenoising(Denoising):
     second_order: ClassVar[bool] = True
 
     def check(self, model: ScoreModel) -> None:
-        """Refuse a model without a log density.
+        """Refuse a model without a log density; the arguments are those of `Objective.check`.
 
         Raises:
-            InputError: It names the models that have one.
+            InputError: The message names the models that have a log density.
         """
         if not model.has_log_density:
             raise InputError(

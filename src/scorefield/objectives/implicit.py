@@ -42,14 +42,17 @@ PROBES = ("rademacher", "gaussian", "sphere")
 def draw_slice(
     probe: str, keys: Tensor, shape: Sequence[int], dtype: torch.dtype, draw: int
 ) -> Tensor:
-    """Random directions v (B, *shape) with E[vv'] = I, a function of the keys and of `draw`.
+    """Random directions v with E[vv'] = I, a function of the keys and of `draw`.
 
     Args:
         probe: A name of PROBES: signs, normals, or uniform on the sphere of radius sqrt(d).
-        keys: (B, 2).
+        keys: Random keys (B, 2).
         shape: Shape of one example.
         dtype: Floating type.
-        draw: Number of the slice.
+        draw: Number of the slice, from 0.
+
+    Returns:
+        (B, *shape), on the device of the keys.
     """
     generate = rng.rademacher if probe == "rademacher" else rng.normal
     v = generate(keys, rng.Stream.SLICE, 0, shape, dtype, draw)
@@ -88,10 +91,14 @@ class Implicit(Objective):
         keys: Tensor,
         condition: Condition | None = None,
     ) -> Tensor:
-        """One loss per example, (B,), of either sign; arguments and errors as for every objective.
+        """One loss per example, (B,), of either sign.
 
+        The arguments are those of `Objective.losses`.
         The losses are differentiable in the model's parameters where gradients are enabled, and
         not in x0.
+
+        Raises:
+            InputError: Where the arguments do not fit each other or the model.
         """
         graph = torch.is_grad_enabled()
         x, _, level = perturb(x0.detach(), sigma, keys)
@@ -123,7 +130,10 @@ class Sliced(Implicit):
             raise InputError(f"probe must be one of {', '.join(PROBES)}; got {self.probe!r}")
 
     def terms(self, score: Tensor, product: Product, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Means over slices of v'(grad s)v and (v's)²; one product a slice."""
+        """Means over slices of v'(grad s)v and of `square`, with one product per slice.
+
+        The arguments and the result are those of `Implicit.terms`.
+        """
         trace = square = score.new_zeros(len(score))
         for draw in range(self.slices):
             v = draw_slice(self.probe, keys, score.shape[1:], score.dtype, draw)
@@ -132,7 +142,15 @@ class Sliced(Implicit):
         return trace / self.slices, square / self.slices
 
     def square(self, score: Tensor, v: Tensor) -> Tensor:
-        """(v's)², (B,)."""
+        """Estimate |s|² from one slice.
+
+        Args:
+            score: s(x), (B, *event).
+            v: The slice, (B, *event).
+
+        Returns:
+            (v's)², (B,).
+        """
         return (score * v).flatten(1).sum(1).square()
 
 
@@ -141,7 +159,7 @@ class SlicedVR(Sliced):
     """v'(grad s)v + 1/2 |s|², the mean over several v. Arguments as for `Sliced`."""
 
     def square(self, score: Tensor, v: Tensor) -> Tensor:
-        """|s|², (B,), the mean of (v's)² over v."""
+        """|s|², (B,), the mean of (v's)² over v; the arguments are those of `Sliced.square`."""
         return score.square().flatten(1).sum(1)
 
 
@@ -160,8 +178,10 @@ class Exact(Implicit):
     def check(self, model: ScoreModel) -> None:
         """Refuse a model whose examples have more than `limit` elements.
 
+        The arguments are those of `Objective.check`.
+
         Raises:
-            InputError: It names an objective without this limit.
+            InputError: The message names an objective without this limit.
         """
         elements = torch.Size(model.event_shape).numel()
         if elements > self.limit:
@@ -172,7 +192,10 @@ class Exact(Implicit):
             )
 
     def terms(self, score: Tensor, product: Product, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The trace, row by row, and |s|²."""
+        """The trace, one row of grad s after the other, and |s|².
+
+        The arguments and the result are those of `Implicit.terms`.
+        """
         flat = score.flatten(1)
         trace = torch.zeros_like(flat[:, 0])
         for i in range(flat.shape[1]):

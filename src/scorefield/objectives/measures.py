@@ -16,7 +16,12 @@ from .base import Objective
 
 
 class Estimate(NamedTuple):
-    """A mean over samples and its standard error."""
+    """A mean over samples and its standard error.
+
+    Attributes:
+        value: The mean.
+        se: The standard error of the mean.
+    """
 
     value: float
     se: float
@@ -27,7 +32,16 @@ class Samplable(Protocol):
     """A density that independent samples of p_sigma can be drawn from, as closed forms can."""
 
     def sample(self, count: int, sigma: float, seed: int) -> Tensor:
-        """(count, *event) in model units."""
+        """Independent samples of p_sigma.
+
+        Args:
+            count: Number of samples.
+            sigma: The noise level in model units; 0 for clean samples.
+            seed: Decides the samples.
+
+        Returns:
+            (count, *event) in model units.
+        """
 
 
 def _estimate(values: Tensor) -> Estimate:

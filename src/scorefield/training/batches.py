@@ -28,7 +28,14 @@ class Batch(NamedTuple):
     condition: Condition | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on another device."""
+        """Move the batch to another device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            A batch whose tensors all lie on `device`.
+        """
         return Batch(
             self.x0.to(device),
             self.sigma.to(device),
@@ -37,12 +44,26 @@ class Batch(NamedTuple):
         )
 
     def split(self, parts: int) -> list["Batch"]:
-        """The batch in at most `parts` parts of nearly equal size, in order."""
+        """Split the batch into parts of nearly equal size, in order.
+
+        Args:
+            parts: The largest number of parts, 1 or more.
+
+        Returns:
+            At most `parts` batches, none of them empty.
+        """
         size = -(-len(self.x0) // parts)
         return [self.rows(slice(first, first + size)) for first in range(0, len(self.x0), size)]
 
     def rows(self, rows: slice) -> "Batch":
-        """Some examples of the batch."""
+        """Select consecutive examples of the batch.
+
+        Args:
+            rows: The slice of example indices.
+
+        Returns:
+            A batch of these examples.
+        """
         condition = conditions.take(self.condition, rows)
         return Batch(self.x0[rows], self.sigma[rows], self.keys[rows], condition)
 
@@ -89,7 +110,15 @@ class Batches:
         self.pipeline, self.distribution, self.seed = pipeline, distribution, seed
 
     def batch(self, first: int, count: int) -> Batch:
-        """The step that starts after `first` images, with `count` examples."""
+        """The batch of the step that starts after `first` images.
+
+        Args:
+            first: Images seen before the step.
+            count: Number of examples B.
+
+        Returns:
+            The batch on the pipeline's device, a function of (seed, first, count).
+        """
         sigma, keys = draw_sigma(self.distribution, self.seed, first, count, self.pipeline.device)
         x0, condition = self.pipeline.batch(first, count)
         return Batch(x0, sigma, keys, condition)

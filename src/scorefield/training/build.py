@@ -32,19 +32,53 @@ SECONDS_PER_IMAGE = 1 / 300  # rough, to decide on compiling where the budget is
 
 
 def load_data(request: Request, data: Any = None) -> Dataset:
-    """The data set that the settings name, or `data`: anything that `data.load` takes."""
+    """Load the data set of a run.
+
+    Args:
+        request: The settings; their group `data` names the source and how to read it.
+        data: Anything that `data.load` takes, in place of the source; None: `data.source`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        InputError: Where the data cannot be read or do not fit the settings.
+    """
     d = request.data
     source = d.source if data is None else data
     return load(source, size=d.size, channels=d.channels, key=d.key, image=d.image)
 
 
 def resolve_config(request: Request, dataset: Dataset, custom_network: bool = False) -> Config:
-    """The resolved settings of a request for a data set."""
+    """Resolve the settings that a request leaves open.
+
+    Args:
+        request: The settings that the user chose.
+        dataset: The data, whose shape, size and labels decide defaults.
+        custom_network: Whether the user's own network is trained.
+
+    Returns:
+        The resolved settings.
+
+    Raises:
+        InputError: For settings that do not fit each other or the data.
+    """
     return resolve(request, dataset.facts(custom_network=custom_network))
 
 
 def sigma_distribution(config: Config) -> tuple[SigmaDistribution, Tensor | None]:
-    """The training distribution of sigma, and the ladder of noise levels, largest first, if any."""
+    """The training distribution of sigma.
+
+    Args:
+        config: Resolved settings.
+
+    Returns:
+        The distribution, and the ladder of noise levels (sigmas), largest first; None for no
+        ladder.
+
+    Raises:
+        InputError: For a distribution over levels without a number of levels.
+    """
     n = config.noise
     ladder = None if n.levels is None else geometric(n.sigma_max, n.sigma_min, n.levels)
     if n.sigma_distribution == "levels":
@@ -58,7 +92,18 @@ def sigma_distribution(config: Config) -> tuple[SigmaDistribution, Tensor | None
 
 
 def condition_specs(config: Config, dataset: Dataset) -> dict[str, ConditionSpec]:
-    """What the model is conditioned on, by name; empty for nothing."""
+    """What the model is conditioned on.
+
+    Args:
+        config: Resolved settings.
+        dataset: The data, for their classes.
+
+    Returns:
+        The conditions by name; empty for an unconditional model.
+
+    Raises:
+        InputError: For conditioning on classes where the data have no labels.
+    """
     if config.condition.kind == "none":
         return {}
     if dataset.classes is None:
@@ -72,7 +117,21 @@ def build_network(
     conditions: Mapping[str, ConditionSpec],
     network: nn.Module | None = None,
 ) -> nn.Module:
-    """The untrained network, its weights a function of the seed; or a copy of the user's own."""
+    """Build the untrained network.
+
+    Args:
+        config: Resolved settings; the seed decides the weights.
+        event_shape: Shape of one example.
+        conditions: What the network is conditioned on, by name.
+        network: The user's own network, which is copied with its weights; None: the network that
+            the settings name.
+
+    Returns:
+        The network on the CPU, or the copy on the device of the original.
+
+    Raises:
+        InputError: For options or conditions that the network does not take.
+    """
     if network is not None:
         return copy.deepcopy(network)
     name, options = config.network.name, config.network.options
@@ -84,13 +143,16 @@ def build_network(
 def build_model(
     config: Config, dataset: Dataset, fitted: FittedUnits, network: nn.Module | None = None
 ) -> Preconditioned:
-    """The untrained model on the CPU.
+    """Build the untrained model, before it is moved to its device.
 
     Args:
         config: Resolved settings.
         dataset: The data, for their shape and classes.
         fitted: Units and moments of the training part.
         network: The user's own network, which is copied; None: the one that the settings name.
+
+    Returns:
+        The model.
 
     Raises:
         InputError: Where settings, data and network do not fit each other.
@@ -119,7 +181,14 @@ def build_model(
 
 
 def build_objective(config: Config) -> Objective:
-    """The objective that the settings name."""
+    """Build the objective that the settings name.
+
+    Args:
+        config: Resolved settings.
+
+    Returns:
+        The objective, with its weight and options.
+    """
     o = config.objective
     known = {field.name for field in dataclasses.fields(OBJECTIVES[o.name])}
     own = {"control_variate": o.control_variate, "slices": o.slices, "probe": o.probe}
@@ -130,10 +199,23 @@ def build_objective(config: Config) -> Objective:
 def choose_execution(
     config: Config, model: Preconditioned, objective: Objective, recorded: dict[str, Any] | None
 ) -> Execution:
-    """How the arithmetic of a run goes.
+    """Choose device, precision, compilation and threads of a run.
 
-    A run keeps the choice that it recorded. Settings given now that differ from it (another device,
-    number of threads, or compilation) are obeyed.
+    A resumed run keeps the choice that it recorded. Settings that are given explicitly override
+    the record.
+
+    Args:
+        config: Resolved settings.
+        model: The model, for its shape and number of layers.
+        objective: The objective; a second-order one needs eager float32.
+        recorded: The recorded `Execution.to_dict()` of this run; None for a new run.
+
+    Returns:
+        The execution, with nothing left open.
+
+    Raises:
+        InputError: For settings that do not exist on this machine, or that a second-order objective
+            does not allow.
     """
     e = config.execution
     own = config.network.name == "custom"  # code that a compiler may not take: not unless asked
@@ -199,10 +281,13 @@ def build(
         config: Resolved settings.
         dataset: The data.
         network: The user's own network, which is copied; None: the one that the settings name.
-        recorded: How the arithmetic of this run ran before; None for a new run.
+        recorded: The recorded execution settings of this run; None for a new run.
+
+    Returns:
+        The parts, on their device. Nothing has been written to the disk.
 
     Raises:
-        InputError: Whatever cannot be trained with these settings.
+        InputError: Where these settings cannot train a model of these data.
     """
     d = config.data
     train, held_out = split(dataset.labels, len(dataset), config.seed, d.held_out)

@@ -22,6 +22,12 @@ def gamma_of(sigma_rel: float) -> float:
 
     It is the real root of a cubic (Karras et al. 2024, Alg. 2), found by bisection.
 
+    Args:
+        sigma_rel: The relative width, in (0, 0.28).
+
+    Returns:
+        gamma, above 0.
+
     Raises:
         InputError: For a width outside (0, 0.28).
     """
@@ -70,7 +76,15 @@ class EMA:
         self.initial_fraction = 1.0
 
     def decay(self, images: int, batch: int) -> float:
-        """The decay beta of the step of `batch` images that ends at `images` images seen."""
+        """The decay beta of one step.
+
+        Args:
+            images: Images seen, those of the step included.
+            batch: Images of the step.
+
+        Returns:
+            beta, in [0, 1).
+        """
         if self.kind == "power":
             return (1 - batch / images) ** (self.gamma + 1)
         halflife = min(self.width, self.warmup * images) if self.warmup > 0 else self.width
@@ -102,10 +116,13 @@ class EMA:
         return {**self.weights, INITIAL: self.initial_fraction}
 
     def load_state_dict(self, state: dict[str, Tensor | float]) -> None:
-        """Take over what `state_dict` gave, in place.
+        """Restore the average from `state_dict`, in place.
+
+        Args:
+            state: The result of `state_dict`, from any device.
 
         Raises:
-            InputError: Where the names are not those of this network.
+            InputError: Where the parameter names are those of another network.
         """
         if state.keys() != {*self.weights, INITIAL}:
             raise InputError("the stored average belongs to another network")

@@ -85,7 +85,7 @@ class Evaluator:
 
     @property
     def passes(self) -> int:
-        """Evaluations of an example that `held_out_loss` takes, with and without condition."""
+        """Number of evaluations per example in `held_out_loss`, with and without the condition."""
         return 2 if self.unconditional else 1
 
     def held_out_loss(
@@ -143,10 +143,13 @@ class Evaluator:
         return torch.cat(found)
 
     def try_out(self, model: Preconditioned) -> None:
-        """Evaluate the loss of one or two examples, so that what does not fit is found early.
+        """Evaluate the loss of one or two examples, to find early what does not fit.
+
+        Args:
+            model: The model.
 
         Raises:
-            InputError: Where the network does not take the data, or changes their shape.
+            InputError: Where the network does not accept the data, or changes their shape.
         """
         shapes: list[tuple[torch.Size, torch.Size]] = []
 
@@ -175,7 +178,14 @@ class Evaluator:
                 )
 
     def preview_size(self, model: Preconditioned) -> tuple[int, int]:
-        """Samples of a whole preview, and evaluations of each."""
+        """The size of a full preview.
+
+        Args:
+            model: The model.
+
+        Returns:
+            Number of samples, and number of evaluations per sample.
+        """
         samples = 500 if len(model.event_shape) == 1 else 16
         if model.ladder_only and model.ladder is not None:
             levels = len(model.ladder)
@@ -183,10 +193,18 @@ class Evaluator:
         return samples, PREVIEW_NFE
 
     def preview(self, model: Preconditioned, count: int) -> Tensor:
-        """Samples from fixed seeds, (count, *event) in data units.
+        """Draw samples from fixed seeds.
 
-        The probability flow gives the same picture, better each time; a model that knows only its
-        levels takes annealed Langevin dynamics. A model with classes gives one class after another.
+        The same seeds give comparable pictures over a run. Samples follow the probability flow; a
+        model that knows only its levels is sampled by annealed Langevin dynamics. The samples of a
+        class-conditional model go through its classes in turn.
+
+        Args:
+            model: The model.
+            count: Number of samples.
+
+        Returns:
+            (count, *event) in data units.
         """
         condition = None
         for name, spec in model.conditions.items():
@@ -203,7 +221,16 @@ class Evaluator:
             return sample(model, count, self.seed, sampler=recipe, condition=condition)
 
     def seconds_per_evaluation(self, model: Preconditioned) -> float:
-        """Seconds that an evaluation of one example takes, timed on as many as can be measured."""
+        """Time the evaluation of one example.
+
+        The number of examples grows until the measurement takes long enough to be reliable.
+
+        Args:
+            model: The model.
+
+        Returns:
+            Seconds per evaluation.
+        """
         examples = 16
         while True:
             start = time.perf_counter()
@@ -225,7 +252,8 @@ class Evaluator:
                 then the last one, and has two examples and a sample however slow the model is.
 
         Returns:
-            (0, 0) where the time is not enough for two examples and a sample.
+            Number of examples of the loss, and number of samples of the preview; (0, 0) where the
+            time is not enough for two examples and a sample.
         """
         samples, evaluations = self.preview_size(model)
         examples, passes = len(self), self.passes + (SIGMA_BINS if per_sigma else 0)

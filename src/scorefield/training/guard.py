@@ -75,7 +75,16 @@ def _on_output(model: ScoreModel, found: list[tuple[str, bool]]) -> Iterator[Non
 
 
 def first_bad_layer(model: ScoreModel, objective: Objective, batch: Batch) -> str:
-    """The first layer whose output is not finite, found by evaluating the batch again, eagerly."""
+    """The first layer whose output is not finite, found by evaluating the batch again, eagerly.
+
+    Args:
+        model: The model.
+        objective: The loss.
+        batch: Examples whose loss is not finite.
+
+    Returns:
+        A phrase that names the layer, or states that every layer's output is finite.
+    """
     found: list[tuple[str, bool]] = []
     with _on_output(model, found), torch.no_grad():
         objective.losses(model, *batch)

@@ -35,7 +35,12 @@ class Meter:
         self.sums = torch.zeros(3, len(self.edges) + 1, dtype=torch.float64)
 
     def add(self, sigma: Tensor, losses: Tensor) -> None:
-        """Add a batch: sigma (B,) and losses (B,)."""
+        """Add the losses of a batch.
+
+        Args:
+            sigma: Noise levels (B,), on any device.
+            losses: Losses (B,), on any device.
+        """
         index = torch.bucketize(sigma.cpu(), self.edges)
         values = losses.cpu().double()
         parts = (torch.ones_like(values), values, values.square())
@@ -48,9 +53,11 @@ class Meter:
         return int(self.sums[0].sum())
 
     def read(self) -> dict[str, Any]:
-        """Mean loss, and per bin: sigma, count, mean loss and its standard error.
+        """Mean losses since the last line.
 
-        Means of no losses, and standard errors of fewer than two, are NaN.
+        Returns:
+            {"loss": mean, "by_sigma": columns sigma, count, loss and se, one row per bin}. Means of
+            no losses, and standard errors of fewer than two, are NaN.
         """
         count, total, square = self.sums
         some, several = torch.where(count > 0, count, torch.nan), count > 1
@@ -67,9 +74,13 @@ class Meter:
         return {"loss": overall, "by_sigma": bins}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a resumed run needs to write the same next line."""
+        """The sums, from which a resumed run writes the same next line."""
         return {"sums": self.sums}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the sums from `state_dict`.
+
+        Args:
+            state: The result of `state_dict`.
+        """
         self.sums.copy_(state["sums"])

@@ -104,13 +104,21 @@ class Muon(torch.optim.Optimizer):
             self._adamw.state = self.state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore the state from `state_dict`.
+
+        Args:
+            state_dict: The result of `state_dict`.
+        """
         super().load_state_dict(state_dict)
         self._share()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One step of every group."""
+        """Step every group once.
+
+        Args:
+            closure: Not used; the gradients are those of the parameters.
+        """
         for group in self.param_groups:
             if not group["adamw"]:
                 self._step_matrices(group)
@@ -191,7 +199,14 @@ OPTIMISERS: dict[str, Callable[[OptimConfig, nn.Module], torch.optim.Optimizer]]
 
 
 def make_optimiser(o: OptimConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser `o.name` over the network's parameters, which are on their device.
+    """Make the optimiser that the settings name.
+
+    Args:
+        o: The settings of the group `optim`.
+        network: The network, on its device.
+
+    Returns:
+        The optimiser of all parameters of the network.
 
     Raises:
         InputError: For an unknown name, or Muon with a network that declares no matrices.

@@ -28,7 +28,17 @@ from .ema import EMA, gamma_of
 def inner_products(
     time_a: np.ndarray, gamma_a: np.ndarray, time_b: np.ndarray, gamma_b: np.ndarray
 ) -> np.ndarray:
-    """<p_a, p_b> for all pairs, (len(a), len(b)); times in any one unit."""
+    """The inner products <p_a, p_b> of all pairs of profiles.
+
+    Args:
+        time_a: Times t of the first profiles, (m,), in any one unit.
+        gamma_a: Their exponents, (m,).
+        time_b: Times of the second profiles, (n,), in the same unit.
+        gamma_b: Their exponents, (n,).
+
+    Returns:
+        (m, n).
+    """
     ta, ga, tb, gb = time_a[:, None], gamma_a[:, None], time_b[None], gamma_b[None]
     power = ga + gb + 1
     log = (
@@ -41,7 +51,17 @@ def inner_products(
 
 
 def coefficients(times: np.ndarray, gammas: np.ndarray, time: float, gamma: float) -> np.ndarray:
-    """The combination of the profiles (times, gammas) nearest to the profile (time, gamma)."""
+    """The combination of profiles nearest to a wanted profile in the L2 norm.
+
+    Args:
+        times: Times of the stored profiles, (m,), in any one unit.
+        gammas: Their exponents, (m,).
+        time: The time of the wanted profile, in the same unit.
+        gamma: Its exponent.
+
+    Returns:
+        The coefficients x, (m,).
+    """
     scale = float(np.max(times))
     times, time = times / scale, time / scale
     a = inner_products(times, gammas, times, gammas)
@@ -52,7 +72,16 @@ def coefficients(times: np.ndarray, gammas: np.ndarray, time: float, gamma: floa
 
 
 def save_snapshot(folder: Path, images: int, averages: Sequence[EMA]) -> Path:
-    """Keep the tracked averages as they are after `images` images, in one file of the run."""
+    """Write the tracked averages to one file of the run.
+
+    Args:
+        folder: The run directory.
+        images: Images seen, which name the file.
+        averages: The averages.
+
+    Returns:
+        The path of the file.
+    """
     from safetensors.torch import save
 
     tensors = {

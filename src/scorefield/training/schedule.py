@@ -60,7 +60,13 @@ class Clock:
 
 @dataclass(frozen=True)
 class PlanPoint:
-    """From `images` on, progress rises linearly from `progress` to 1 at `budget` images."""
+    """From `images` on, progress rises linearly from `progress` to 1 at `budget` images.
+
+    Attributes:
+        images: Images seen where the plan was made.
+        progress: Progress there, in [0, 1].
+        budget: Planned number of images of the run.
+    """
 
     images: int
     progress: float
@@ -119,7 +125,14 @@ class Schedule:
         self._take(line)
 
     def point(self, images: int) -> PlanPoint | None:
-        """The point of the plan in force at `images`; None before the first one."""
+        """The point of the plan in force.
+
+        Args:
+            images: Images seen.
+
+        Returns:
+            The last point at or before `images`; None before the first one.
+        """
         found = None
         for point in self._points:
             if point.images <= images:
@@ -127,22 +140,49 @@ class Schedule:
         return found
 
     def progress(self, images: int) -> float:
-        """Progress at `images`, from 0 to 1; 0 before the first plan."""
+        """The progress of the run.
+
+        Args:
+            images: Images seen.
+
+        Returns:
+            Progress from 0 to 1; 0 before the first plan.
+        """
         point = self.point(images)
         return 0.0 if point is None else point.at(images)
 
     def budget(self, images: int) -> int | None:
-        """The planned number of images, as planned at `images`; None before the first plan."""
+        """The planned number of images.
+
+        Args:
+            images: Images seen, which select the point of the plan.
+
+        Returns:
+            The number of images of the whole run; None before the first plan.
+        """
         point = self.point(images)
         return None if point is None else point.budget
 
     def warmup(self, images: int, warmup: int) -> int:
-        """Images of warm-up: `warmup`, and at most a fifth of the first plan's budget."""
+        """The length of the warm-up.
+
+        Args:
+            images: Images seen.
+            warmup: The wanted number of images.
+
+        Returns:
+            `warmup`, but at most a fifth of the first plan's budget.
+        """
         point = self._points[0] if self._points and self._points[0].images <= images else None
         return warmup if point is None else min(warmup, point.budget // 5)
 
     def plan(self, images: int, budget: int) -> None:
-        """Add a point of the plan at `images`. The first one counts progress from image 0 on."""
+        """Add a point of the plan. The first point counts progress from image 0 on.
+
+        Args:
+            images: Images seen.
+            budget: Planned number of images of the whole run.
+        """
         first = self.point(images) is None
         progress = images / budget if first else self.progress(images)
         self._decide({"kind": "plan", "images": images, "progress": progress, "budget": budget})
@@ -150,7 +190,15 @@ class Schedule:
     def evaluation(
         self, images: int, decide: Callable[[], tuple[int, int]] | None = None
     ) -> tuple[int, int]:
-        """Examples and samples of the evaluation at `images`: as recorded, else by `decide`."""
+        """The size of an evaluation: the recorded one, or a new one that is recorded now.
+
+        Args:
+            images: Images seen.
+            decide: Returns the size where none is recorded; None: (0, 0).
+
+        Returns:
+            Number of examples, and number of samples.
+        """
         if images not in self._evaluations:
             examples, samples = (0, 0) if decide is None else decide()
             line = {"kind": "evaluation", "images": images}
@@ -158,16 +206,26 @@ class Schedule:
         return self._evaluations[images]
 
     def finish(self, images: int, reason: str) -> None:
-        """Record that training ended at `images`."""
+        """Record that training ended. A second call changes nothing.
+
+        Args:
+            images: Images seen.
+            reason: Why training ended, in words.
+        """
         if self.end is None:
             self._decide({"kind": "end", "images": images, "reason": reason})
 
     def execution(self) -> Record | None:
-        """How the arithmetic runs, as recorded last; None where nothing is recorded."""
+        """The execution settings that were recorded last; None where none are recorded."""
         return dict(self._executions[-1]["execution"]) if self._executions else None
 
     def set_execution(self, images: int, execution: Record) -> None:
-        """Record how the arithmetic runs from `images` on."""
+        """Record the execution settings in force from `images` on.
+
+        Args:
+            images: Images seen.
+            execution: The result of `Execution.to_dict`.
+        """
         self._decide({"kind": "execution", "images": images, "execution": execution})
 
 
@@ -221,13 +279,25 @@ class Budget:
         self._anchor, self._steps = self._last, 0
 
     def pause(self, seconds: float) -> None:
-        """Leave `seconds`, spent on something other than steps, out of the timing."""
+        """Leave time that was not spent on steps out of the timing.
+
+        Args:
+            seconds: The time, for example of an evaluation.
+        """
         if self._anchor is not None:
             self._anchor = (self._anchor[0], self._anchor[1] + seconds)
             self._last = (self._last[0], self._last[1] + seconds)
 
     def over(self, images: int, elapsed: float) -> str:
-        """Why training ends after `images` images; empty while it does not."""
+        """Decide whether training ends.
+
+        Args:
+            images: Images seen.
+            elapsed: Seconds on the run's clock.
+
+        Returns:
+            The reason in words; empty while training continues.
+        """
         end = self.schedule.end
         if end is not None:
             return str(end["reason"]) if images >= end["images"] else ""

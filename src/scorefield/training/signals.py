@@ -19,6 +19,12 @@ def watch() -> Iterator[StopRequest]:
     """Watch for the two signals inside the block, then restore the handlers.
 
     Signals reach the main thread only; in another thread nothing is watched.
+
+    Yields:
+        The request, whose `signal` the first signal sets.
+
+    Raises:
+        KeyboardInterrupt: On a second signal.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

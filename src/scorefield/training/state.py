@@ -57,7 +57,7 @@ class TrainState:
         return next(self.model.parameters()).device
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed training needs: weights, averages, optimiser and counters."""
+        """Weights, averages, optimiser state and counters: all that a resumed training needs."""
         return {
             "images": self.images,
             "steps": self.steps,
@@ -68,7 +68,10 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave, from whatever device, in place.
+        """Restore the training from `state_dict`, in place.
+
+        Args:
+            state: The result of `state_dict`, from any device.
 
         Raises:
             InputError: Where the averages belong to another network.
@@ -185,7 +188,15 @@ def train_step(
 
 
 def drop_conditions(batch: Batch, dropout: float) -> Batch:
-    """The batch with some conditions replaced by the null value, decided by the examples' keys."""
+    """Replace the conditions of some examples by the null value.
+
+    Args:
+        batch: The batch; the keys of its examples decide which conditions are dropped.
+        dropout: The probability of dropping, in [0, 1).
+
+    Returns:
+        The batch with conditions dropped; the same batch where there is nothing to drop.
+    """
     if batch.condition is None or dropout <= 0:
         return batch
     u = rng.uniform(batch.keys, rng.Stream.CONDITION, 0, ())

@@ -173,7 +173,11 @@ class Trainer:
         self.notices: list[str] = []
 
     def notice(self, text: str) -> None:
-        """Tell the caller, and keep it for the summary."""
+        """Pass a notice to the caller, and keep it for the summary.
+
+        Args:
+            text: The notice.
+        """
         self.notices.append(text)
         self.hooks.on_notice(text)
 
@@ -185,6 +189,12 @@ class Trainer:
         Args:
             stop: Filled when a signal requests an end.
             began: `time.perf_counter()` when this process began its work; None: now.
+
+        Returns:
+            How the run ended.
+
+        Raises:
+            NonFiniteError: Where a loss or gradient is not finite and the guard stops the run.
         """
         self._resume(began)
         if self.ended and self.writer.evaluated:

@@ -64,13 +64,23 @@ class RunWriter:
     def match(self) -> bool:
         """Whether the run exists with the same configuration, without writing.
 
+        Returns:
+            True for a run of the same configuration, False where there is none yet.
+
         Raises:
-            InputError: For a run of another configuration.
+            InputError: For a run of another configuration; the message lists the differences.
         """
         return self.run.match_config(self._differences)
 
     def claim(self) -> bool:
-        """Write config.json, or find the same configuration there (True)."""
+        """Write config.json, or find the same configuration there.
+
+        Returns:
+            True where the run existed and continues, False where it is new.
+
+        Raises:
+            InputError: For a run of another configuration.
+        """
         return self.run.write_or_match_config(self._content, self._differences)
 
     def record(self) -> list[Record]:
@@ -78,19 +88,35 @@ class RunWriter:
         return read_lines(self.run.schedule)
 
     def decide(self, line: Record) -> None:
-        """Append a line to schedule.jsonl; it is on the disk when the function returns."""
+        """Append a line to schedule.jsonl. The line is on the disk when the function returns.
+
+        Args:
+            line: The decision.
+        """
         append_line(self.run.schedule, line, durable=True)
 
     def log(self, line: Record) -> None:
-        """Append a line to metrics.jsonl."""
+        """Append a line to metrics.jsonl.
+
+        Args:
+            line: The measurements; numbers that are not finite become null.
+        """
         self.run.log(line)
 
     def load_state(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest whole checkpoint, None where there is none, and notices about torn ones."""
+        """Read the newest whole checkpoint.
+
+        Returns:
+            The training state, None where there is none, and a notice for each torn file.
+        """
         return checkpoint.load_state(self.run.state)
 
     def rewind(self, images: int) -> None:
-        """Drop what was written after `images` images; the run writes it again."""
+        """Drop what was written after a checkpoint; the run writes it again.
+
+        Args:
+            images: Images seen at the checkpoint.
+        """
         self.run.rewind(images)
 
     @property
@@ -99,23 +125,46 @@ class RunWriter:
         return any(line.get("final") for line in self.run.records())
 
     def save_checkpoint(self, state: TrainState, extra: dict[str, Any]) -> None:
-        """Write the training state."""
+        """Write the training state atomically.
+
+        Args:
+            state: The training.
+            extra: Further entries of the checkpoint, such as the clock and the meter.
+        """
         content = {**state.state_dict(), **extra}
         checkpoint.save_state(self.run.state, state.images, content)
 
     def save_model(self, model: Preconditioned, facts: dict[str, Any]) -> None:
-        """Write the model file: the averaged model and its card."""
+        """Write the model file: weights and model card.
+
+        Args:
+            model: The averaged model.
+            facts: Entries of the model card about the run so far.
+        """
         card = checkpoint.make_card(
             model, self.network, config=self.config.to_dict(), data=self.data, **facts
         )
         checkpoint.save_model(self.run.model, model, card=card)
 
     def save_snapshot(self, images: int, averages: Sequence[EMA]) -> None:
-        """Keep the averages as they are after `images` images."""
+        """Keep the averages as they are now, for `posthoc.rebuild`.
+
+        Args:
+            images: Images seen, which name the file.
+            averages: The averages.
+        """
         save_snapshot(self.run.folder, images, averages)
 
     def save_evidence(self, images: int, content: dict[str, Any]) -> Path:
-        """Keep batch and weights of a step that was not finite, in the folder nonfinite/."""
+        """Keep batch and weights of a step that was not finite, in the folder nonfinite/.
+
+        Args:
+            images: Images seen before the step, which name the file.
+            content: Batch, losses and weights.
+
+        Returns:
+            The path of the file.
+        """
         return checkpoint.save_state(self.run.folder / "nonfinite", images, content)
 
     def save_preview(self, images: int, samples: Tensor, image: bool) -> str:
@@ -138,7 +187,15 @@ class RunWriter:
         return ""
 
     def save_loss_per_sigma(self, table: dict[str, list[float]], objective: str) -> str:
-        """Draw the held-out loss at each noise level; return why there is no picture, or ""."""
+        """Draw the held-out loss at each noise level.
+
+        Args:
+            table: Columns sigma, loss and se, as `Evaluator.loss_per_sigma` gives them.
+            objective: Name of the objective, for the title.
+
+        Returns:
+            The reason why there is no picture; empty where there is one.
+        """
         from ..plotting import save_loss_per_sigma
 
         title = f"Held-out loss ({objective}) at each noise level"
