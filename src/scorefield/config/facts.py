@@ -1,7 +1,7 @@
 """What the settings may depend on: facts about a data set."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,15 @@ class DataFacts:
         class_names: names of the classes in the order of their numbers; None without names.
         classes: number of classes of the labels; None for data without labels.
         custom_network: whether the caller passes a network of their own.
+        format: what was read: "csv", "png", "npy", "array" and so on.
+        formats: number of items by format, for folders that hold several.
+        stored_dtype: type of the stored values, such as "uint16".
+        channel_axis: axis of the source that holds the channels; None where there is none.
+        low, high: smallest and largest stored value; None for text.
+        names: names of a table's columns as they are in the source.
+        missing: number of blank cells by column.
+        left_out: what was not taken, and why: a sentence each.
+        notes: further choices that the reader made: a sentence each.
     """
 
     event_shape: tuple[int, ...]
@@ -33,6 +42,16 @@ class DataFacts:
     class_names: tuple[str, ...] | None = None
     classes: int | None = None
     custom_network: bool = False
+    format: str = "array"
+    formats: Mapping[str, int] = field(default_factory=dict)
+    stored_dtype: str = ""
+    channel_axis: int | None = None
+    low: float | None = None
+    high: float | None = None
+    names: tuple[str, ...] | None = None
+    missing: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def vectors(self) -> bool:

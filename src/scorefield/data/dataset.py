@@ -4,7 +4,8 @@
 """
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -24,12 +25,41 @@ from .arrays import (
     row_bytes,
     to_float,
 )
+from .form import Form
 from .statistics import Statistics, accumulate, blocks, by_channel
 
 
 @dataclass(frozen=True)
+class Reading:
+    """What a reader took from a source. `DataFacts` and the report state it.
+
+    Attributes:
+        format: What was read: "csv", "png", "npy", "array" and so on.
+        formats: The number of items by format, for folders that hold several.
+        stored_dtype: The type of the stored values, such as "uint16".
+        channel_axis: The axis of the source that holds the channels; None where none does.
+        low, high: The smallest and largest stored value; None for text.
+        names: The names of a table's columns as they are in the source.
+        missing: The number of blank cells by column.
+        left_out: What was not taken, and why: a sentence each.
+        notes: Further choices that the reader made: a sentence each.
+    """
+
+    format: str = "array"
+    formats: Mapping[str, int] = field(default_factory=dict)
+    stored_dtype: str = ""
+    channel_axis: int | None = None
+    low: float | None = None
+    high: float | None = None
+    names: tuple[str, ...] | None = None
+    missing: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Dataset:
-    """Examples and what is known of them; `load` and `as_dataset` make one.
+    """Examples and what is known of them; `open` and `as_dataset` make one.
 
     Attributes:
         values: (N, *event), channels first. Images are uint8 0 .. quantisation_levels - 1 or floats
@@ -42,6 +72,8 @@ class Dataset:
             continuous data.
         class_names: The names of the classes in the order of their numbers, or None.
         description: What a model card records of the data; JSON can hold it.
+        form: How the source's items map to the examples, and back.
+        reading: What the reader took from the source.
     """
 
     values: Tensor
@@ -52,6 +84,8 @@ class Dataset:
     quantisation_levels: int | None = None
     class_names: tuple[str, ...] | None = None
     description: dict[str, Any] = field(default_factory=dict)
+    form: Form | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -72,6 +106,18 @@ class Dataset:
         if self.labels is None:
             return None
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+
+    @cached_property
+    def steps(self) -> Tensor | None:
+        """Rounding steps of the elements in data units, float64 (*event); None where all are 0."""
+        steps = None if self.form is None else self.form.steps
+        if steps is None or not any(steps):
+            return None
+        return (
+            torch.tensor(steps, dtype=torch.float64)
+            .expand(math.prod(self.event_shape))
+            .reshape(self.event_shape)
+        )
 
     def floats(self, index: Tensor | slice) -> Tensor:
         """The examples at `index` in data units as stored: quantised images as k / (levels - 1).
@@ -106,6 +152,7 @@ class Dataset:
             class_names=self.class_names,
             classes=self.classes,
             custom_network=custom_network,
+            **vars(self.reading),
         )
 
 

@@ -88,7 +88,8 @@ def fit_units(
     quantisation = quantisation_of(dataset, dequantise)
     read = _reader(dataset, quantisation)
     stored = accumulate(read, index, dataset.event_shape)
-    data = _with_dequantisation(stored, quantisation)
+    steps = dataset.steps if dequantise == "uniform" else None
+    data = _with_dequantisation(stored, quantisation, steps)
     pooled = by_channel(data)
     varies = by_channel(stored).variance > 0  # dequantisation noise alone leaves a channel constant
     std = torch.where(varies, pooled.variance.sqrt(), 0.0)
@@ -127,8 +128,12 @@ def _reader(dataset: Dataset, quantisation: Quantisation | None) -> Callable[[Te
     return lambda rows: quantisation.dequantise(dataset.values[rows]).to(torch.float64)
 
 
-def _with_dequantisation(found: Statistics, quantisation: Quantisation | None) -> Statistics:
-    """Statistics of (k + u) / L from those of (k + 1/2) / L."""
+def _with_dequantisation(
+    found: Statistics, quantisation: Quantisation | None, steps: Tensor | None
+) -> Statistics:
+    """Statistics with dequantisation from those without: (k + u) / L, or x + (u - 1/2) step."""
+    if steps is not None:
+        return Statistics(found.mean, found.variance + steps.square() / 12)
     if quantisation is None or not quantisation.dequantised:
         return found
     return Statistics(found.mean, found.variance + 1 / (12 * quantisation.levels**2))

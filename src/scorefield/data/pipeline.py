@@ -3,7 +3,8 @@
     order        c = e N + p is example index[permutation_e[p]]; the permutation of epoch e is a
                  function of (seed, e)
     dequantise   stored level k -> (k + u) / levels, u uniform on (0, 1); for 8 bits this is
-                 x 255/256 + u/256 (Song and Ermon 2019)
+                 x 255/256 + u/256 (Song and Ermon 2019); rounded elements of other data,
+                 x -> x + (u - 1/2) step
     flip         left to right with probability 1/2
 
 The u and the flip of image c come from its key, hash(seed, c). Data units are converted to model
@@ -140,6 +141,8 @@ class Pipeline:
         self.index, self.units, self.seed = index.cpu(), units, seed
         self.quantisation, self.flip, self.condition = quantisation, flip, condition
         self.device, self.dtype = torch.device(device), dtype
+        steps = dataset.steps if dequantise == "uniform" else None
+        self.steps = None if steps is None else steps.to(device)
         self._orders: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
@@ -213,6 +216,10 @@ class Pipeline:
     def _data_units(self, index: Tensor, keys: Tensor, step: int) -> Tensor:
         """The examples in data units, in the data's own floating type."""
         index = index.to(self.device)
+        if self.steps is not None:
+            x = self.dataset.floats(index)
+            noise = rng.uniform(keys, Stream.DEQUANTISE, step, self.event_shape, torch.float64)
+            return (x.to(torch.float64) + (noise - 0.5) * self.steps).to(x.dtype)
         if self.quantisation is None or not self.quantisation.dequantised:
             return self.dataset.floats(index)
         noise = rng.uniform(keys, Stream.DEQUANTISE, step, self.event_shape, self.dtype)
