@@ -10,7 +10,7 @@ import typer
 from ..config import Request, override
 from ..config import preset as find_preset
 from . import options as o
-from .show import duration, progress, say, warn
+from .show import console, duration, say, warn
 
 Data = Annotated[str, o.setting_option("data.source", required=True)]
 RunFolder = Annotated[
@@ -150,22 +150,16 @@ def run_training(
         network: a network of the user's own, or None.
         checkpoint_seconds: seconds between checkpoints.
     """
-    from ..training import Hooks, train
+    from ..training import train_with_progress
 
-    with progress("training") as report:
-        hooks = Hooks(
-            on_notice=say,
-            on_progress=lambda p: report(
-                p.fraction,
-                f"{p.images:,} images{f' of {p.budget:,}' if p.budget else ''}  {p.rate:,.0f} "
-                f"images/s  loss {p.loss:.4f}",
-            ),
-        )
-        summary = train(
-            request, run, network=network, hooks=hooks, checkpoint_seconds=checkpoint_seconds
-        )
-        if not summary.signal:
-            report(1.0, f"{summary.images:,} images")
+    summary = train_with_progress(
+        request,
+        run,
+        network=network,
+        console=console,
+        log=True,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     say(
         f"{summary.reason}: {summary.images:,} images in {duration(summary.seconds)}; "
         f"{run}/model.safetensors"

@@ -13,6 +13,7 @@ from .evaluator import Evaluator, HeldOutLoss
 from .fit import fit
 from .posthoc import rebuild
 from .schedule import Budget, Schedule, learning_rate
+from .shown import train_with_progress
 from .state import StepResult, TrainState, train_step
 from .trainer import Hooks, Progress, Summary, train
 from .writer import RunWriter
@@ -37,4 +38,5 @@ __all__ = [
     "rebuild",
     "train",
     "train_step",
+    "train_with_progress",
 ]

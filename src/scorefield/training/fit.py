@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from torch import nn
 
 from ..config import override, parse_count, parse_seconds
 from ..config import preset as find_preset
 from ..errors import InputError
+from .shown import train_with_progress
 from .trainer import Hooks, Summary, train
 
 
@@ -40,7 +42,9 @@ def fit(
             (B, *event), noise_input (B,) is ln(sigma)/4, condition a mapping of tensors or None. A
             copy of it is trained. `sf.load(run, network=...)` needs it again.
         settings: {"optim.lr": 1e-3, ...}; they override all of the above.
-        hooks: Progress and notices.
+        hooks: Receive progress and notices in place of the display. None: a terminal and a
+            notebook show them as `scorefield train` does, and other output stays empty. `Hooks()`
+            shows nothing anywhere.
 
     Returns:
         How the run ended; `sf.load(run)` gives the model.
@@ -67,4 +71,8 @@ def fit(
     if condition is not None:
         chosen["condition.kind"] = condition
     request = override(override(find_preset(preset), chosen), settings or {})
-    return train(request, run, None if named else data, network, hooks)
+    source = None if named else data
+    if hooks is not None:
+        return train(request, run, source, network, hooks)
+    console = Console(highlight=False)
+    return train_with_progress(request, run, source, network, console=console)

@@ -56,6 +56,12 @@ class Progress:
     loss: float
     rate: float
 
+    @property
+    def words(self) -> str:
+        """Images, rate and loss in a few words."""
+        of = f" of {self.budget:,}" if self.budget else ""
+        return f"{self.images:,} images{of}  {self.rate:,.0f} images/s  loss {self.loss:.4f}"
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -1,0 +1,1 @@
+"""Arguments as people give them: numbers of NumPy and PyTorch, iterators, mappings, paths."""
