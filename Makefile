@@ -10,13 +10,14 @@ TORCH_FLAGS := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX),)
 DEMO_RUN ?= runs/demo
 DEMO_BUDGET ?=
 
-.PHONY: help demo check test test-all test-hardware lint bench-env env clean
+.PHONY: help demo docs check test test-all test-hardware lint bench-env env clean
 
 help:
 	@echo "make demo           train on mnist5k, sample, inpaint, report -> $(DEMO_RUN)/   (DEMO_BUDGET=20s trains less)"
 	@echo "make check          lint and the core tests, under 90 s on two cores: run it before each commit"
 	@echo "make test           the test suite       make test-all       with the slow checks"
 	@echo "make lint           ruff, mypy, import layers"
+	@echo "make docs           the pages of docs/ and the API reference -> docs/_build/html/index.html"
 	@echo "make test-hardware  import time, memory, rates: for an idle machine"
 	@echo "make bench-env      the environment of other libraries, .venv-bench"
 
@@ -49,9 +50,13 @@ test-all: env
 test-hardware: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m hardware $(PYTEST_FLAGS)
 
+docs: env
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 lint: env
-	$(BIN)/ruff check src bench tests examples
-	$(BIN)/ruff format --check src bench tests examples
+	$(BIN)/ruff check src bench tests examples docs
+	$(BIN)/ruff format --check src bench tests examples docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -65,4 +70,4 @@ bench-env: .venv-bench/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-bench build dist
+	rm -rf $(VENV) .venv-bench build dist docs/_build docs/api
