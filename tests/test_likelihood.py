@@ -688,3 +688,56 @@ def test_a_longer_trained_model_of_digits_is_well_below_a_gaussian(tmp_path):
     rival = math.log2(17) - best.log_prob(x.double().flatten(1)) / (64 * math.log(2))
     gain = rival - bits_per_dim(model, exact).value
     assert gain.mean() > SE * gain.std() / len(x) ** 0.5
+
+
+# -- elements that are constant in the training data
+
+
+def plane_mixture() -> tuple[Tensor, Tensor, Tensor]:
+    """Means, covariances and weights of two correlated components in the plane."""
+    means = torch.tensor([[-1.0, 0.5], [1.5, -0.5]], dtype=torch.float64)
+    roots = torch.tensor([[[0.6, 0.0], [0.3, 0.5]], [[0.4, 0.0], [-0.2, 0.7]]]).double()
+    return means, roots @ roots.mT, torch.tensor([0.3, 0.7], dtype=torch.float64)
+
+
+def with_constant(position: int, value: float) -> GaussianMixture:
+    """The mixture in the plane, with a third element that is always `value`."""
+    means, spreads, weights = plane_mixture()
+    others = torch.tensor([k for k in range(3) if k != position])
+    whole_means = torch.zeros(2, 3, dtype=torch.float64)
+    whole_means[:, others] = means
+    whole = 1e-12 * torch.eye(3, dtype=torch.float64).repeat(2, 1, 1)
+    for k in range(2):
+        whole[k][others[:, None], others] = spreads[k]
+    model = GaussianMixture(whole_means, whole, weights)
+    still = torch.arange(3) == position
+    shift = torch.where(still, torch.tensor(value, dtype=torch.float64), 0.0)
+    model.units = Units(shift, torch.ones(3, dtype=torch.float64), still)
+    return model
+
+
+@pytest.mark.parametrize(("position", "value"), [(0, 5.0), (1, -3e6), (2, 0.0)])
+def test_constant_elements_do_not_enter_the_density(position: int, value: float) -> None:
+    model, plane = with_constant(position, value), GaussianMixture(*plane_mixture())
+    others = [k for k in range(3) if k != position]
+    x = torch.full((5, 3), value, dtype=torch.float64)
+    x[:, others] = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)).double()
+    options = LikelihoodOptions(sigma_min=0.01, sigma_max=20.0, rtol=1e-8, atol=1e-8)
+    found = log_prob(model, x, options=options)
+    prior_law = log_prob(plane, x[:, others], options=options)
+    assert found.elements == 2
+    assert torch.allclose(found.value, prior_law.value, atol=1e-6)
+    # Control: as an element of the density the constant changes every value.
+    model.units = Units(model.units.shift, model.units.scale, torch.zeros(3, dtype=torch.bool))
+    wrong = log_prob(model, x, options=options)
+    assert float((wrong.value - prior_law.value).abs().min()) > 1
+
+
+def test_a_row_that_differs_from_a_constant_has_density_zero() -> None:
+    model = with_constant(1, 7.0)
+    x = torch.tensor([[0.0, 7.0, 0.0], [0.0, 7.001, 0.0], [0.0, 6.0, 0.0]], dtype=torch.float64)
+    options = LikelihoodOptions(sigma_min=0.01, sigma_max=20.0)
+    value = log_prob(model, x, options=options).value
+    assert torch.isfinite(value[0])
+    assert value[1:].tolist() == [-math.inf, -math.inf]
+    assert torch.isfinite(log_prob(model, x[:1].float(), options=options).value[0])

@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import conditions, rng
 from ..conditions import Condition
 from ..errors import InputError
-from ..models import ScoreModel, count_cost
+from ..models import Restricted, ScoreModel, constant_elements, count_cost
 from ..models import prior as matched_prior
 from ..rng import Stream
 from .flow import Flow, solve
@@ -24,6 +24,7 @@ EXACT_UP_TO = 64  # elements of an example up to which "auto" takes the exact tr
 PROBES = 8
 # Elements of x that a batch holds by default. Gradients are kept, so less than a sampler's.
 BATCH_ELEMENTS = 1 << 16
+ROUNDINGS = 4  # roundings of x's type within which a value equals a constant
 DIVERGENCES = ("auto", "exact", "hutchinson")
 
 
@@ -119,6 +120,9 @@ def log_prob(
     the prior at sigma_max. The solver's step is common to a batch and set by its worst sample, so a
     value depends on its batch mates, within the tolerances.
 
+    Elements that are constant in the model's training data do not enter the density, which is that
+    of the other elements. A sample that differs from the constant has density 0: log p = -inf.
+
     Args:
         model: Any score model that answers at continuous noise levels.
         x: (B, *event_shape), floats in data units.
@@ -143,11 +147,12 @@ def log_prob(
         log_p = sf.log_prob(model, x, condition={"class": 3})
     """
     options = options or LikelihoodOptions()
-    elements = math.prod(model.event_shape)
-    exact = _is_exact(divergence, probes, elements)
     ends = _ends(model, options)
     dtype = _working_type(model, options)
     inside, log_det = _to_model_units(model, x)
+    model, inside, outside = _without_constants(model, inside, x, options.prior)
+    elements = math.prod(model.event_shape)
+    exact = _is_exact(divergence, probes, elements)
     given = conditions.resolve(condition, model.conditions, len(x), type(model).__name__)
     law = _Law(model, options.prior, ends[1], given)
     began = time.perf_counter()
@@ -169,7 +174,7 @@ def log_prob(
     if progress is not None:
         progress(1.0)
     return LogProb(
-        value=estimates.mean(1) + log_det,
+        value=torch.where(outside, -math.inf, estimates.mean(1) + log_det),
         se=torch.zeros(len(x)).double() if exact else estimates.std(1) / probes**0.5,
         evaluations=evaluations,
         products=products,
@@ -367,6 +372,31 @@ def _to_model_units(model: ScoreModel, x: Tensor) -> tuple[Tensor, Tensor]:
             f"{float(data[k].max()):g}"
         )
     return inside, log_det
+
+
+def _without_constants(
+    model: ScoreModel, inside: Tensor, x: Tensor, prior: Density | SmoothedDensity | None
+) -> tuple[ScoreModel, Tensor, Tensor]:
+    """The model of the elements that vary, x there in model units, and who differs elsewhere.
+
+    A prior of the user's own is over whole examples, so the model stays whole with it.
+    """
+    constant = constant_elements(model)
+    if not bool(constant.any()):
+        return model, inside, torch.zeros(len(x), dtype=torch.bool)
+    units = model.units
+    quantisation = units.quantisation
+    # Dequantisation moves a stored constant within its bin, and types round it.
+    bin_half = 0.5 / quantisation.levels if quantisation and quantisation.dequantised else 0.0
+    shift = units.shift.to("cpu", torch.float64).expand(model.event_shape)
+    near = bin_half + ROUNDINGS * torch.finfo(x.dtype).eps * shift.abs().clamp(min=bin_half)
+    away = (x.detach().to("cpu", torch.float64) - shift).abs() > near
+    outside = (away & constant).flatten(1).any(1)
+    if prior is not None or bool(constant.all()):
+        return model, inside, outside
+    fixed = units.to_model(shift[None].to(torch.float64))[0]
+    part = Restricted(model, ~constant, fixed)
+    return part, part.take(inside), outside
 
 
 def _probes(keys: Tensor, count: int, elements: int, dtype: torch.dtype) -> Tensor:

@@ -13,6 +13,7 @@ from .preconditioned import (
     SquareEnergy,
 )
 from .prior import Prior, prior
+from .restricted import Restricted, constant_elements
 from .wrapped import Bound, Guided, Wrapped
 
 __all__ = [
@@ -28,12 +29,14 @@ __all__ = [
     "Preconditioner",
     "Prior",
     "Quantity",
+    "Restricted",
     "ScalarEnergy",
     "ScoreModel",
     "SquareEnergy",
     "Wrapped",
     "as_sigma",
     "broadcast",
+    "constant_elements",
     "count_cost",
     "jacobian",
     "prior",
