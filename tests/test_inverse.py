@@ -617,7 +617,8 @@ def test_repr_is_one_short_line():
     [
         (lambda: Mask(torch.tensor([0.5, 1.0])), "0 and 1"),
         (lambda: Mask(torch.zeros(3)), "hides everything"),
-        (lambda: Measurement(torch.tensor([float("nan"), 0.0]), FIRST), "NaN"),
+        (lambda: Measurement(torch.tensor([float("nan"), 0.0]), Average()), "Average.*NaN"),
+        (lambda: Measurement(torch.tensor([float("inf"), 0.0]), FIRST), "infinite"),
         (
             lambda: Measurement(torch.zeros(2, dtype=torch.complex64), FIRST),
             "complex.*two channels",
@@ -655,3 +656,45 @@ def test_repr_is_one_short_line():
 def test_bad_restorations_raise_input_errors(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+# -- unknown elements marked by NaN, and masks of their own for each observation
+
+
+def test_nan_marks_unknown_elements_of_each_observation() -> None:
+    model = pair()
+    nan = float("nan")
+    rows = torch.tensor([[0.5, nan], [nan, -0.3], [0.2, 0.4], [nan, nan]])
+    found = restore(model, Measurement(rows), 3, 5, options={"levels": 6})
+    assert found.draws.shape == (4, 3, 2)
+    for k, row in enumerate(rows):
+        known = ~row.isnan()
+        assert torch.equal(found.draws[k][:, known], row[known].expand(3, -1))
+        assert bool(found.draws[k].isfinite().all())
+    filled = rows.nan_to_num(0.0)
+    for n, mask in ((0, [True, False]), (1, [False, True])):
+        alone = restore(
+            model, Measurement(filled, Mask(torch.tensor(mask))), 3, 5, options={"levels": 6}
+        )
+        assert torch.equal(alone.draws[n], found.draws[n])
+    # Control: under the other mask the draws differ.
+    other = restore(model, Measurement(filled, FIRST), 3, 5, options={"levels": 6})
+    assert not torch.equal(other.draws[1], found.draws[1])
+
+
+def test_a_single_observation_with_nan_equals_the_mask() -> None:
+    model = pair()
+    marked = restore(
+        model, Measurement(torch.tensor([0.5, float("nan")])), 4, options={"levels": 6}
+    )
+    masked = restore(model, Measurement(torch.tensor([0.5, 0.0]), FIRST), 4, options={"levels": 6})
+    assert marked.draws.shape == (4, 2)
+    assert torch.equal(marked.draws, masked.draws)
+
+
+def test_nan_under_a_mask_stays_unknown() -> None:
+    mask = Mask(torch.tensor([True, True]))
+    seen = Measurement(torch.tensor([[0.5, float("nan")]]), mask).resolve((2,))
+    assert seen.whole((2,)).on((2,)).tolist() == [[True, False]]
+    with pytest.raises(InputError, match="one mask for each observation"):
+        Measurement(torch.zeros(3, 2), Mask(torch.ones(2, 2), batched=True)).batch((2,))

@@ -1,6 +1,6 @@
 """A measurement y = A(x) + noise_std n with n ~ N(0, I), in data units."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,11 @@ class Measurement:
     their bin. So do floats seen through a mask that all lie on the grid k / (levels - 1). Other
     floats are in data units and are taken as they are.
 
+    NaN marks an element that was not observed; only masks have such elements.
+
     Args:
         observed: One measurement or a batch (K, *measurement), as an array or a tensor.
-        operator: What is measured of x.
+        operator: What is measured of x; None: every element that is not NaN.
         noise_std: The standard deviation of each element's noise, in data units; 0 is exact.
 
     Raises:
@@ -49,7 +51,7 @@ class Measurement:
     """
 
     observed: Any
-    operator: Operator
+    operator: Operator | None = None
     noise_std: float = 0.0
 
     def __post_init__(self) -> None:
@@ -61,11 +63,30 @@ class Measurement:
                 "the observation holds complex numbers; give real and imaginary parts as two "
                 "channels"
             )
-        if not bool(torch.isfinite(value).all()):
+        if bool(torch.isinf(value).any()):
             raise InputError(
-                "the observation holds NaN or infinite values; mark unknown elements in the mask "
-                "and set them to any number"
+                "the observation holds infinite values; give finite numbers, and NaN or a mask for "
+                "unknown elements"
             )
+        masked = self.operator is None or isinstance(self.operator, Mask)
+        if not masked and bool(torch.isnan(value).any()):
+            raise InputError(
+                f"the observation of {type(self.operator).__name__} holds NaN; only elements seen "
+                "through a mask may be unknown. Remove them from the operator"
+            )
+
+    def whole(self, event_shape: tuple[int, ...]) -> Operator:
+        """The operator; the mask that knows everything where none was given.
+
+        Raises:
+            InputError: A mask does not fit the event.
+        """
+        operator = self.operator
+        if operator is None:
+            return Mask(torch.ones(event_shape, dtype=torch.bool))
+        if isinstance(operator, Mask):
+            operator.on(event_shape)  # its own message, where the mask does not fit
+        return operator
 
     @property
     def tensor(self) -> Tensor:
@@ -73,6 +94,32 @@ class Measurement:
         if isinstance(self.observed, Tensor):
             return self.observed.detach().cpu()
         return to_tensor(np.asarray(self.observed), "the observation")
+
+    def resolve(self, event_shape: tuple[int, ...]) -> "Measurement":
+        """The same measurement with an operator, and without NaN.
+
+        Args:
+            event_shape: The shape of the model's examples.
+
+        Returns:
+            The measurement; unknown elements are 0 and hidden by a mask, one for each observation
+            where they differ.
+
+        Raises:
+            InputError: The mask does not fit the event, or nothing was observed.
+        """
+        operator = self.whole(event_shape)
+        value = self.tensor
+        unknown = torch.isnan(value)
+        if not bool(unknown.any()):
+            return replace(self, operator=operator)
+        assert isinstance(operator, Mask)
+        filled, single = replace(self, observed=value.nan_to_num(0.0), operator=operator).batch(
+            event_shape
+        )
+        known = operator.on(event_shape) & ~unknown.reshape(filled.shape)
+        mask = Mask(known[0]) if single else Mask(known, batched=True)
+        return Measurement(filled[0] if single else filled, mask, self.noise_std)
 
     def batch(self, event_shape: tuple[int, ...]) -> tuple[Tensor, bool]:
         """The observations as they came, with a batch dimension.
@@ -87,9 +134,8 @@ class Measurement:
         Raises:
             InputError: The shape is not that of A(x).
         """
-        if isinstance(self.operator, Mask):
-            self.operator.on(event_shape)  # its own message, where the mask does not fit
-        shape = self.operator.measurement_shape(event_shape)
+        operator = self.whole(event_shape)
+        shape = operator.measurement_shape(event_shape)
         value = self.tensor
         if value.ndim == len(shape) - 1 and shape[0] == 1:
             value = value[None]
@@ -103,6 +149,11 @@ class Measurement:
             )
         if len(value) == 0:
             raise InputError("the batch of observations is empty; at least one is needed")
+        if isinstance(operator, Mask) and operator.batched and len(operator.mask) != len(value):
+            raise InputError(
+                f"a batched mask needs one mask for each observation; got {len(operator.mask)} "
+                f"masks for {len(value)} observations"
+            )
         return value, single
 
     def read(self, units: Units, event_shape: tuple[int, ...]) -> Reading:
@@ -116,9 +167,10 @@ class Measurement:
             InputError: Shape, type or range do not fit the model.
         """
         value, single = self.batch(event_shape)
-        masked = isinstance(self.operator, Mask)
-        known = self.operator.on(event_shape) if isinstance(self.operator, Mask) else None
-        values, form = read_stored(value, units, known, exact=masked and self.noise_std == 0)
+        operator = self.whole(event_shape)
+        known = operator.on(event_shape) if isinstance(operator, Mask) else None
+        exact = known is not None and self.noise_std == 0
+        values, form = read_stored(value, units, known, exact=exact)
         return Reading(values, form, single)
 
     def to_model_units(self, units: Units, event_shape: tuple[int, ...]) -> "Measurement":
@@ -140,16 +192,18 @@ class Measurement:
             InputError: Shape, type or range do not fit the model.
         """
         values = self.read(units, event_shape).values
-        if isinstance(self.operator, Mask) and self.noise_std == 0:
-            mask = self.operator.on(event_shape)
+        operator = self.whole(event_shape)
+        if isinstance(operator, Mask) and self.noise_std == 0:
+            mask = operator.on(event_shape)
             # Unknown elements may hold any number, also one that a logit does not take.
-            filled = torch.where(mask, values, values[:, mask].mean())
-            return Measurement(self.operator.A(units.to_model(filled)), self.operator)
-        if self.operator.linear and units.logit is None:
-            shift = self.operator.A(units.shift.expand(1, *event_shape))
+            middle = units.to_data(torch.zeros(1, *event_shape, dtype=torch.float64))
+            filled = torch.where(mask, values, middle)
+            return Measurement(operator.A(units.to_model(filled)), operator)
+        if operator.linear and units.logit is None:
+            shift = operator.A(units.shift.expand(len(values), *event_shape))
             scale = torch.where(units.constant, 0.0, units.scale)
-            return Measurement(values - shift, Rescaled(self.operator, scale), self.noise_std)
-        return Measurement(values, Composed(self.operator, units), self.noise_std)
+            return Measurement(values - shift, Rescaled(operator, scale), self.noise_std)
+        return Measurement(values, Composed(operator, units), self.noise_std)
 
 
 def simulate(x: Tensor, operator: Operator, noise_std: float = 0.0, seed: int = 0) -> Measurement:

@@ -106,7 +106,7 @@ def inpainting_projection(
 
 
 def _unfit_for_inpainting(measurement: Measurement) -> str | None:
-    if not isinstance(measurement.operator, Mask):
+    if measurement.operator is not None and not isinstance(measurement.operator, Mask):
         return f"inpainting needs operator=Mask(...); got {type(measurement.operator).__name__}"
     if measurement.noise_std != 0:
         return (

@@ -54,6 +54,13 @@ class Operator(ABC):
         """The shape of A(x) for one example x of `event_shape`."""
         return tuple(self.A(torch.zeros(1, *event_shape)).shape[1:])
 
+    def take(self, index: Tensor) -> "Operator":
+        """The operator for the observations at `index` (B,).
+
+        Most operators are the same for all observations. A mask may hold one mask for each.
+        """
+        return self
+
 
 class Mask(Operator):
     """Keeps known elements and sets the others to zero: A = A_adjoint = multiplication by the mask.
@@ -61,13 +68,16 @@ class Mask(Operator):
     Args:
         mask: bool or 0 and 1 (or black and white, 0 and 255), of a shape that broadcasts against
             the event; 1, True or white is known.
+        batched: Whether the first dimension of the mask counts observations: (K, *event), one mask
+            for each.
 
     Raises:
         InputError: The mask holds other values, or hides everything.
     """
 
-    def __init__(self, mask: Any) -> None:
+    def __init__(self, mask: Any, batched: bool = False) -> None:
         mask = torch.as_tensor(mask)
+        self.batched = batched
         if mask.dtype != torch.bool:
             values = set(mask.unique().tolist())
             if not values <= {0, 1} and not values <= {0, 255}:
@@ -76,24 +86,33 @@ class Mask(Operator):
                     f"values from {min(values):g} to {max(values):g}"
                 )
         self.mask: Tensor = mask != 0
-        if not bool(self.mask.any()):
+        if not bool(self.mask.any()) and not batched:
             raise InputError(
                 "the mask hides everything; at least one element must be known (1 or white = known)"
             )
 
     def on(self, event_shape: tuple[int, ...]) -> Tensor:
-        """The mask as a bool tensor of `event_shape`.
+        """The mask as a bool tensor of `event_shape`, or (K, *event) with one mask each.
 
         Raises:
             InputError: The mask does not broadcast against the event; the message has both shapes.
         """
+        lead = self.mask.shape[:1] if self.batched else ()
         try:
-            return self.mask.expand(event_shape)
+            return self.mask.expand(*lead, *event_shape)
         except RuntimeError as error:
             raise InputError(
                 f"the mask must broadcast against the event {tuple(event_shape)}; got "
                 f"{tuple(self.mask.shape)}"
             ) from error
+
+    def take(self, index: Tensor) -> "Mask":
+        """The masks of the observations at `index`; the mask itself where there is one for all."""
+        return Mask(self.mask[index.to(self.mask.device)], batched=True) if self.batched else self
+
+    def measurement_shape(self, event_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the event."""
+        return tuple(event_shape)
 
     def A(self, x: Tensor) -> Tensor:
         """Set the unknown elements of x (B, *event) to zero."""
@@ -114,6 +133,10 @@ class Rescaled(Operator):
 
     def __init__(self, operator: Operator, scale: Tensor) -> None:
         self.operator, self.scale = operator, scale
+
+    def take(self, index: Tensor) -> "Rescaled":
+        """The operator for the observations at `index` (B,)."""
+        return Rescaled(self.operator.take(index), self.scale)
 
     def A(self, x: Tensor) -> Tensor:
         """Measure scale x, for x (B, *event) in model units."""
@@ -137,6 +160,10 @@ class Composed(Operator):
 
     def __init__(self, operator: Operator, units: Units) -> None:
         self.operator, self.units = operator, units
+
+    def take(self, index: Tensor) -> "Composed":
+        """The operator for the observations at `index` (B,)."""
+        return Composed(self.operator.take(index), self.units)
 
     def A(self, x: Tensor) -> Tensor:
         """Measure x in data units, for x (B, *event) in model units."""

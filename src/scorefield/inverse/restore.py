@@ -67,7 +67,8 @@ class _Collector:
         draws: int,
         sink: Sink | None,
     ) -> None:
-        self.operator, self.noise_std = measurement.operator, measurement.noise_std
+        self.operator = measurement.whole(event_shape)
+        self.noise_std = measurement.noise_std
         self.reading, self.draws, self.sink = reading, draws, sink
         self.event_shape = event_shape
         self.stored = measurement.batch(event_shape)[0]
@@ -88,11 +89,13 @@ class _Collector:
         form = self.reading.form
         if self.noise_std > 0:
             wide = x.to(torch.float64)
-            residual = (self.operator.A(wide) - self.reading.values[n]) / self.noise_std
+            rows = torch.full((len(x),), n)
+            residual = (self.operator.take(rows).A(wide) - self.reading.values[n]) / self.noise_std
             self.chi2.append(residual.square().flatten(1).mean(1))
         restored = form.store(x)
         if isinstance(self.operator, Mask) and self.noise_std == 0:
             mask = self.operator.on(self.event_shape)
+            mask = mask[n] if self.operator.batched else mask
             restored = torch.where(mask, self.stored[n].to(restored.dtype), restored)
         floats = form.floats(restored)
         self.means.append(floats.mean(0))
@@ -134,7 +137,7 @@ def restore(
 
     Args:
         model: The prior.
-        measurement: The observations, their operator and their noise.
+        measurement: The observations, their operator and their noise; NaN marks unknown elements.
         draws: Restorations of each observation, 1 or more.
         seed: Draw j of observation n has the key of sample n * draws + j of the seed.
         method: A name of `METHODS`, or "auto" for the first that fits the measurement.
@@ -161,6 +164,7 @@ def restore(
     if batch is not None and batch < 1:
         raise InputError(f"batch must be at least 1; got {batch}")
     chosen = find_method(method, measurement)
+    measurement = measurement.resolve(model.event_shape)
     reading = measurement.read(model.units, model.event_shape)
     device, dtype = working_type(model)
     inner = measurement.to_model_units(model.units, model.event_shape)
@@ -175,9 +179,12 @@ def restore(
     evaluations = 0
     for part in torch.split(torch.arange(len(rows)), size):
         observation = rows[part]
-        prepared = chosen(
-            model, replace(inner, observed=inner.observed[observation.to(device)]), options or {}
+        seen = replace(
+            inner,
+            observed=inner.observed[observation.to(device)],
+            operator=inner.whole(model.event_shape).take(observation),
         )
+        prepared = chosen(model, seen, options or {})
         samples = draw(
             prepared.model,
             with_kernel(prepared.recipe, prepared.kernel),
