@@ -74,6 +74,8 @@ class Dataset:
         description: What a model card records of the data; JSON can hold it.
         form: How the source's items map to the examples, and back.
         reading: What the reader took from the source.
+        source_rows: int64 (N,), the number of each example in the source, from 0; None where no
+            example was left out before it.
     """
 
     values: Tensor
@@ -86,6 +88,7 @@ class Dataset:
     description: dict[str, Any] = field(default_factory=dict)
     form: Form | None = None
     reading: Reading = field(default_factory=Reading)
+    source_rows: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -106,6 +109,10 @@ class Dataset:
         if self.labels is None:
             return None
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+
+    def rows(self, index: Tensor) -> Tensor:
+        """The numbers, from 0, that the examples at `index` have in the source; int64."""
+        return index if self.source_rows is None else self.source_rows[index]
 
     @cached_property
     def steps(self) -> Tensor | None:
