@@ -21,7 +21,14 @@ from scorefield.data import Pipeline, open_card_data
 from scorefield.errors import InputError, NonFiniteError
 from scorefield.exact import Empirical, Gaussian, GaussianMixture
 from scorefield.interop import from_vp
-from scorefield.likelihood import LikelihoodOptions, LogProb, bits_per_dim, flow, log_prob
+from scorefield.likelihood import (
+    LikelihoodOptions,
+    LogProb,
+    bits_per_dim,
+    flow,
+    log_prob,
+    ranks,
+)
 from scorefield.models import FORMS, Bound, Guided, Preconditioned, ScoreModel, prior
 from scorefield.networks import build
 from scorefield.noise import geometric
@@ -741,3 +748,24 @@ def test_a_row_that_differs_from_a_constant_has_density_zero() -> None:
     assert torch.isfinite(value[0])
     assert value[1:].tolist() == [-math.inf, -math.inf]
     assert torch.isfinite(log_prob(model, x[:1].float(), options=options).value[0])
+
+
+# -- ranks
+
+
+def test_ranks_count_the_reference_below_and_half_of_the_ties() -> None:
+    reference = torch.tensor([1.0, 2.0, 2.0, 4.0])
+    values = torch.tensor([0.0, 1.0, 2.0, 3.0, 5.0, -math.inf])
+    assert ranks(values, reference).tolist() == [0.0, 0.125, 0.5, 0.75, 1.0, 0.0]
+    with pytest.raises(InputError, match="at least one reference"):
+        ranks(values, reference[:0])
+
+
+def test_ranks_of_the_references_own_law_are_uniform() -> None:
+    generator = torch.Generator().manual_seed(3)
+    reference = torch.randn(2000, generator=generator).double()
+    found = ranks(torch.randn(2000, generator=generator).double(), reference)
+    # The mean of 2,000 uniform ranks against 2,000 references: variance 1/12 (1/2000 + 1/2000).
+    assert abs(float(found.mean()) - 0.5) < SE * (1 / 12 / 1000) ** 0.5
+    shifted = ranks(torch.randn(2000, generator=generator).double() - 0.3, reference)
+    assert abs(float(shifted.mean()) - 0.5) > SE * (1 / 12 / 1000) ** 0.5

@@ -14,7 +14,7 @@ from .api import (
     SmoothedDensity,
     log_prob,
 )
-from .results import BitsPerDim, LogProb, bits_per_dim
+from .results import BitsPerDim, LogProb, bits_per_dim, ranks
 
 __all__ = [
     "DIVERGENCES",
@@ -27,4 +27,5 @@ __all__ = [
     "SmoothedDensity",
     "bits_per_dim",
     "log_prob",
+    "ranks",
 ]

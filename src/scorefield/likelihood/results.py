@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -91,6 +92,30 @@ class LogProb(Values):
             "values": self.value.tolist(),
             "se": self.se.tolist(),
         }
+
+
+def ranks(values: Tensor, reference: Tensor) -> Tensor:
+    """Where log densities stand among those of reference samples.
+
+    Args:
+        values: (B,) log densities.
+        reference: (R,) log densities of the reference, R at least 1.
+
+    Returns:
+        (B,) float64 in [0, 1]: the fraction of the reference with a lower value, equal values
+        counted half. 0 is less likely than every reference sample. For values from the reference's
+        own law the ranks are uniform.
+
+    Raises:
+        InputError: The reference is empty.
+    """
+    if len(reference) == 0:
+        raise InputError("ranks need at least one reference value; got none")
+    ordered = reference.to(torch.float64).sort().values
+    values = values.to(torch.float64)
+    below = torch.searchsorted(ordered, values, right=False)
+    through = torch.searchsorted(ordered, values, right=True)
+    return (below + through).to(torch.float64) / (2 * len(ordered))
 
 
 @dataclass(frozen=True)
