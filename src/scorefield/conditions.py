@@ -4,8 +4,8 @@
     {"vector": (B, k) float}      k numbers, for example an observation or the columns of a table
 
 A model declares a `ConditionSpec` for every name it accepts. A missing name means that the sample
-is unconditional in it. One row can be unconditional too: the null value of a class is -1, that of
-a vector is a row of NaN. This file alone takes conditions apart and puts them together.
+is unconditional in it. A single row can be unconditional too: the null value of a class is -1, that
+of a vector is a row of NaN. Only this module splits and joins conditions.
 """
 
 import re
@@ -51,7 +51,7 @@ class ConditionSpec:
             )
 
     def describe(self) -> str:
-        """What values it takes, in words."""
+        """A phrase that states which values the condition takes, for messages."""
         if self.kind == "vector":
             return f"{self.size} numbers a sample"
         if self.names is None:
@@ -211,7 +211,7 @@ def resolve(
         The mapping of tensors with `count` rows; None where nothing was given.
 
     Raises:
-        InputError: For names or values that the model does not know; it lists those it does.
+        InputError: The model does not take a name or a value; the message lists those it takes.
     """
     if condition is None:
         return None

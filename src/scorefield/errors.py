@@ -2,14 +2,14 @@
 
 
 class InputError(ValueError):
-    """The input is invalid. The message says what was got, what is needed and how to fix it.
+    """The input is invalid. The message states what was given, what is needed and how to fix it.
 
     Exit code 2.
     """
 
 
 class Unsupported(InputError):
-    """The model lacks a capability that was asked for, such as a log density. Exit code 2."""
+    """The model lacks a requested capability, such as a log density. Exit code 2."""
 
 
 class NonFiniteError(ArithmeticError):

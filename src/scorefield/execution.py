@@ -1,14 +1,14 @@
 """Execution: device, precision, memory layout, compilation and threads.
 
-`choose` resolves what is left open (None). `Execution.apply` is the one place that brings a model
+`choose` chooses the arguments that are None. `Execution.apply` is the one place that brings a model
 to its device and sets its precision. `Execution.configure_process` sets what belongs to the whole
 process.
 
 bfloat16 is used where a measurement of some milliseconds shows that it is faster (a convolution of
 the default network's kind). The choice can therefore differ between two runs of one command on a
 busy machine, and with it the last digits of samples. A training run records its choice and keeps
-it; elsewhere `precision` fixes it. Compilation is used where a compiler exists and the planned work
-is long enough to earn the compile time back.
+it; elsewhere `precision` fixes it. Compilation is used where a compiler exists and saves more time
+than it takes.
 """
 
 import ctypes
@@ -48,7 +48,7 @@ class Executable(Protocol):
     """The part of `ScoreModel` that `Execution.apply` uses."""
 
     def leaves(self) -> Iterator[Any]:
-        """The models that are evaluated in the end."""
+        """The models that hold networks or closed forms."""
 
     def to(self, device: str) -> Any:
         """Move parameters and buffers."""
@@ -67,7 +67,7 @@ class Execution:
         channels_last: Whether convolution weights lie channels-last in memory.
         compile: Whether networks are compiled.
         threads: Number of CPU threads, 1 or more.
-        notice: What the user should know about the choice; empty for nothing.
+        notice: A message for the user about the choice; empty for none.
     """
 
     device: str
@@ -134,8 +134,8 @@ class Execution:
 def keep_memory() -> None:
     """Keep freed memory for the next step, where the C library is glibc.
 
-    Fresh pages for every tensor cost a large network a tenth of its time. What the user set in the
-    environment (MALLOC_..., or glibc.malloc in GLIBC_TUNABLES) stays.
+    Without it, fresh memory pages for every tensor cost a large network a tenth of its time. Settings
+    of the environment (MALLOC_..., or glibc.malloc in GLIBC_TUNABLES) are respected.
     """
     if "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or any(
         name.startswith("MALLOC_") for name in os.environ
@@ -283,12 +283,12 @@ def choose(
     second_order: bool = False,
     layers: int = 30,
 ) -> Execution:
-    """Resolve what is left open (None). Nothing of the process is changed.
+    """Choose the arguments that are None. Nothing of the process is changed.
 
     Args:
         device: "cpu", "cuda" or "cuda:1"; None: cuda where there is one.
         precision: "float32" or "bfloat16"; None measures (see the module docstring).
-        compile: "on" or "off"; None: on where the time it takes is earned back.
+        compile: "on" or "off"; None: on where compiling saves more time than it takes.
         threads: Number of CPU threads; None: all cores of this process.
         planned: Seconds of work ahead.
         spatial: Spatial dimensions of the data; 0 for vectors, which run in float32 and eagerly.

@@ -11,7 +11,7 @@ for the affine map - sum log |scale|. Positions where the training data are cons
 their scale is 1, and `to_data` returns the constant itself.
 
 All maps are computed in float64 whatever the type of x is: a Julian date of 2.46e6 keeps its digits
-only if the shift is taken off before anything is rounded to float32.
+only if the shift is subtracted before rounding to float32.
 
 Stored whole numbers k = 0 .. levels - 1 and the continuous data of training are related by
 

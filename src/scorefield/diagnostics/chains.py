@@ -1,11 +1,11 @@
 """Convergence of chains: split R-hat and effective sample size.
 
-    R-hat   sqrt((within + between half chains)/within): 1 where chains have forgotten their start
+    R-hat   sqrt((within + between half chains)/within): 1 where chains no longer depend on their start
     ESS     C T/(-1 + 2 sum of autocorrelations), summed over Geyer's initial monotone sequence
 
 Both are those of Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021 (arXiv 1903.08008): on halves
 of chains, after draws were replaced by normal scores of their ranks. R-hat is the larger of that
-and of the same for |x - median|, so that it sees scale as well as location.
+and of the same for |x - median|, so that it measures scale as well as location.
 """
 
 import math
@@ -67,7 +67,7 @@ def _check_draws(draws: Tensor) -> tuple[Tensor, bool]:
 def _gelman_rubin(chains: Tensor) -> Tensor:
     """sqrt(((n - 1)/n W + B/n)/W) of chains (M, n, K): (K,) (Gelman & Rubin 1992).
 
-    It is 1 where nothing moves anywhere, and infinite where chains stand still apart.
+    It is 1 where all draws are equal, and infinite where each chain is constant at another value.
     """
     n = chains.shape[1]
     within, between = chains.var(1).mean(0), chains.mean(1).var(0)

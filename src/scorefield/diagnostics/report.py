@@ -1,4 +1,4 @@
-"""`langevin_report`: a run of annealed Langevin dynamics, judged level by level.
+"""`langevin_report`: a run of annealed Langevin dynamics with convergence measures for each level.
 
     x <- x + eps_i s(x, sigma_i) + sqrt(2 eps_i) z,   eps_i = epsilon sigma_i²/sigma_L²
 
@@ -40,7 +40,7 @@ from .curvature import curvature
 from .start import start_mismatch
 
 # R-hat of stationary chains is near sqrt(1 + 1/m), m effective draws a half chain. A level has to
-# forget its start, not to give precise averages: 1.2 (Brooks & Gelman 1998) is m = 2 to 3, about
+# become independent of its start, not to give precise averages: 1.2 (Brooks & Gelman 1998) is m = 2 to 3, about
 # ten relaxation times a level; NCSN's 100 steps at its ratio of 0.32 give 1.09.
 R_HAT_LIMIT = 1.2
 FUNCTIONALS = 32  # coordinates, or random directions where there are more
@@ -86,14 +86,14 @@ class Report:
 
     Args:
         levels: One row a noise level, largest first.
-        warnings: Sentences, one for each kind of trouble.
+        warnings: One sentence for each kind of problem found.
         chains: Number of chains.
         steps_per_level: Langevin steps at each noise level.
         epsilon: Coefficient of the score at the last level, squared model units.
         evaluations: Scores that each chain took.
         cost: All evaluations in rows, those of the diagnostics included.
         start_scale: Mean square of the whitened start, 1 where it matches the prior.
-        functionals: Names of what was followed.
+        functionals: Names of the recorded functions of the states.
     """
 
     levels: tuple[Level, ...]
@@ -136,7 +136,7 @@ class Report:
 
 
 class _Noting(Wrapped):
-    """A model that keeps E|s|²/d of every score of it that is computed."""
+    """A model that records E|s|²/d of each score that is computed."""
 
     def __init__(self, inner: ScoreModel) -> None:
         super().__init__(inner)
@@ -152,7 +152,7 @@ class _Noting(Wrapped):
 
 
 class _Functionals:
-    """What is followed of the states: coordinates or random directions, and log p_sigma."""
+    """The recorded functions of the states: coordinates or random directions, and log p_sigma."""
 
     def __init__(self, model: ScoreModel, seed: int, condition: Condition | None) -> None:
         d = math.prod(model.event_shape)
@@ -289,7 +289,7 @@ def langevin_report(
 
 
 def _run_chains(observer: _Observer, start: Tensor, keys: Tensor) -> Report:
-    """Run the chains under the observer's eyes, and put the report together."""
+    """Run the chains with the observer as callback, and make the report."""
     model, kernel, ladder = observer.model, observer.kernel, observer.ladder
     given, steps = observer.functionals.condition, observer.steps
     scale, mismatch = start_mismatch(model, start, float(ladder[0]), given)
@@ -340,7 +340,7 @@ def _name_levels(rows: Sequence[Level], chosen: Sequence[int]) -> str:
 
 
 def _warnings(rows: Sequence[Level], chains: int, steps: int) -> list[str]:
-    """What is wrong with the levels, one sentence for each kind of trouble."""
+    """One sentence for each kind of problem with the levels."""
     found = []
     steep = [i for i, row in enumerate(rows) if not row.stable]
     if steep:

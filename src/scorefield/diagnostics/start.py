@@ -8,7 +8,7 @@ from torch import Tensor
 from ..conditions import Condition
 from ..models import ScoreModel, prior
 
-SIGNIFICANT = 4.5  # standard errors beyond which a difference is no accident
+SIGNIFICANT = 4.5  # standard errors beyond which a difference is significant
 MATERIAL = 0.05  # fraction of the variance below which a difference does not matter
 RARE = 12.6  # -ln of the probability of 4.5 standard errors
 ADVICE = "Start from the prior (leave start out), or at a larger sigma, where it matters less"

@@ -1,8 +1,8 @@
-"""Other people's models.
+"""Models of other projects: published checkpoints and models of other libraries.
 
 ncsn.py       NCSN and NCSNv2 checkpoints (.pth) -> model.safetensors with a card
 adapters.py   variance-preserving, flow-matching, diffusers and azula models -> ScoreModel
-adapted.py    the score model that they become, and its table of predictions
+adapted.py    `Adapted`, the score model that holds such a network, and its table of predictions
 times.py      the map from sigma to the time of another convention
 """
 

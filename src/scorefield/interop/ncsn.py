@@ -7,8 +7,7 @@
 `model` maps names with the prefix `module.` to tensors. `ema`, without the prefix and without the
 buffer, replaces the weights. Sizes are read off the tensors' shapes: width and channels off
 `begin_conv.weight`, the number of levels off `normalizer.embed.weight` or `sigmas`, the variant off
-`res5` and `res31`. The network's parameters carry the same names, and every tensor must find its
-place.
+`res5` and `res31`. The network's parameters have the same names, and every tensor must match one.
 
 Model units are the original's: images in [0, 1], or 2x - 1 of them where `rescaled`, or their
 logits where `logit_transform`. Both codes train on 8-bit images; NCSN dequantises them as
@@ -119,7 +118,7 @@ def read_archive(path: Path) -> Any:
         raise InputError(
             f"{path.name} refused: it is no PyTorch checkpoint of tensors and numbers alone; cut "
             "short, another kind of file, or a pickle that "
-            f"runs code? Nothing was run. The reader says: {reason[:160]}"
+            f"runs code? Nothing was run. PyTorch's message: {reason[:160]}"
         ) from error
 
 

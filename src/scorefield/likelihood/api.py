@@ -30,7 +30,7 @@ DIVERGENCES = ("auto", "exact", "hutchinson")
 
 @runtime_checkable
 class Density(Protocol):
-    """A law over examples in model units, such as a torch distribution."""
+    """A density of examples in model units, such as a torch distribution."""
 
     def log_prob(self, value: Tensor, /) -> Tensor:
         """The log density (B,) in nats of (B, *event)."""
@@ -68,8 +68,8 @@ class LikelihoodOptions:
         dtype: torch.float32 or torch.float64; None: that of the network's weights, float64 for
             closed forms. A network is converted as a copy.
         batch: Samples at a time; None: chosen by their size.
-        prior: The law at sigma_max: an object with `log_prob(x)`, x in model units, or a closed
-            form, which stands for its density at sigma_max. None: N(mean, sigma_max² I +
+        prior: The density at sigma_max: an object with `log_prob(x)`, x in model units, or a
+            closed form, of which p_sigma_max is taken. None: N(mean, sigma_max² I +
             covariance) with the model's moments.
 
     Raises:
@@ -124,7 +124,7 @@ def log_prob(
     of the other elements. A sample that differs from the constant has density 0: log p = -inf.
 
     Args:
-        model: Any score model that answers at continuous noise levels.
+        model: Any score model that is defined on a continuous range of noise levels.
         x: (B, *event_shape), floats in data units.
         condition: For p(x | c), such as {"class": 3}: one value for all samples, or one for each.
         divergence: "exact", "hutchinson", or "auto": exact up to 64 elements an example.
@@ -137,9 +137,9 @@ def log_prob(
         Nats in data units with a standard error, and what they cost.
 
     Raises:
-        InputError: For models that know only the levels of their ladder, a range that the model
-            does not know, x of another shape or outside a logit's domain, conditions that the
-            model does not take, or tolerances below the type's rounding.
+        InputError: For models that are defined at the levels of their ladder only, noise levels
+            outside the model's range, x of another shape or outside a logit's domain, conditions
+            that the model does not take, or tolerances below the type's rounding.
         NonFiniteError: Where the flow leaves a NaN or an infinity.
 
     Example:
@@ -222,7 +222,7 @@ def _integrate(
 
 
 class _Law:
-    """The law at sigma_max: the user's, or the one matched to the model's moments."""
+    """The prior at sigma_max: the user's, or the one matched to the model's moments."""
 
     def __init__(
         self,

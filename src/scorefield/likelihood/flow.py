@@ -5,8 +5,9 @@
 
 The first line is the variance-exploding case; the second is the instantaneous change of variables.
 The flow is integrated in t = ln sigma and y = (x - m)/r with r² = sigma² + v, where m and v are one
-mean and one variance for all elements. In these coordinates the flow of N(m, v) stands still: an
-adaptive step follows what is not Gaussian, and tolerances mean the same at every noise level.
+mean and one variance for all elements. In these coordinates the flow of N(m, v) is constant: the
+adaptive steps are spent on what is not Gaussian, and tolerances have the same meaning at every noise
+level.
 
     dy/dt = g = -sigma² s / r - y sigma² / r²
     div_y g   = -sigma² div_x s - d sigma² / r²
@@ -141,7 +142,7 @@ def _mean_and_variance(model: ScoreModel) -> tuple[float, float]:
 def _largest_error(state: Tensor, elements: int) -> Tensor:
     """The size of an error: the largest root mean square over samples and over (x, integrals).
 
-    A mean over the batch would forgive one sample a large error among many easy ones.
+    A mean over the batch would allow a large error in one sample among many accurate ones.
     """
     of_x = state[:, :elements].square().mean(1).max()
     return torch.maximum(of_x, state[:, elements:].square().mean(1).max()).sqrt()

@@ -51,8 +51,8 @@ class LogProb(Values):
         seconds: Wall time.
         sigma_min: Noise level that smooths the density, model units.
         sigma_max: Noise level at which the prior is evaluated, model units.
-        prior: The law at sigma_max, in words.
-        divergence: How the divergence was computed, in words.
+        prior: A description of the density at sigma_max.
+        divergence: A description of how the divergence was computed.
         elements: Elements of an example, d.
     """
 
@@ -126,7 +126,7 @@ class BitsPerDim(Values):
         value: (B,).
         se: (B,) Hutchinson's standard error.
         levels: Number of values that an element of the data can have.
-        dequantisation: How continuous data were made, in words.
+        dequantisation: A description of how continuous data were made.
     """
 
     se: Tensor
@@ -153,7 +153,7 @@ def bits_per_dim(model: ScoreModel, log_p: LogProb) -> BitsPerDim:
     -log P(v) <= d log levels - E_u log p (Theis, van den Oord & Bethge 2016, Eq. 3).
 
     Args:
-        model: The model; its units know the data's quantisation.
+        model: The model; its units hold the data's quantisation.
         log_p: `log_prob` of data dequantised uniformly, (v + u) / levels in data units.
 
     Returns:

@@ -23,7 +23,7 @@ from ..errors import InputError, Unsupported
 from ..units import Units
 from .cost import count_cost, record
 
-LEVEL_TOLERANCE = 1e-3  # in ln sigma: how near a level a model must be asked that knows only levels
+LEVEL_TOLERANCE = 1e-3  # in ln sigma, to the nearest level of a model with fixed levels
 
 Quantity = Literal["denoise", "score"]
 
@@ -86,16 +86,16 @@ class ScoreModel(nn.Module):
 
     Attributes:
         event_shape: Shape of one example.
-        sigma_min: Smallest noise level the model answers at.
-        sigma_max: Largest noise level the model answers at.
+        sigma_min: Smallest noise level at which the model is defined, in model units.
+        sigma_max: Largest noise level at which the model is defined, in model units.
         ladder: Noise levels (sigmas), largest first, that the model was trained on; or None.
-        ladder_only: True where the model answers at the levels of `ladder` only.
+        ladder_only: True where the model is defined at the levels of `ladder` only.
         has_log_density: True where `log_density` is implemented.
         conditions: What the model can be conditioned on, by name; empty for nothing.
         sampling_defaults: How the model is sampled where neither caller nor card decides, in the
             form of a card's sampling settings: {"sampler": ..., "options": {...}}.
         units: The map between data units and model units.
-        card: The model card: what a model file says of itself; None for models without a file.
+        card: The model card, the JSON metadata of a model file; None for models without a file.
         autocast: The type in which a leaf's network computes; None for its own type.
         compiled: True where a leaf's network is compiled and should meet few shapes.
     """
@@ -158,7 +158,15 @@ class ScoreModel(nn.Module):
         )
 
     def moments(self, condition: Condition | None = None) -> Moments | None:
-        """The moments of x0 (of x0 given the condition, row by row); None where not known."""
+        """The moments of x0 in model units.
+
+        Args:
+            condition: One row a sample; the moments are then those given each row. None: those of
+                the whole data.
+
+        Returns:
+            The moments, or None where they are not known.
+        """
         return None
 
     def sampling_range(self) -> tuple[float, float]:
@@ -175,7 +183,7 @@ class ScoreModel(nn.Module):
         return self.sigma_min, self.sigma_max
 
     def leaves(self) -> Iterator["ScoreModel"]:
-        """The models that are evaluated in the end: this one, or those that it wraps."""
+        """The models that hold networks or closed forms: this one, or those that it wraps."""
         yield self
 
     def leaf_network(self) -> nn.Module | None:
@@ -218,7 +226,7 @@ class ScoreModel(nn.Module):
             sigma as a tensor.
 
         Raises:
-            InputError: It says what was got and what is needed.
+            InputError: The shapes, the noise levels or the condition do not fit the model.
         """
         sigma = as_sigma(sigma)
         if x.ndim != 1 + len(self.event_shape) or tuple(x.shape[1:]) != tuple(self.event_shape):
@@ -234,8 +242,11 @@ class ScoreModel(nn.Module):
     def check_range(self, sigma: Tensor) -> None:
         """Refuse noise levels outside [sigma_min, sigma_max], up to the rounding of their type.
 
+        Args:
+            sigma: Noise levels of any shape, in model units.
+
         Raises:
-            InputError: It names the range.
+            InputError: A level lies outside; the message states the range.
         """
         slack = 4 * torch.finfo(sigma.dtype).eps
         low, high = self.sigma_min * (1 - slack), self.sigma_max * (1 + slack)
@@ -243,8 +254,8 @@ class ScoreModel(nn.Module):
             least, most = float(sigma.min()), float(sigma.max())
             got = f"{least:g}" if least == most else f"{least:g} to {most:g}"
             raise InputError(
-                f"sigma must lie in [{self.sigma_min:g}, {self.sigma_max:g}], the range this "
-                f"model knows; got {got}"
+                f"sigma must lie in [{self.sigma_min:g}, {self.sigma_max:g}], the range of "
+                f"this model; got {got}"
             )
 
     def level_index(self, sigma: Tensor) -> Tensor:
@@ -262,7 +273,7 @@ class ScoreModel(nn.Module):
             worst = float(sigma.flatten()[place])
             nearest = float(levels[int(index.flatten()[place])])
             raise InputError(
-                f"this model knows only its {len(levels)} levels, {float(levels[0]):g} to "
+                f"this model is defined only at its {len(levels)} levels, {float(levels[0]):g} to "
                 f"{float(levels[-1]):g}; got sigma={worst:g}, nearest level {nearest:g}. "
                 "Use model.ladder"
             )

@@ -1,6 +1,6 @@
 """Networks as score models.
 
-Networks know nothing of sigma. A preconditioner makes a score model of one:
+A network receives scaled inputs. A preconditioner turns its output F into a denoiser and a score:
 
     D = c_skip x + c_out F(c_in x, c_noise)        score = s_skip x + s_out F(c_in x, c_noise)
 
@@ -104,7 +104,7 @@ class Preconditioned(ScoreModel):
         preconditioner: "edm", "ncsn" or "ncsnv2" (module docstring).
         sigma_data: The data's standard deviation in model units.
         ladder: Noise levels of training, largest first. The "ncsn" row needs it: such a model
-            answers at these levels only (nearest in ln sigma within 1e-3).
+            is defined at these levels only (the nearest one within 1e-3 in ln sigma).
         conditions: What the network can be conditioned on, by name.
         units: The map between data and model units; None for the identity.
         moments: The data's moments in model units, for the prior; None where not known.

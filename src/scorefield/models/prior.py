@@ -1,7 +1,7 @@
-"""The prior: the law that a sampler starts from at the largest noise level.
+"""The prior: the normal distribution from which sampling starts at the largest noise level.
 
-N(mean, sigma_max² I + covariance of x0)       moment-matched, where the model knows moments
-N(0, sigma_max² I)                             where it does not
+N(mean, sigma_max² I + covariance of x0)       moment-matched, for models with moments
+N(0, sigma_max² I)                             for models without
 """
 
 import math
@@ -16,7 +16,7 @@ from .base import ScoreModel
 
 @dataclass(frozen=True)
 class Prior:
-    """A normal law over examples.
+    """A normal distribution of examples, in model units.
 
     Args:
         mean: (*event), or (B, *event) for samples of different conditions.
@@ -32,7 +32,7 @@ class Prior:
     matched: bool = False
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Samples of the law from standard normals.
+        """Map standard normals to samples of the prior.
 
         Args:
             noise: (B, *event).
@@ -49,7 +49,7 @@ class Prior:
         return mean + (noise.flatten(1) @ root.T).reshape(noise.shape)
 
     def whiten(self, x: Tensor) -> Tensor:
-        """Map x (B, *event) to (B, d), standard normal under this law: the inverse of `sample`."""
+        """Map x (B, *event) to (B, d), standard normal under this prior; it inverts `sample`."""
         centred = (x - self.mean.to(x.dtype).to(x.device)).flatten(1)
         if self.root is None:
             variance = self.variance.to(x.dtype).to(x.device)
@@ -74,7 +74,7 @@ class Prior:
 
 
 def prior(model: ScoreModel, sigma: float, condition: Condition | None = None) -> Prior:
-    """The law to start from at noise level sigma.
+    """The prior of a model at noise level sigma.
 
     Args:
         model: The model; its `moments` decide.

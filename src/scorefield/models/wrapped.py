@@ -44,12 +44,12 @@ class Wrapped(ScoreModel):
 
     @property
     def sigma_min(self) -> float:  # type: ignore[override]
-        """Smallest noise level the model answers at."""
+        """Smallest noise level at which the inner model is defined."""
         return self.inner.sigma_min
 
     @property
     def sigma_max(self) -> float:  # type: ignore[override]
-        """Largest noise level the model answers at."""
+        """Largest noise level at which the inner model is defined."""
         return self.inner.sigma_max
 
     @property
@@ -59,7 +59,7 @@ class Wrapped(ScoreModel):
 
     @property
     def ladder_only(self) -> bool:  # type: ignore[override]
-        """True where the model answers at its ladder's levels only."""
+        """True where the inner model is defined at the levels of its ladder only."""
         return self.inner.ladder_only
 
     @property
@@ -116,7 +116,7 @@ class Wrapped(ScoreModel):
         return self.inner.leaves()
 
     def check_range(self, sigma: Tensor) -> None:
-        """Refuse noise levels that the inner model does not know."""
+        """Refuse noise levels outside the inner model's range."""
         self.inner.check_range(sigma)
 
     def level_index(self, sigma: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class Bound(Wrapped):
 
     @property
     def conditions(self) -> Mapping[str, ConditionSpec]:  # type: ignore[override]
-        """Nothing is left to be conditioned on."""
+        """Empty: the condition is fixed."""
         return MappingProxyType({})
 
     def _rows(self, x: Tensor, condition: Condition | None) -> Condition | None:
@@ -236,7 +236,7 @@ class Guided(Wrapped):
     def log_density(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
     ) -> Tensor:
-        """Not supported: see the class."""
+        """Raise Unsupported: a guided model has no density."""
         return ScoreModel.log_density(self, x, sigma, condition)
 
     def leaves(self) -> Iterator[ScoreModel]:

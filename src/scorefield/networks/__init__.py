@@ -1,8 +1,8 @@
 """Networks: modules `(x, noise_input, condition) -> same shape`.
 
 x is (B, *event_shape); noise_input is (B,), such as ln(sigma)/4 or the index of a level, or None;
-condition is a mapping of tensors with B rows, or None. Networks know nothing of sigma:
-`models.Preconditioned` makes score models of them.
+condition is a mapping of tensors with B rows, or None. `models.Preconditioned` turns a network into
+a score model.
 
 A builder takes the shape of an example and options that JSON can hold, so that a card of (name,
 event shape, conditions, options) rebuilds the network. A network declares by `matrix_parameters()`
@@ -20,7 +20,7 @@ from torch import nn
 from ..conditions import ConditionSpec
 from ..errors import InputError
 
-# name -> "module:builder", imported when first asked for
+#: Networks by name, as "module:class" of this package; a class is imported when it is first used.
 NETWORKS: dict[str, str] = {
     "unet": "unet:UNet",
     "mlp": "mlp:MLP",
@@ -39,7 +39,7 @@ class HasMatrices(Protocol):
 
 @runtime_checkable
 class HasOptions(Protocol):
-    """A network that knows the options it was made with, in a form that JSON can hold."""
+    """A network that keeps the options it was made with, in a form that JSON can hold."""
 
     options: dict[str, Any]
 
@@ -69,7 +69,7 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
     """Refuse options that the network `name` does not have.
 
     Raises:
-        InputError: It lists the options there are.
+        InputError: An option does not exist; the message lists those of the network.
     """
     known = option_names(name)
     for option in options:

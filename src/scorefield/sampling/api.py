@@ -49,7 +49,8 @@ class Record:
         seeds: {"seed", "count"}, one seed a sample, or None where keys were given.
         count: Number of samples.
         seconds: Wall time.
-        trace: (sigma, x) at every level entered, data units; None where not asked for.
+        trace: (sigma, x) at each level when it is entered, x in data units; None where not
+            requested.
     """
 
     sampler: str

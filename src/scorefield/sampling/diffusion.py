@@ -104,7 +104,7 @@ class StochasticHeun(Heun):
         object.__setattr__(self, "sigma_high", high)
 
     def start(self, model: ScoreModel, ladder: Tensor, state: State, draws: Draws) -> State:
-        """Keep gamma and the largest sigma the model knows."""
+        """Keep gamma and the model's sigma_max."""
         gamma = min(self.churn / len(ladder), CHURN_MOST)
         return state.replace(memory=(gamma, model.sigma_max))
 

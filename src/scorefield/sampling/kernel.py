@@ -34,16 +34,16 @@ class Kernel:
     Attributes:
         help: One line for the command line.
         order: Claimed global order of accuracy in the step, in ln sigma, from the first step on:
-            of x for kernels that follow the probability flow, of the law's mean and covariance
-            (weak order) for those that draw noise. None where it does not apply.
+            of x for kernels that follow the probability flow, of the mean and covariance of the
+            samples (weak order) for those that draw noise. None where it does not apply.
         order_interior: The order with exact history in place of the starting steps, where it
             differs from `order`; None: the same.
         draws_noise: True where a step draws random numbers.
-        is_langevin: True for kernels that stay at a noise level and have p_sigma as their (nearly)
-            stationary law.
+        is_langevin: True for kernels that stay at a noise level and whose stationary distribution
+            is p_sigma, up to the bias of a finite step.
         allows_projection: True where `Projected` may wrap the kernel.
         needs_continuous_sigma: True where the score must be a continuous function of sigma; models
-            that know only the levels of a ladder are refused.
+            that are defined at the levels of a ladder only are refused.
         keeps_history: True for multistep methods, whose state stores earlier denoised estimates.
             They cannot be combined with a corrector.
     """
@@ -182,7 +182,7 @@ class Projected(Kernel):
     """A kernel after each of whose steps x is projected, as in hard inpainting.
 
     Args:
-        kernel: A Langevin kernel without an accept step: it does not need x where it left it.
+        kernel: A Langevin kernel without an accept step, so that x may change between its steps.
         project: (x, sigma, noise) -> x with `noise(per="step" | "level")` standard normals of x's
             shape.
 

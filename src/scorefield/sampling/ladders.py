@@ -1,6 +1,6 @@
 """Default ladders: the noise levels (sigmas), largest first, that each kind of sampler takes.
 
-They run over `model.sampling_range()`. Numbers here were measured; docs/log.md says how.
+They run over `model.sampling_range()`. The constants were measured; docs/log.md has the protocols.
 """
 
 import math
@@ -35,7 +35,7 @@ def check_levels(levels: int | None, default: int) -> int:
 
 
 def data_std(model: ScoreModel) -> float | None:
-    """The data's standard deviation in model units; None where the model does not know it."""
+    """The data's standard deviation in model units; None for models without moments."""
     known = model.moments()
     found = None if known is None else known.data_std
     return found if found else None
@@ -66,7 +66,7 @@ def few_step_ladder(model: ScoreModel, levels: int | None = None, widened: float
 
 
 def reverse_ladder(model: ScoreModel, levels: int | None = None) -> Tensor:
-    """The model's own levels, thinned evenly where fewer are asked for; else Karras'."""
+    """The model's own levels, thinned evenly where fewer are requested; else Karras' ladder."""
     if model.ladder is None:
         return karras(*_ends(model), check_levels(levels, REVERSE_LEVELS))
     own = check_ladder(model.ladder)

@@ -40,7 +40,7 @@ class Langevin(Kernel):
 
     epsilon: float | None = None
 
-    help: ClassVar[str] = "Langevin at one level: slow between modes, a baseline"
+    help: ClassVar[str] = "Langevin dynamics at one level; a baseline: it mixes slowly between modes"
     is_langevin: ClassVar[bool] = True
     draws_noise: ClassVar[bool] = True
     allows_projection: ClassVar[bool] = True
@@ -89,7 +89,7 @@ class AnnealedLangevin(Langevin):
             None: 0.2 sigma_L².
     """
 
-    help: ClassVar[str] = "Langevin at each level in turn (Song & Ermon 2019)"
+    help: ClassVar[str] = "Langevin dynamics at each level in turn (Song & Ermon 2019)"
 
     def default_ladder(self, model: ScoreModel, levels: int | None = None) -> Tensor:
         """The model's own levels, or overlapping geometric ones."""
@@ -111,11 +111,11 @@ class MALA(AnnealedLangevin):
 
     A Langevin step y = x + eps s(x) + sqrt(2 eps) z, eps as in AnnealedLangevin, is taken with
     probability min(1, p(y) q(x|y) / (p(x) q(y|x))), q(y|x) = N(y; x + eps s(x), 2 eps I), each
-    sample by itself. Its stationary law is p_sigma at any step size: too large a step is rejected,
-    not biased. The model needs `log_density`. Two scores and two densities a step.
+    sample by itself. Its stationary distribution is p_sigma at any step size: too large a step lowers
+    the acceptance rate and adds no bias. The model needs `log_density`. Two scores and two densities a step.
     """
 
-    help: ClassVar[str] = "annealed Langevin without the step's bias, for models with log_density"
+    help: ClassVar[str] = "annealed Langevin with an accept step, without bias; needs a model with log_density"
     allows_projection: ClassVar[bool] = False
 
     @property

@@ -53,11 +53,11 @@ class Result:
     """The end of a run.
 
     Args:
-        x: (B, *event) in model units, denoised where that was asked for.
+        x: (B, *event) in model units, denoised where `final` was "denoise".
         state: The kernel's last state, with memory and log weights.
         cost: What was spent, in rows.
         trace: (sigma, x) of each level entered, then (sigma, x) at the end with sigma 0 where x
-            was denoised; None where no trace was asked for.
+            was denoised; None where no trace was requested.
     """
 
     x: Tensor
@@ -72,11 +72,11 @@ class Result:
 
 
 def check_fit(kernel: Kernel, model: ScoreModel, ladder: Tensor) -> None:
-    """Refuse a kernel or a ladder that the model cannot serve, before the work.
+    """Refuse a kernel or a ladder that the model does not support.
 
     Raises:
         InputError: For levels outside the model's range, or a kernel that needs a continuous sigma
-            for a model that knows its ladder only.
+            for a model that is defined at the levels of its ladder only.
     """
     model.check_range(ladder)
     if model.ladder_only:

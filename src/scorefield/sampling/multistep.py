@@ -8,7 +8,8 @@ integral of D alone, so that the decay of x itself costs no accuracy (Lu et al. 
 
 A method puts a polynomial through known values of D into the integral. h = lambda_b - lambda_a =
 ln(a/b), and s = (lambda - lambda_a) / h runs from 0 at a to 1 at b; earlier levels lie at s < 0.
-The first steps know fewer values and are of lower order: each class states what remains.
+The first steps have fewer values of D and are of lower order: each class states the order that
+remains.
 """
 
 import math
@@ -33,7 +34,7 @@ GAUSS = tuple(
 
 @dataclass(frozen=True)
 class History:
-    """What a multistep method keeps.
+    """The memory of a multistep method.
 
     Args:
         past: (sigma, D) of the levels visited, newest first.
@@ -209,8 +210,8 @@ class DPMSolver2MSDE(Multistep):
 
     k x + (1 - k) D at the step's middle + b sqrt(1 - r^(2 eta)) z, with r = b/a, k = r^(1 + eta).
     Every eta >= 0 has the marginals p_sigma (Karras et al. 2022, Eq. 6). eta = 0 is
-    DPM-Solver++(2M), 1 the reverse SDE as published; more adds Langevin dynamics on the way, which
-    forgets errors of earlier steps. With the newest D alone and eta = 1 it is `Ancestral`, whose
+    DPM-Solver++(2M), 1 the reverse SDE as published; a larger eta adds Langevin dynamics on the way,
+    which reduces errors of earlier steps. With the newest D alone and eta = 1 it is `Ancestral`, whose
     covariance lacks (1 - r²)² Cov(x0|x) a step; the older D is correlated with x by just as much,
     and the weak order on Gaussians is 2.
 
@@ -261,9 +262,10 @@ class DPMSolver2MSDE(Multistep):
 class MatchedSDE(DPMSolver2MSDE):
     """The SDE of `DPMSolver2MSDE` with D taken from where a Gaussian keeps its variance.
 
-    What D will do during a step is unknown when the step begins; its change over the previous step
-    stands for it. The middle of the step gives back too much of that: samples come out too wide, by
-    7 % of a Gaussian's variance at 40 evaluations and eta 2, by 16 % at 24 (docs/benchmarks.md).
+    The change of D during a step is unknown when the step begins and is extrapolated from the
+    previous step. Taken at the middle of the step, the extrapolation is too large: samples come out
+    too wide, by 7 % of a Gaussian's variance at 40 evaluations and eta 2, by 16 % at 24
+    (docs/benchmarks.md).
     Let x at a be N(0, v + a²) with v = a², for which the step from a to b decides, correlated with
     x at the level p before as the SDE makes them, by ((v + a²) / (v + p²))^(eta / 2). The step
     k x + (1 - k) D_a + c (D_a - D_p) + b sqrt(1 - r^(2 eta)) z has variance v + b² where
@@ -279,7 +281,7 @@ class MatchedSDE(DPMSolver2MSDE):
     """
 
     help: ClassVar[str] = (
-        "as dpmpp-2m-sde, and a Gaussian keeps its variance in long steps: for few evaluations"
+        "as dpmpp-2m-sde, with weights that keep a Gaussian's variance in long steps"
     )
 
     def default_ladder(self, model: ScoreModel, levels: int | None = None) -> Tensor:

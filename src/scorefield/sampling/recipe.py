@@ -1,4 +1,4 @@
-"""How a model is sampled: `resolve_sampling` turns wishes and the model card into a recipe.
+"""How a model is sampled: `resolve_sampling` makes a recipe of arguments and the model card.
 
 `sample`, `restore`, diagnostics and previews during training use the same recipe. An explicit value
 always beats the card, 0 included; the card beats the sampler's defaults.
@@ -29,7 +29,7 @@ Ladder = Tensor | Sequence[float] | str
 
 @dataclass(frozen=True)
 class SamplingRecipe:
-    """Everything that decides samples, but the keys and the condition.
+    """Everything that decides samples except the keys and the condition.
 
     Args:
         kernel: The sampling method, with its options.
@@ -71,7 +71,7 @@ class SamplingRecipe:
 
 
 def card_recipe(model: ScoreModel) -> dict[str, Any]:
-    """What the model says about sampling: its card's config.sampling, entries that are set.
+    """The sampling settings of the model's card (config.sampling) that are set.
 
     A model without a card has its `sampling_defaults`.
     """
@@ -83,8 +83,8 @@ def card_recipe(model: ScoreModel) -> dict[str, Any]:
 def default_sampler(model: ScoreModel) -> str:
     """The name of the sampler where the caller names none.
 
-    It is that of `card_recipe`; else "annealed-langevin" for models that know only their ladder,
-    and "heun" for all others.
+    It is that of `card_recipe`; else "annealed-langevin" for models that are defined at the levels
+    of their ladder only, and "heun" for all others.
     """
     known = card_recipe(model).get("sampler")
     if known is not None:
@@ -103,7 +103,7 @@ def resolve_sampling(
     options: Mapping[str, Any] | None = None,
     levels: int | None = None,
 ) -> SamplingRecipe:
-    """Fill in what the caller leaves open.
+    """Make a sampling recipe; arguments that are None are chosen from the model card and model.
 
     Args:
         model: The model; its card, range and moments decide.
@@ -165,7 +165,7 @@ def resolve_sampling(
 def _ladder(
     model: ScoreModel, kernel: Kernel, ladder: Ladder | None, levels: int | None
 ) -> Tensor | None:
-    """The ladder that was asked for, or None where nothing was."""
+    """The requested ladder, or None where none was requested."""
     if isinstance(ladder, str):
         count = len(kernel.default_ladder(model)) if levels is None else levels
         return named_ladder(ladder, model, count)

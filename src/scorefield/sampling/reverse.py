@@ -1,12 +1,12 @@
-"""The reverse SDE: the score takes noise out and part of it is put back.
+"""The reverse SDE: each step removes noise along the score and adds part of it back.
 
     dx = - d(sigma²)/dt s dt + sqrt(d(sigma²)/dt) dw, t backwards
 
-Song et al. 2021, Eq. 6, variance exploding. Fresh noise forgets errors of earlier steps. The exact
+Song et al. 2021, Eq. 6, variance exploding. Fresh noise reduces errors of earlier steps. The exact
 transition, given x at sigma_a and the clean x0, with r = sigma_b / sigma_a, is
-N(r² x + (1 - r²) x0, sigma_b² (1 - r²) I). These kernels evaluate at levels of the ladder only, so
-models that know only their levels are welcome. Each is of weak order 1: the law's mean and
-covariance, closed forms on a Gaussian, are off by a multiple of the step.
+N(r² x + (1 - r²) x0, sigma_b² (1 - r²) I). These kernels evaluate the model at levels of the
+ladder only, so they also suit models that are defined at their own levels only. Each is of weak
+order 1: mean and covariance of the samples are off by a multiple of the step.
 """
 
 import math
@@ -90,7 +90,7 @@ class ConsistentAnnealed(Kernel):
     epsilon: float | None = None
 
     help: ClassVar[str] = (
-        "Langevin that keeps to the ladder's noise levels (Jolicoeur-Martineau et al. 2020)"
+        "Langevin steps that keep the ladder's noise levels (Jolicoeur-Martineau et al. 2020)"
     )
     order: ClassVar[float | None] = 1
     draws_noise: ClassVar[bool] = True
@@ -149,7 +149,7 @@ NORMS = ("expected", "sample")
 
 @dataclass(frozen=True)
 class PredictorCorrector(Kernel):
-    """A predictor moves x to the next level, Langevin steps correct its law there.
+    """A predictor moves x to the next level; Langevin steps correct its distribution there.
 
     Song et al. 2021, Alg. 2 and 4. A visit with sigma_next = sigma is corrections alone:
 
@@ -165,9 +165,9 @@ class PredictorCorrector(Kernel):
             (the authors' code).
         norms: "expected" puts E|z|² = d and, where noise dominates, E|s|² = d / sigma², so that
             eps = 2 (r sigma)² is a function of sigma alone. "sample" takes each sample's own norms:
-            a step that depends on the state has another stationary law than p_sigma, and explodes
-            where the score vanishes. The paper's norms, over the batch, would tie a sample to its
-            batch mates.
+            a step that depends on the state has another stationary distribution than p_sigma, and
+            grows without bound where the score vanishes. The paper's norms, over the batch, would
+            make a sample depend on its batch mates.
         cap: Largest eps of "sample" in units of that of "expected".
 
     Raises:
@@ -181,7 +181,7 @@ class PredictorCorrector(Kernel):
     norms: str = "expected"
     cap: float = 4.0
 
-    help: ClassVar[str] = "ancestral steps, a Langevin step after each (Song et al. 2021)"
+    help: ClassVar[str] = "ancestral steps, each followed by a Langevin step (Song et al. 2021)"
     draws_noise: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -239,7 +239,7 @@ class PredictorCorrector(Kernel):
     def step(
         self, model: ScoreModel, state: State, sigma: Tensor, sigma_next: Tensor, draws: Draws
     ) -> State:
-        """Correct and predict, in the order that `when` says."""
+        """Correct and predict, in the order given by `when`."""
         moves = float(sigma_next) != float(sigma)
         if self.when == "before" or not moves:
             state = state.replace(x=self._correct(model, state.x, sigma, draws))
