@@ -19,8 +19,11 @@ from torch import Tensor
 
 from .errors import InputError
 
+#: A condition in the internal form: tensors by name, one row a sample.
 Condition = Mapping[str, Tensor]
+#: The conditions that a model accepts, by name.
 Specs = Mapping[str, "ConditionSpec"]
+#: The class of an unconditional row.
 NULL_CLASS = -1
 SHOWN_NAMES = 20  # names of classes that an error message lists
 

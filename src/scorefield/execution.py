@@ -134,8 +134,8 @@ class Execution:
 def keep_memory() -> None:
     """Keep freed memory for the next step, where the C library is glibc.
 
-    Without it, fresh memory pages for every tensor cost a large network a tenth of its time. Settings
-    of the environment (MALLOC_..., or glibc.malloc in GLIBC_TUNABLES) are respected.
+    Without it, fresh memory pages for every tensor cost a large network a tenth of its time.
+    Settings of the environment (MALLOC_..., or glibc.malloc in GLIBC_TUNABLES) are respected.
     """
     if "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or any(
         name.startswith("MALLOC_") for name in os.environ

@@ -183,6 +183,7 @@ def few_step(sigma_max: float, sigma_min: float, levels: int, data_std: float = 
     return check_ladder(torch.cat([ends[:1], inner, ends[1:]]))
 
 
+#: Ladders by name: functions of (sigma_max, sigma_min, number of levels).
 LADDERS: dict[str, Callable[[float, float, int], Tensor]] = {
     "geometric": geometric,
     "karras": karras,

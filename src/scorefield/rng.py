@@ -144,6 +144,7 @@ class Blend:
         return Blend(self.first.to(device), self.second.to(device), self.angle.to(device))
 
 
+#: Keys of samples: int64 (B, 2), or a `Blend` of two sets of them.
 Keys = Tensor | Blend
 
 

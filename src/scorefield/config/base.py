@@ -112,7 +112,7 @@ def unknown_setting(path: str, group: type[Group]) -> InputError:
 
 
 def explain(error: ValidationError, model: type[Group]) -> str:
-    """Word a pydantic error: which setting, what is needed, what was got.
+    """Turn a pydantic error into a message: which setting, what is needed, what was given.
 
     Args:
         error: raised by validating values of `model`.

@@ -6,7 +6,7 @@ from typing import Any
 from .base import Group, split_type
 from .groups import Config, Request
 
-# Settings that do not decide a run's weights. `preset` is only the name of where the others began;
+# Settings that do not decide a run's weights. `preset` is only the name of the settings' start;
 # the guard, the kept snapshots and the sampler leave the weights as they are; device, threads and
 # compilation change them by rounding alone. The precision does decide them.
 NOT_WEIGHTS = frozenset(

@@ -1,8 +1,8 @@
 """The groups of settings: each field is declared, ranged and described once.
 
-A group comes in two classes. `XRequest` is what a user asks for; None means "choose for me".
-`XConfig` is resolved: it narrows the fields that `resolve` chooses to types without None. A field
-keeps None in both classes where its value may truly be absent.
+A group has two classes. `XRequest` holds what a user requests; None means "choose for me".
+`XConfig` is resolved: the fields that `resolve` chooses have types without None. A field allows None
+in both classes where its value may be absent.
 """
 
 import re
@@ -286,7 +286,7 @@ class NoiseRequest(Group):
     preconditioner: Annotated[
         Literal["edm", "ncsn", "ncsnv2"],
         Field(
-            description="How the network's output makes a score: edm (Karras et al. 2022), ncsn "
+            description="How the network's output becomes a score: edm (Karras et al. 2022), ncsn "
             "(Song & Ermon 2019; knows only its levels), ncsnv2 (Song & Ermon 2020)."
         ),
     ] = "edm"

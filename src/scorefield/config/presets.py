@@ -20,6 +20,7 @@ NCSN_ADAM: dict[str, Any] = {
     "clip": 0.0,
 }
 
+#: The presets by name, each the settings in which it differs from the defaults.
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {},
     "mlp": {

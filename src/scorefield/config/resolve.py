@@ -1,6 +1,6 @@
 """`resolve`: from what a user asks for to the settings of a run, given facts about the data.
 
-Every choice comes with a sentence that says why.
+Every choice has a sentence that gives its reason.
 """
 
 from collections.abc import Callable
@@ -103,7 +103,7 @@ def resolve(request: Request, facts: DataFacts) -> Config:
 
 
 def resolve_with_reasons(request: Request, facts: DataFacts) -> Resolution:
-    """Choose every setting that a request leaves open, and say why.
+    """Choose every setting that a request leaves open, with the reasons.
 
     Args:
         request: what the user asks for; explicit values are kept, 0 included.

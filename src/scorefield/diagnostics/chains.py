@@ -1,6 +1,6 @@
 """Convergence of chains: split R-hat and effective sample size.
 
-    R-hat   sqrt((within + between half chains)/within): 1 where chains no longer depend on their start
+    R-hat   sqrt((within + between half chains)/within): 1 where chains do not depend on their start
     ESS     C T/(-1 + 2 sum of autocorrelations), summed over Geyer's initial monotone sequence
 
 Both are those of Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021 (arXiv 1903.08008): on halves

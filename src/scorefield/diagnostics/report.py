@@ -39,11 +39,15 @@ from .chains import effective_sample_size, r_hat
 from .curvature import curvature
 from .start import start_mismatch
 
-# R-hat of stationary chains is near sqrt(1 + 1/m), m effective draws a half chain. A level has to
-# become independent of its start, not to give precise averages: 1.2 (Brooks & Gelman 1998) is m = 2 to 3, about
-# ten relaxation times a level; NCSN's 100 steps at its ratio of 0.32 give 1.09.
+# R-hat of stationary chains is near sqrt(1 + 1/m), m effective draws a half chain. At a level the
+# chains must become independent of their start; precise averages are not needed. 1.2 (Brooks &
+# Gelman 1998) is m = 2 to 3, about ten relaxation times a level; NCSN's 100 steps at its ratio of
+# 0.32 give 1.09.
+#: A level counts as mixed below this R-hat.
 R_HAT_LIMIT = 1.2
-FUNCTIONALS = 32  # coordinates, or random directions where there are more
+#: Number of recorded functions of the states: coordinates, or random directions where an example
+#: has more elements.
+FUNCTIONALS = 32
 PLACES = 16  # chains at which the curvature is measured
 
 

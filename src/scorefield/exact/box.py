@@ -130,7 +130,7 @@ class Box(ScoreModel):
     def log_density(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
     ) -> Tensor:
-        """`log_prob`, under the name that the contract has for it."""
+        """The same as `log_prob`: the method of `ScoreModel` that samplers call."""
         return self.log_prob(x, sigma, condition)
 
     def sample(self, count: int, sigma: Tensor | float = 0.0, seed: int = 0) -> Tensor:

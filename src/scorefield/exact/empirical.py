@@ -30,8 +30,8 @@ from .common import (
 class Empirical(ScoreModel):
     """N data points as point masses, smoothed by sigma > 0.
 
-    The softmax runs over `block` data and `rows` states at a time, so that memory is rows x block
-    numbers whatever N is: 60,000 x 784 in float32 costs its own 190 MB and 60 MB beside it.
+    The softmax runs over `block` data and `rows` states at a time, so that it needs rows x block
+    numbers of memory for any N: beside the 190 MB of 60,000 x 784 data in float32 it takes 60 MB.
 
     Args:
         data: (N, *event).
@@ -131,7 +131,7 @@ class Empirical(ScoreModel):
     def log_density(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
     ) -> Tensor:
-        """`log_prob`, under the name that the contract has for it."""
+        """The same as `log_prob`: the method of `ScoreModel` that samplers call."""
         return self.log_prob(x, sigma, condition)
 
     def sample(self, count: int, sigma: Tensor | float = 0.0, seed: int = 0) -> Tensor:

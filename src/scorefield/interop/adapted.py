@@ -14,8 +14,8 @@ The network's prediction for y gives x0 and z, and these give the score model:
     v: out = alpha z - beta x0 (Salimans & Ho 2022);  velocity: out = z - x0, with alpha' = -1 and
     beta' = 1;  score: out = grad log p(y)
 
-D(x, sigma) = x0 and score(x, sigma) = -z/sigma: neither is a difference where the network gives it
-directly.
+D(x, sigma) = x0 and score(x, sigma) = -z/sigma. Where the network predicts one of them directly, it
+is used without a subtraction.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,8 +56,8 @@ class Adapted(ScoreModel):
     """A network of another convention as a score model.
 
     Args:
-        network: The network; a module is registered, so that `.to`, copies and execution settings
-            reach its weights. Weights that a function hides are out of their reach.
+        network: The network. A module is registered, so that `.to`, copies and execution settings
+            apply to its weights; they do not apply to weights inside a plain function.
         call: (network, y, t, condition) -> prediction of y's shape. It receives the network, so
             that a copy of this model calls the copied network. t is (B,), in y's floating type but
             at least float32, or int64 where the time map rounds it.

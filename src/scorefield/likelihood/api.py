@@ -20,11 +20,14 @@ from ..rng import Stream
 from .flow import Flow, solve
 from .results import LogProb
 
-EXACT_UP_TO = 64  # elements of an example up to which "auto" takes the exact trace
+#: Elements of an example up to which divergence "auto" takes the exact trace.
+EXACT_UP_TO = 64
+#: Default number of Rademacher probes a sample.
 PROBES = 8
 # Elements of x that a batch holds by default. Gradients are kept, so less than a sampler's.
 BATCH_ELEMENTS = 1 << 16
 ROUNDINGS = 4  # roundings of x's type within which a value equals a constant
+#: Ways to compute the divergence of the flow.
 DIVERGENCES = ("auto", "exact", "hutchinson")
 
 
@@ -377,7 +380,7 @@ def _to_model_units(model: ScoreModel, x: Tensor) -> tuple[Tensor, Tensor]:
 def _without_constants(
     model: ScoreModel, inside: Tensor, x: Tensor, prior: Density | SmoothedDensity | None
 ) -> tuple[ScoreModel, Tensor, Tensor]:
-    """The model of the elements that vary, x there in model units, and who differs elsewhere.
+    """The model of the elements that vary, their x in model units, and which samples differ elsewhere.
 
     A prior of the user's own is over whole examples, so the model stays whole with it.
     """

@@ -5,9 +5,8 @@
 
 The first line is the variance-exploding case; the second is the instantaneous change of variables.
 The flow is integrated in t = ln sigma and y = (x - m)/r with r² = sigma² + v, where m and v are one
-mean and one variance for all elements. In these coordinates the flow of N(m, v) is constant: the
-adaptive steps are spent on what is not Gaussian, and tolerances have the same meaning at every noise
-level.
+mean and one variance for all elements. In these coordinates the flow of N(m, v) is constant: steps
+are spent on what is not Gaussian, and tolerances have the same meaning at every noise level.
 
     dy/dt = g = -sigma² s / r - y sigma² / r²
     div_y g   = -sigma² div_x s - d sigma² / r²

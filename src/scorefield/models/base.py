@@ -25,6 +25,7 @@ from .cost import count_cost, record
 
 LEVEL_TOLERANCE = 1e-3  # in ln sigma, to the nearest level of a model with fixed levels
 
+#: What `ScoreModel.forward` returns: the denoised value or the score.
 Quantity = Literal["denoise", "score"]
 
 

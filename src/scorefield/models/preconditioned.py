@@ -85,6 +85,7 @@ def _ncsnv2(sigma: Tensor, sigma_data: float) -> Coefficients:
     return Coefficients(one, one, sigma, torch.zeros_like(sigma), 1 / sigma)
 
 
+#: The preconditioners by name; the rows of the table in `preconditioned`.
 PRECONDITIONERS: dict[str, Preconditioner] = {
     "edm": Preconditioner(_edm, "log"),
     "ncsn": Preconditioner(_ncsn, "index"),
@@ -286,6 +287,7 @@ class ScalarEnergy(Energy):
         return f.flatten(1).sum(1)
 
 
+#: The classes of trained models by the name that a model card records.
 FORMS: dict[str, type[Preconditioned]] = {
     form.form: form for form in (Preconditioned, SquareEnergy, ScalarEnergy)
 }

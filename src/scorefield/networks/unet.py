@@ -9,9 +9,9 @@
     fold, mix  2-wide blocks become channels (an odd side gets a row of zeros), a 1-wide convolution
     brings them to the next width
 
-Processors are fast with many channels and few positions, so the work lies in wide convolutions at
-the coarse levels. The finest level is narrow (twice what a patch holds, at least 32 channels) and
-has residual blocks on the way up only, where they decide what is drawn. The norm is a root mean
+Processors are fast with many channels and few positions, so most operations are wide convolutions at
+the coarse levels. The finest level is narrow (twice the elements of a patch, at least 32 channels)
+and has residual blocks on the way up only. The norm is a root mean
 square over channels at each position: it fuses with its neighbours, needs no second pass over the
 image, and does not mix samples. Layers are channels-last from the first fold on (layers.py).
 """
@@ -183,7 +183,16 @@ class UNet(nn.Module):
     def forward(
         self, x: Tensor, noise_input: Tensor | None = None, condition: Condition | None = None
     ) -> Tensor:
-        """The network's output (B, *event_shape); arguments as in the package's docstring."""
+        """The network's output.
+
+        Args:
+            x: (B, *event_shape).
+            noise_input: (B,), or None.
+            condition: Mapping of tensors with B rows, or None.
+
+        Returns:
+            (B, *event_shape).
+        """
         shape = x.shape
         e = self.embed(len(x), noise_input, condition)
         h = x.reshape(*x.shape[:2], *self.space)

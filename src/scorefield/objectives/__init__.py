@@ -50,6 +50,7 @@ __all__ = [
     "mean_loss",
 ]
 
+#: The objectives by name.
 OBJECTIVES: dict[str, type[Objective]] = {
     "denoising": Denoising,
     "sliced": Sliced,

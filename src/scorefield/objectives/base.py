@@ -22,7 +22,8 @@ from ..conditions import Condition
 from ..errors import InputError
 from ..models import ScoreModel, as_sigma, broadcast
 
-Weight = Callable[[Tensor, float], Tensor]  # (sigma, sigma_data) -> w, shaped like sigma
+#: A weight over noise levels: (sigma, sigma_data) -> w(sigma), of sigma's shape.
+Weight = Callable[[Tensor, float], Tensor]
 
 WEIGHTS: dict[str, Weight] = {
     "edm": lambda sigma, sigma_data: (

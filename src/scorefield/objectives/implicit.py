@@ -36,6 +36,7 @@ from ..models import ScoreModel, jacobian
 from .base import Objective, Weight, perturb
 
 Product = Callable[[Tensor], Tensor]  # v (B, *event) -> v' (grad s), of the same shape
+#: Distributions of the slices v; each has E[vv'] = I.
 PROBES = ("rademacher", "gaussian", "sphere")
 
 

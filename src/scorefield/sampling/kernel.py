@@ -179,7 +179,7 @@ def finite(value: Any, name: str, low: float = -math.inf, above: bool = False) -
 
 @dataclass(frozen=True)
 class Projected(Kernel):
-    """A kernel after each of whose steps x is projected, as in hard inpainting.
+    """A kernel that projects x after each of its steps, as in hard inpainting.
 
     Args:
         kernel: A Langevin kernel without an accept step, so that x may change between its steps.

@@ -40,7 +40,7 @@ class Langevin(Kernel):
 
     epsilon: float | None = None
 
-    help: ClassVar[str] = "Langevin dynamics at one level; a baseline: it mixes slowly between modes"
+    help: ClassVar[str] = "Langevin dynamics at one level, a baseline: slow between modes"
     is_langevin: ClassVar[bool] = True
     draws_noise: ClassVar[bool] = True
     allows_projection: ClassVar[bool] = True
@@ -111,11 +111,12 @@ class MALA(AnnealedLangevin):
 
     A Langevin step y = x + eps s(x) + sqrt(2 eps) z, eps as in AnnealedLangevin, is taken with
     probability min(1, p(y) q(x|y) / (p(x) q(y|x))), q(y|x) = N(y; x + eps s(x), 2 eps I), each
-    sample by itself. Its stationary distribution is p_sigma at any step size: too large a step lowers
-    the acceptance rate and adds no bias. The model needs `log_density`. Two scores and two densities a step.
+    sample by itself. Its stationary distribution is p_sigma at any step size: a step that is too
+    large lowers the acceptance rate and adds no bias. The model needs `log_density`. A step takes
+    two scores and two densities.
     """
 
-    help: ClassVar[str] = "annealed Langevin with an accept step, without bias; needs a model with log_density"
+    help: ClassVar[str] = "annealed Langevin, unbiased by an accept step; needs log_density"
     allows_projection: ClassVar[bool] = False
 
     @property

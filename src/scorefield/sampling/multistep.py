@@ -210,10 +210,10 @@ class DPMSolver2MSDE(Multistep):
 
     k x + (1 - k) D at the step's middle + b sqrt(1 - r^(2 eta)) z, with r = b/a, k = r^(1 + eta).
     Every eta >= 0 has the marginals p_sigma (Karras et al. 2022, Eq. 6). eta = 0 is
-    DPM-Solver++(2M), 1 the reverse SDE as published; a larger eta adds Langevin dynamics on the way,
-    which reduces errors of earlier steps. With the newest D alone and eta = 1 it is `Ancestral`, whose
-    covariance lacks (1 - r²)² Cov(x0|x) a step; the older D is correlated with x by just as much,
-    and the weak order on Gaussians is 2.
+    DPM-Solver++(2M), 1 the reverse SDE as published; a larger eta adds Langevin dynamics, which
+    reduces errors of earlier steps. With the newest D alone and eta = 1 the step is `Ancestral`,
+    whose covariance lacks (1 - r²)² Cov(x0|x) a step; the older D is correlated with x by the same
+    amount, and the weak order on Gaussians is 2.
 
     Args:
         eta: Stochasticity of the reverse SDE, 0 or more: 0 = ODE, 1 = standard reverse SDE.

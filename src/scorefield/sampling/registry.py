@@ -12,6 +12,7 @@ from .langevin import MALA, AnnealedLangevin, Langevin
 from .multistep import DPMSolver2M, DPMSolver2MSDE, DPMSolver3M, MatchedSDE, UniPC
 from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseSDE
 
+#: The samplers by name. The first one is the default of trained networks without a card.
 SAMPLERS: dict[str, type[Kernel]] = {
     "heun": Heun,
     "euler": Euler,

@@ -53,7 +53,7 @@ def select_rows(value: Any, index: Tensor, rows: int) -> Any:
 
 @dataclass(frozen=True)
 class State:
-    """Where a sampling run stands.
+    """The state of a sampling run.
 
     Args:
         x: (B, *event) in model units.
