@@ -1,8 +1,8 @@
 """The groups of settings: each field is declared, ranged and described once.
 
 A group has two classes. `XRequest` holds what a user requests; None means "choose for me".
-`XConfig` is resolved: the fields that `resolve` chooses have types without None. A field allows None
-in both classes where its value may be absent.
+`XConfig` is resolved: the fields that `resolve` chooses have types without None. A field allows
+None in both classes where its value may be absent.
 """
 
 import re
@@ -287,7 +287,7 @@ class NoiseRequest(Group):
         Literal["edm", "ncsn", "ncsnv2"],
         Field(
             description="How the network's output becomes a score: edm (Karras et al. 2022), ncsn "
-            "(Song & Ermon 2019; knows only its levels), ncsnv2 (Song & Ermon 2020)."
+            "(Song & Ermon 2019; for fixed noise levels), ncsnv2 (Song & Ermon 2020)."
         ),
     ] = "edm"
     sigma_distribution: SigmaDistribution | None = None
@@ -331,7 +331,7 @@ class NoiseConfig(NoiseRequest):
     def _check_levels(self) -> Self:
         if self.preconditioner == "ncsn" and self.sigma_distribution != "levels":
             raise ValueError(
-                "the ncsn preconditioner knows only its levels: it needs "
+                "the ncsn preconditioner works at fixed noise levels only: it needs "
                 f"noise.sigma_distribution=levels; got {self.sigma_distribution!r}"
             )
         if self.sigma_distribution == "levels" and self.levels is None:

@@ -175,7 +175,7 @@ def _choose_network(choices: _Choices, facts: DataFacts) -> None:
 def _choose_noise(choices: _Choices, facts: DataFacts) -> None:
     if choices.get("noise.preconditioner") == "ncsn":
         choices.choose(
-            "noise.sigma_distribution", "levels", "The ncsn preconditioner knows only its levels."
+            "noise.sigma_distribution", "levels", "The ncsn preconditioner works at fixed noise levels."
         )
     choices.choose(
         "noise.sigma_distribution", "lognormal", "Most training goes where the loss can fall."
@@ -225,7 +225,7 @@ def _choose_sampling(choices: _Choices, facts: DataFacts) -> None:
             sampling["options"] = {**sampling["options"], "eta": IMAGE_ETA}
             choices.reasons["sampling.options.eta"] = reason
     if choices.get("noise.preconditioner") == "ncsn":
-        reason = "The model knows only its levels, which Langevin dynamics visits in turn."
+        reason = "The model has fixed noise levels, which Langevin dynamics visits in turn."
         choices.choose("sampling.sampler", "annealed-langevin", reason)
     choices.choose("sampling.sampler", "heun", "Heun samples without tuning.")
 

@@ -9,9 +9,9 @@
     fold, mix  2-wide blocks become channels (an odd side gets a row of zeros), a 1-wide convolution
     brings them to the next width
 
-Processors are fast with many channels and few positions, so most operations are wide convolutions at
-the coarse levels. The finest level is narrow (twice the elements of a patch, at least 32 channels)
-and has residual blocks on the way up only. The norm is a root mean
+Processors are fast with many channels and few positions, so most operations are wide convolutions
+at the coarse levels. The finest level is narrow (twice the elements of a patch, at least 32
+channels) and has residual blocks on the way up only. The norm is a root mean
 square over channels at each position: it fuses with its neighbours, needs no second pass over the
 image, and does not mix samples. Layers are channels-last from the first fold on (layers.py).
 """

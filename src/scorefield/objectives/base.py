@@ -25,6 +25,7 @@ from ..models import ScoreModel, as_sigma, broadcast
 #: A weight over noise levels: (sigma, sigma_data) -> w(sigma), of sigma's shape.
 Weight = Callable[[Tensor, float], Tensor]
 
+#: Weights w(sigma) of |D - x0|² by name (table of `objectives.base`).
 WEIGHTS: dict[str, Weight] = {
     "edm": lambda sigma, sigma_data: (
         (sigma.square() + sigma_data**2) / (sigma * sigma_data).square()
@@ -32,7 +33,7 @@ WEIGHTS: dict[str, Weight] = {
     "ncsn": lambda sigma, sigma_data: 0.5 / sigma.square(),
     "fisher": lambda sigma, sigma_data: 0.5 / sigma.pow(4),
 }
-# lambda = 2 sigma⁴ w written out: finite at sigma = 0.
+#: The same weights as lambda(sigma) = 2 sigma⁴ w(sigma) of 1/2 |s + z/sigma|², finite at sigma = 0.
 SCORE_WEIGHTS: dict[str, Weight] = {
     "edm": lambda sigma, sigma_data: (
         2 * sigma.square() * (sigma.square() + sigma_data**2) / sigma_data**2

@@ -174,7 +174,7 @@ def build_model(
     )
     if model.ladder_only and not isinstance(distribution, Levels):
         raise InputError(
-            f"the {n.preconditioner} preconditioner knows only its levels: it needs "
+            f"the {n.preconditioner} preconditioner works at fixed noise levels only: it needs "
             f"noise.sigma_distribution=levels; got {n.sigma_distribution!r}"
         )
     return model
