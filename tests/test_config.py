@@ -250,7 +250,7 @@ def test_one_of_mean_and_std_alone_takes_the_others_default():
         (
             ["noise.preconditioner=ncsn", "noise.sigma_distribution=lognormal"],
             IMAGES,
-            "ncsn preconditioner knows only its levels",
+            "ncsn preconditioner works at fixed noise levels only",
         ),
         (["noise.preconditioner=ncsn"], IMAGES, "needs noise.levels"),
         (["noise.sigma_distribution=levels"], IMAGES, "needs noise.levels"),
