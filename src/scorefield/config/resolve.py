@@ -175,7 +175,9 @@ def _choose_network(choices: _Choices, facts: DataFacts) -> None:
 def _choose_noise(choices: _Choices, facts: DataFacts) -> None:
     if choices.get("noise.preconditioner") == "ncsn":
         choices.choose(
-            "noise.sigma_distribution", "levels", "The ncsn preconditioner works at fixed noise levels."
+            "noise.sigma_distribution",
+            "levels",
+            "The ncsn preconditioner works at fixed noise levels.",
         )
     choices.choose(
         "noise.sigma_distribution", "lognormal", "Most training goes where the loss can fall."

@@ -380,7 +380,7 @@ def _to_model_units(model: ScoreModel, x: Tensor) -> tuple[Tensor, Tensor]:
 def _without_constants(
     model: ScoreModel, inside: Tensor, x: Tensor, prior: Density | SmoothedDensity | None
 ) -> tuple[ScoreModel, Tensor, Tensor]:
-    """The model of the elements that vary, their x in model units, and samples that differ elsewhere.
+    """The model of the elements that vary, their x in model units, and rows that differ elsewhere.
 
     A prior of the user's own is over whole examples, so the model stays whole with it.
     """
