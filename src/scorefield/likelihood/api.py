@@ -120,8 +120,8 @@ def log_prob(
     """The log density of x at sigma_min, by the probability flow (Song et al. 2021, Eq. 39).
 
     The result is log p_sigma_min(x), the density of the flow's samples at sigma_min, started from
-    the prior at sigma_max. The solver's step is common to a batch and set by its worst sample, so a
-    value depends on its batch mates, within the tolerances.
+    the prior at sigma_max. A batch shares the solver's steps, so that a value depends on its batch
+    mates, within the tolerances.
 
     Elements that are constant in the model's training data do not enter the density, which is that
     of the other elements. A sample that differs from the constant has density 0: log p = -inf.
@@ -137,17 +137,16 @@ def log_prob(
         progress: Called with the fraction done, 0 to 1.
 
     Returns:
-        Nats in data units with a standard error, and what they cost.
+        Nats in data units with a standard error, and their cost.
 
     Raises:
-        InputError: For models that are defined at the levels of their ladder only, noise levels
-            outside the model's range, x of another shape or outside a logit's domain, conditions
-            that the model does not take, or tolerances below the type's rounding.
+        InputError: For models with fixed noise levels, levels outside the model's range, x of
+            another shape or outside a logit's domain, conditions that the model does not take, or
+            tolerances below the type's rounding.
         NonFiniteError: Where the flow leaves a NaN or an infinity.
 
     Example:
-        log_p = sf.log_prob(model, x)
-        log_p = sf.log_prob(model, x, condition={"class": 3})
+        nats = sf.log_prob(model, x, condition={"class": 3}).value
     """
     options = options or LikelihoodOptions()
     ends = _ends(model, options)
