@@ -114,7 +114,7 @@ def test_the_internal_form_resolves_to_itself(condition):
 @pytest.mark.parametrize(
     ("condition", "specs", "words"),
     [
-        (3, DIGITS, "must be a mapping such as .*got int"),
+        (3, DIGITS, "must be a mapping such as .*got 3"),
         ({"label": 3}, DIGITS, "takes 'class': classes 0 to 9; got 'label'"),
         ({"class": 3}, {}, "takes no condition; got 'class'"),
         ({"class": 10}, DIGITS, "classes 0 to 9; got 10"),
@@ -130,7 +130,7 @@ def test_the_internal_form_resolves_to_itself(condition):
         ({"class": [1, 2]}, DIGITS, "one value for all or one for each of 3 samples; got 2"),
         ({"class": np.zeros((3, 1), int)}, DIGITS, r"one class a sample; got shape \(3, 1\)"),
         ({"vector": [1, 2, 3]}, PLACE, r"2 numbers a sample; got shape \(1, 3\)"),
-        ({"vector": "north"}, PLACE, "2 numbers a sample; got 'north'"),
+        ({"vector": "north"}, PLACE, "2 numbers a sample; got the text 'north'"),
         ({"vector": [[1, 2], [3]]}, PLACE, "2 numbers a sample"),
         ({"vector": np.zeros((2, 2, 2))}, PLACE, "2 numbers a sample"),
         ({"vector": [math.nan, 1]}, PLACE, "must be finite; row 0"),
@@ -155,7 +155,7 @@ def test_long_lists_of_names_are_cut():
     [
         (torch.zeros(3), "is a mapping"),
         ({"label": torch.zeros(3)}, "takes class, vector; got the condition 'label'"),
-        ({"class": 3}, "must be a tensor .* got int"),
+        ({"class": 3}, "must be a tensor .* got 3"),
         ({"class": torch.zeros(3)}, r"int64 of shape \(3,\).*got float32"),
         ({"class": torch.zeros(3, dtype=torch.int32)}, "got int32"),
         ({"class": torch.zeros(2, dtype=torch.int64)}, r"got int64 \(2,\)"),

@@ -747,7 +747,7 @@ def test_bad_recipes_raise_input_errors(wishes: dict[str, Any], words: str) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"count": -1}, "count must not be negative; got -1"),
+        ({"count": -1}, "count must be at least 0; got -1"),
         ({"seed": [1, 2], "count": 3}, "2 seeds"),
         ({"condition": {"class": 1}}, "takes no condition"),
         ({"condition": 3}, "mapping"),

@@ -39,7 +39,7 @@ def test_a_seed_that_is_no_whole_number_is_refused(seed: Any) -> None:
 
 def test_a_count_is_a_whole_number() -> None:
     assert len(samples(count=np.int64(2))) == len(samples(count=2.0)) == 2
-    with pytest.raises(InputError, match=r"count must be .* a whole number; got 2\.5"):
+    with pytest.raises(InputError, match=r"count must be a whole number; got 2\.5"):
         samples(count=2.5)
 
 
@@ -49,7 +49,7 @@ def test_lengths_are_whole_numbers(name: str) -> None:
         return resolve_sampling(MODEL, "ancestral", **{name: value})
 
     assert recipe(21.0).to_dict() == recipe(21).to_dict()
-    for wrong, words in ((20.5, "a whole number; got 20.5"), ("many", "must be a number")):
+    for wrong, words in ((20.5, "a whole number; got 20.5"), ("many", "must be a whole number")):
         with pytest.raises(InputError, match=words):
             recipe(wrong)
 

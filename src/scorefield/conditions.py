@@ -9,15 +9,17 @@ of a vector is a row of NaN. Only this module splits and joins conditions.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Number
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import InputError
+from .tensors import floats
+from .values import describe, items, one_of, plain, whole
 
 #: A condition in the internal form: tensors by name, one row a sample.
 Condition = Mapping[str, Tensor]
@@ -25,6 +27,7 @@ Condition = Mapping[str, Tensor]
 Specs = Mapping[str, "ConditionSpec"]
 #: The class of an unconditional row.
 NULL_CLASS = -1
+DIGITS = r"[0-9]+(\.0*)?"  # a class's number as a text
 SHOWN_NAMES = 20  # names of classes that an error message lists
 
 
@@ -43,11 +46,13 @@ class ConditionSpec:
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ("class", "vector") or self.size < 1:
-            raise InputError(
-                "a condition is a class or a vector of size at least 1; "
-                f"got {self.kind!r} of size {self.size}"
-            )
+        object.__setattr__(
+            self, "kind", one_of(self.kind, ("class", "vector"), "a condition's kind")
+        )
+        object.__setattr__(self, "size", whole(self.size, "a condition's size", 1))
+        if self.names is not None:
+            names = items(self.names, "names", "a list of names")
+            object.__setattr__(self, "names", tuple(str(name) for name in names))
         if self.names is not None and len(self.names) != self.size:
             raise InputError(
                 f"a condition of size {self.size} needs as many names; got {len(self.names)}"
@@ -70,8 +75,7 @@ class ConditionSpec:
     @staticmethod
     def from_dict(d: Mapping[str, Any]) -> "ConditionSpec":
         """The spec that `to_dict` wrote."""
-        names = d.get("names")
-        return ConditionSpec(d["kind"], int(d["size"]), None if names is None else tuple(names))
+        return ConditionSpec(d["kind"], d["size"], d.get("names"))
 
 
 def take(condition: Condition | None, rows: Tensor | slice) -> Condition | None:
@@ -167,7 +171,7 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
         return
     if not isinstance(condition, Mapping):
         raise InputError(
-            f"a condition is a mapping such as {{'class': tensor}}; got {type(condition).__name__}"
+            f"a condition is a mapping such as {{'class': tensor}}; got {describe(condition)}"
         )
     for name, value in condition.items():
         if name not in specs:
@@ -176,7 +180,7 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
         if not isinstance(value, Tensor):
             raise InputError(
                 f"the condition {name!r} must be a tensor with one row a sample; got "
-                f"{type(value).__name__}. conditions.resolve makes one of numbers and names"
+                f"{describe(value)}. conditions.resolve makes one of numbers and names"
             )
         spec = specs[name]
         shape = (count,) if spec.kind == "class" else (count, spec.size)
@@ -220,8 +224,9 @@ def resolve(
         return None
     if not isinstance(condition, Mapping):
         raise InputError(
-            f"condition must be a mapping such as {{'class': 7}}; got {type(condition).__name__}"
+            f"condition must be a mapping such as {{'class': 7}}; got {describe(condition)}"
         )
+    count = whole(count, "count", 0)
     found: dict[str, Tensor] = {}
     for name, value in condition.items():
         if name not in specs:
@@ -243,19 +248,17 @@ def resolve(
 
 def _classes(value: Any, spec: ConditionSpec, name: str) -> Tensor:
     """Class indices (1,) or (B,) of a number, a class name, or a sequence of them."""
-    if isinstance(value, Tensor | np.ndarray) and value.ndim > 1:
+    if getattr(value, "ndim", 0) > 1:
         raise InputError(
             f"the condition {name!r} takes one class a sample; got shape {tuple(value.shape)}"
         )
     if isinstance(value, Tensor):
-        items = [None if item == NULL_CLASS else item for item in value.reshape(-1).tolist()]
-    elif isinstance(value, np.ndarray):
-        items = value.reshape(-1).tolist()
-    elif isinstance(value, str | np.generic) or not isinstance(value, Iterable):
-        items = [value]
+        listed = [None if item == NULL_CLASS else item for item in value.reshape(-1).tolist()]
+    elif isinstance(value, str) or isinstance(plain(value), str | Number):
+        listed = [value]
     else:
-        items = [item.item() if isinstance(item, Tensor | np.generic) else item for item in value]
-    return torch.tensor([_class(item, spec, name) for item in items], dtype=torch.int64)
+        listed = items(value, f"the condition {name!r}", f"{spec.describe()}, one or several")
+    return torch.tensor([_class(plain(item), spec, name) for item in listed], dtype=torch.int64)
 
 
 def _class(item: Any, spec: ConditionSpec, name: str) -> int:
@@ -263,23 +266,24 @@ def _class(item: Any, spec: ConditionSpec, name: str) -> int:
         return NULL_CLASS
     if spec.names is not None and str(item) in spec.names:
         return spec.names.index(str(item))
-    number = float(str(item)) if re.fullmatch(r"[0-9]+(\.0*)?", str(item)) else None
+    try:
+        number = whole(float(item) if re.fullmatch(DIGITS, str(item)) else item, name, 0)
+    except InputError:
+        number = spec.size  # no class has this number
     # Names decide: where classes are called "1", "2", ..., the number 0 is not one of them.
     indexed = spec.names is None or not all(known.lstrip("-").isdigit() for known in spec.names)
-    if number is not None and indexed and number < spec.size:
-        return int(number)
+    if indexed and number < spec.size:
+        return number
     raise InputError(f"the condition {name!r} takes {spec.describe()}; got {item!r}")
 
 
 def _vectors(value: Any, spec: ConditionSpec, name: str) -> Tensor:
     """Rows (1, k) or (B, k) of numbers."""
     try:
-        rows = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-        rows = rows.detach()
-        rows = rows if rows.is_floating_point() else rows.to(torch.float64)
-    except (TypeError, ValueError) as error:
+        rows = floats(value, name).detach()
+    except InputError as error:
         raise InputError(
-            f"the condition {name!r} takes {spec.describe()}; got {value!r}"
+            f"the condition {name!r} takes {spec.describe()}; got {describe(value)}"
         ) from error
     if rows.ndim < 2:
         rows = rows.reshape(-1, 1) if spec.size == 1 else rows.reshape(1, -1)

@@ -14,20 +14,23 @@ uniform numbers give stratified sigmas.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
+from .tensors import reals
+from .values import finite, number, whole
 
 
-def check_ladder(sigmas: Tensor | Sequence[float]) -> Tensor:
+def check_ladder(sigmas: Tensor | Iterable[float]) -> Tensor:
     """Check a ladder of noise levels.
 
     Args:
-        sigmas: One row of sigmas, largest first.
+        sigmas: One row of sigmas, largest first: a list, a generator, an array or a tensor.
 
     Returns:
         float64 (L,) on the CPU.
@@ -35,9 +38,7 @@ def check_ladder(sigmas: Tensor | Sequence[float]) -> Tensor:
     Raises:
         InputError: If there is none, or if they are not finite, above zero and decreasing.
     """
-    # Not as_tensor(sigmas) and then float64: numbers would pass through float32, and 0.01 come out
-    # below a model's sigma_min of 0.01.
-    ladder = torch.as_tensor(sigmas, dtype=torch.float64).detach().cpu()
+    ladder = reals(sigmas, "the ladder", torch.float64).cpu()
     if ladder.ndim != 1 or len(ladder) == 0:
         raise InputError(
             f"a ladder is one row of at least one sigma; got shape {tuple(ladder.shape)}"
@@ -63,7 +64,10 @@ def check_ladder(sigmas: Tensor | Sequence[float]) -> Tensor:
     return ladder
 
 
-def _check_ends(sigma_max: float, sigma_min: float, levels: int) -> None:
+def _ends(sigma_max: Any, sigma_min: Any, levels: Any) -> tuple[float, float, int]:
+    """The arguments of a ladder as Python numbers, checked."""
+    sigma_max, sigma_min = number(sigma_max, "sigma_max"), number(sigma_min, "sigma_min")
+    levels = whole(levels, "levels")
     if not (math.isfinite(sigma_max) and sigma_min > 0 and sigma_max >= sigma_min):
         raise InputError(
             f"need sigma_max >= sigma_min > 0; got sigma_max={sigma_max:g}, "
@@ -74,6 +78,7 @@ def _check_ends(sigma_max: float, sigma_min: float, levels: int) -> None:
             f"need at least one level, and sigma_max > sigma_min for more than one; got {levels} "
             f"levels from {sigma_max:g} to {sigma_min:g}"
         )
+    return sigma_max, sigma_min, levels
 
 
 def geometric(sigma_max: float, sigma_min: float, levels: int) -> Tensor:
@@ -90,7 +95,7 @@ def geometric(sigma_max: float, sigma_min: float, levels: int) -> Tensor:
     Raises:
         InputError: For exchanged ends or no levels.
     """
-    _check_ends(sigma_max, sigma_min, levels)
+    sigma_max, sigma_min, levels = _ends(sigma_max, sigma_min, levels)
     ladder = torch.linspace(
         math.log(sigma_max), math.log(sigma_min), levels, dtype=torch.float64
     ).exp()
@@ -116,9 +121,8 @@ def karras(sigma_max: float, sigma_min: float, levels: int, rho: float = 7.0) ->
     Raises:
         InputError: For exchanged ends, no levels, or rho <= 0.
     """
-    _check_ends(sigma_max, sigma_min, levels)
-    if rho <= 0:
-        raise InputError(f"rho must be above zero; got {rho:g}")
+    sigma_max, sigma_min, levels = _ends(sigma_max, sigma_min, levels)
+    rho = finite(rho, "rho", 0.0, above=True)
     ladder = torch.linspace(
         sigma_max ** (1 / rho), sigma_min ** (1 / rho), levels, dtype=torch.float64
     ).pow(rho)
@@ -158,11 +162,8 @@ def few_step(sigma_max: float, sigma_min: float, levels: int, data_std: float = 
     Raises:
         InputError: For exchanged ends, no levels, or data_std that is not above zero.
     """
-    _check_ends(sigma_max, sigma_min, levels)
-    if not (math.isfinite(data_std) and data_std > 0):
-        raise InputError(
-            f"data_std, the data's standard deviation, must be above zero; got {data_std:g}"
-        )
+    sigma_max, sigma_min, levels = _ends(sigma_max, sigma_min, levels)
+    data_std = finite(data_std, "data_std, the data's standard deviation,", 0.0, above=True)
     if levels < 3:
         return geometric(sigma_max, sigma_min, levels)
     grid = torch.linspace(math.log(sigma_max), math.log(sigma_min), 8193, dtype=torch.float64)
@@ -203,6 +204,11 @@ class LogNormal:
     sigma_min: float
     sigma_max: float
 
+    def __post_init__(self) -> None:
+        _read_range(self)
+        object.__setattr__(self, "mean", finite(self.mean, "mean"))
+        object.__setattr__(self, "std", finite(self.std, "std", 0.0, above=True))
+
     def quantile(self, u: Tensor) -> Tensor:
         """Uniform numbers in (0, 1), of any shape, to sigma of the same shape and type."""
         low, high = (
@@ -220,6 +226,9 @@ class LogUniform:
     sigma_min: float
     sigma_max: float
 
+    def __post_init__(self) -> None:
+        _read_range(self)
+
     def quantile(self, u: Tensor) -> Tensor:
         """Uniform numbers in (0, 1), of any shape, to sigma of the same shape and type."""
         low, high = math.log(self.sigma_min), math.log(self.sigma_max)
@@ -232,10 +241,25 @@ class Levels:
 
     ladder: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ladder", tuple(check_ladder(self.ladder).tolist()))
+
     def quantile(self, u: Tensor) -> Tensor:
         """Uniform numbers in (0, 1), of any shape, to sigma of the same shape and type."""
         ladder = torch.tensor(self.ladder, dtype=u.dtype, device=u.device)
         return ladder[(u * len(ladder)).long().clamp(max=len(ladder) - 1)]
+
+
+def _read_range(law: "LogNormal | LogUniform") -> None:
+    """Bring sigma_min and sigma_max of a frozen distribution to Python numbers."""
+    for name in ("sigma_min", "sigma_max"):
+        value = finite(getattr(law, name), name, 0.0, above=True)
+        object.__setattr__(law, name, value)
+    if not law.sigma_min < law.sigma_max:
+        raise InputError(
+            "need sigma_min < sigma_max; got "
+            f"sigma_min={law.sigma_min:g}, sigma_max={law.sigma_max:g}. Exchanged?"
+        )
 
 
 SigmaDistribution = LogNormal | LogUniform | Levels

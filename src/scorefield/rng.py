@@ -13,11 +13,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
+from .tensors import reals
+from .values import whole, whole_numbers
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -79,10 +82,11 @@ def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
     return [c0, c1 & WORD, c2, c3 & WORD]
 
 
-def _words(value: int, what: str) -> tuple[int, int]:
-    if not 0 <= value < 1 << 64:
-        raise InputError(f"{what} must be a whole number in [0, 2^64); got {value}")
-    return value & WORD, value >> 32
+def _words(value: Any, what: str) -> tuple[int, int]:
+    number = whole(value, what)
+    if not 0 <= number < 1 << 64:
+        raise InputError(f"{what} must be a whole number in [0, 2^64); got {number}")
+    return number & WORD, number >> 32
 
 
 def keys(seed: int, count: int, first: int = 0) -> Tensor:
@@ -99,9 +103,8 @@ def keys(seed: int, count: int, first: int = 0) -> Tensor:
     Raises:
         InputError: For numbers out of range.
     """
-    if count < 0 or first < 0:
-        raise InputError(f"count and first must not be negative; got count={count}, first={first}")
-    low, high = _words(int(seed), "seed")
+    count, first = whole(count, "count", 0), whole(first, "first", 0)
+    low, high = _words(seed, "seed")
     index = torch.arange(first, first + count, dtype=torch.int64)
     zero = torch.zeros_like(index)
     words = philox((index & WORD, index >> 32, zero + 0x5C0E, zero), (zero + low, zero + high))
@@ -110,11 +113,8 @@ def keys(seed: int, count: int, first: int = 0) -> Tensor:
 
 def keys_of(seeds: Sequence[int]) -> Tensor:
     """One key a seed, (s, 0) for each s: int64 (len(seeds), 2)."""
-    return (
-        torch.cat([keys(seed, 1) for seed in seeds])
-        if len(seeds)
-        else torch.empty(0, 2, dtype=torch.int64)
-    )
+    made = [keys(seed, 1) for seed in whole_numbers(seeds, "seeds")]
+    return torch.cat(made) if made else torch.empty(0, 2, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,23 @@ class Blend:
 Keys = Tensor | Blend
 
 
+def as_keys(value: Any) -> Keys:
+    """Keys from a tensor, an array or nested lists of whole numbers (B, 2), or a Blend.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if isinstance(value, Blend):
+        return value
+    found = reals(value, "keys")
+    if found.ndim != 2 or found.shape[1] != 2 or found.dtype != torch.int64:
+        raise InputError(
+            "keys must be int64 (B, 2) as rng.keys makes them; got "
+            f"{str(found.dtype).removeprefix('torch.')} {tuple(found.shape)}"
+        )
+    return found
+
+
 def blend_rows(seed: int, rows: int, steps: int) -> Blend:
     """Keys of `rows` rows of `steps` samples, from sample 2r to sample 2r + 1 of the seed.
 
@@ -162,6 +179,7 @@ def blend_rows(seed: int, rows: int, steps: int) -> Blend:
     Returns:
         rows x steps keys, row by row.
     """
+    rows, steps = whole(rows, "rows", 0), whole(steps, "steps", 1)
     ends = keys(seed, 2 * rows)
     angle = torch.linspace(0, math.pi / 2, steps, dtype=torch.float64).repeat(rows)
     first, second = ends[0::2], ends[1::2]
@@ -179,7 +197,7 @@ def generator(seed: int, stream: Stream, index: int = 0) -> torch.Generator:
     Returns:
         A generator whose state is a function of the arguments.
     """
-    low, high = _words(int(seed), "seed")
+    low, high = _words(seed, "seed")
     counter = [torch.tensor([w]) for w in (*_words(index, "index"), int(stream), 1)]
     a, b, *_ = philox(counter, (torch.tensor([low]), torch.tensor([high])))
     return torch.Generator().manual_seed(int(a) << 31 | int(b) >> 1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -185,11 +186,15 @@ def parse_options(texts: list[str] | None) -> dict[str, Any] | None:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise InputError(f"--option takes NAME=VALUE, for example eta=3; got {text!r}")
-        try:
-            options[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            options[name.strip()] = value.strip()
+        options[name.strip()] = _read_option(value)
     return options
+
+
+def _read_option(text: str) -> Any:
+    for read in (json.loads, float):  # ".5" and "inf" are numbers, but no JSON
+        with suppress(ValueError):
+            return read(text)
+    return text.strip()
 
 
 def parse_numbers(text: str, option: str) -> list[float]:

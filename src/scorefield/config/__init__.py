@@ -7,6 +7,7 @@ the data. Every setting is declared once, in `groups`, with its type, range and 
 every invalid value is an InputError that names the setting. An explicit 0 is a value.
 """
 
+from ..values import parse_count, parse_seconds
 from .assign import override
 from .compare import differences
 from .describe import Setting, json_schema, settings
@@ -37,7 +38,6 @@ from .groups import (
 )
 from .presets import PRESETS, preset
 from .resolve import Resolution, resolve, resolve_with_reasons
-from .values import parse_count, parse_seconds
 
 __all__ = [
     "PRESETS",

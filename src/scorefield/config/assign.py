@@ -1,13 +1,13 @@
 """`override`: settings given by name, as texts such as "optim.lr=1e-3"."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import InputError
+from ..values import describe, items, mapping, parse_count, parse_seconds
 from .base import Group, choices, split_type, unknown_setting
 from .groups import Request
-from .values import parse_count, parse_seconds
 
 BUDGETS = {"images": "seconds", "seconds": "images"}  # each replaces the other
 
@@ -41,20 +41,34 @@ def override(request: Request, assignments: Iterable[str] | Mapping[str, Any]) -
     return type(request).from_dict(values)
 
 
-def _pairs(assignments: Iterable[str] | Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    if isinstance(assignments, str):
-        raise InputError(f"assignments are a list of texts NAME=VALUE; got {assignments!r}")
+def _pairs(assignments: Iterable[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """(name with dots, value) of every assignment; groups given as mappings are taken apart."""
     if isinstance(assignments, Mapping):
-        return [(str(name), value) for name, value in assignments.items()]
+        return list(_flat(assignments, Request, ""))
     pairs = []
-    for text in assignments:
-        name, equals, value = text.partition("=")
+    for text in items(assignments, "assignments", "a list of texts NAME=VALUE, or a mapping"):
+        name, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
         if not equals or not name.strip():
             raise InputError(
-                f"a setting is given as NAME=VALUE, for example optim.lr=1e-3; got {text!r}"
+                "a setting is given as NAME=VALUE, for example optim.lr=1e-3; got "
+                f"{text if isinstance(text, str) else describe(text)!r}"
             )
         pairs.append((name.strip(), value.strip()))
     return pairs
+
+
+def _flat(values: Any, group: type[Group], prefix: str) -> Iterator[tuple[str, Any]]:
+    """The entries of a mapping; an entry for a group of settings as one entry a setting."""
+    for name, value in mapping(values, prefix.removesuffix(".") or "settings").items():
+        info = group.model_fields.get(name)
+        kind = None if info is None else split_type(info.annotation)[0]
+        if isinstance(kind, type) and issubclass(kind, Group):
+            if isinstance(value, Group):
+                value = value.to_dict(explicit=True)
+            if not isinstance(value, str):
+                yield from _flat(value, kind, f"{prefix}{name}.")
+                continue
+        yield f"{prefix}{name}", value
 
 
 def _assign(values: dict[str, Any], path: str, value: Any) -> None:

@@ -1,14 +1,14 @@
 """The base class of all settings groups, and error messages that name the setting."""
 
-import difflib
 import typing
 from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from ..errors import InputError
+from ..values import did_you_mean, items, mapping, number, plain_tree, whole
 
 SHOWN_ERRORS = 3  # settings that one error message names
 
@@ -38,6 +38,13 @@ class Group(BaseModel):
         # at once and reports full locations.
         __init__.__pydantic_base_init__ = True
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        path = f"{cls.group}.{name}" if cls.group else name
+        return plain_setting(cls.model_fields[name].annotation, value, path)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build the group from nested plain values, such as those of `to_dict`.
@@ -45,7 +52,7 @@ class Group(BaseModel):
         Raises:
             InputError: a name is unknown or a value is out of range.
         """
-        return cls(**values)
+        return cls(**mapping(values, "settings"))
 
     def to_dict(self, explicit: bool = False) -> dict[str, Any]:
         """Return the settings as nested plain values that JSON can hold.
@@ -95,10 +102,43 @@ def choices(kind: Any) -> tuple[str, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the name nearest to `name`, or "." where none is near."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+def plain_setting(annotation: Any, value: Any, path: str) -> Any:
+    """A value as a caller may give it, in the form that the type of a setting expects.
+
+    Numbers of NumPy and PyTorch, paths, generators, arrays and any mapping become plain Python;
+    True is refused where a number belongs. Texts stay texts: they are read as on the command line.
+
+    Args:
+        annotation: the setting's type.
+        value: what was given.
+        path: the setting's name, for the error.
+
+    Returns:
+        The value, whose range is checked later.
+
+    Raises:
+        InputError: the value is not of the setting's kind.
+    """
+    kind, _, _ = split_type(annotation)
+    origin, members = typing.get_origin(kind), typing.get_args(kind)
+    if value is None or isinstance(value, str | Group):
+        return value
+    if kind is int:
+        return whole(value, path)
+    if kind is float:
+        return number(value, path)
+    if origin is dict or (isinstance(kind, type) and issubclass(kind, Group)):
+        given = mapping(value, path)
+        return plain_tree(given) if origin is dict else given
+    if origin is tuple:
+        found = items(value, path, "a list of values")
+        kinds = members[:1] * len(found) if members[1:] == (...,) else members
+        given_kinds = [*kinds, *[Any] * (len(found) - len(kinds))]
+        pairs = zip(given_kinds, found, strict=False)
+        return tuple(
+            plain_setting(one, part, f"{path}[{k}]") for k, (one, part) in enumerate(pairs)
+        )
+    return plain_tree(value)
 
 
 def unknown_setting(path: str, group: type[Group]) -> InputError:

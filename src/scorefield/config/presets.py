@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ..errors import InputError
-from .base import did_you_mean
+from ..values import one_of
 from .groups import Request
 
 # Averages as NCSNv2 takes them (Technique 5): 0.999 per step of 128 images, in images until a
@@ -90,9 +89,5 @@ def preset(name: str) -> Request:
     Raises:
         InputError: there is no such preset; the message names the nearest one.
     """
-    if name not in PRESETS:
-        raise InputError(
-            f"there is no preset {name!r}{did_you_mean(name, PRESETS)} Presets: "
-            f"{', '.join(PRESETS)}"
-        )
-    return Request.from_dict({"preset": name, **PRESETS[name]})
+    found = one_of(name, PRESETS, "preset")
+    return Request.from_dict({"preset": found, **PRESETS[found]})

@@ -24,12 +24,13 @@ from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
 from ..models import Moments, ScoreModel
+from ..tensors import float64
+from ..values import whole
 from .common import (
     SAMPLING,
     SIGMA_TINY,
     default_range,
     draw_keys,
-    float64,
     keyed,
     noise_levels,
 )
@@ -144,6 +145,7 @@ class Box(ScoreModel):
         Returns:
             float64 (count, *event).
         """
+        count = whole(count, "count", 0)
         noise = noise_levels(sigma, count).to(self.low.device)
         keys, shape = draw_keys(seed, count, self.low.device), tuple(self.low.shape)
         x = self.low + (self.high - self.low) * keyed(rng.uniform, keys, 0, shape)

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import rng
 from ..errors import InputError
 from ..rng import Stream
+from ..tensors import float64
 
 SIGMA_TINY = 2.0**-63  # least sigma where p has no density: its square is float32's smallest normal
 LOG_2PI = math.log(2 * math.pi)
@@ -21,23 +22,6 @@ FINEST, WIDEST = (
     0.02,
     20.0,
 )  # ends of the default range in the smallest scale and standard deviation
-
-
-def float64(value: Any, what: str) -> Tensor:
-    """`value` as a finite float64 tensor.
-
-    Raises:
-        InputError: Where it is not numbers, or not finite; `what` names it.
-    """
-    try:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{what} must be numbers; got {type(value).__name__}") from error
-    tensor = tensor.detach().to(torch.float64)
-    if not bool(torch.isfinite(tensor).all()):
-        bad = int((~torch.isfinite(tensor)).sum())
-        raise InputError(f"{what} must be finite; got {bad} values that are not")
-    return tensor
 
 
 def noise_levels(sigma: Tensor | float, count: int) -> Tensor:

@@ -16,6 +16,8 @@ from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
 from ..models import Moments, ScoreModel
+from ..tensors import floats
+from ..values import whole
 from .common import (
     LOG_2PI,
     SAMPLING,
@@ -50,8 +52,7 @@ class Empirical(ScoreModel):
 
     def __init__(self, data: Tensor | Sequence[Any], block: int = 4096) -> None:
         super().__init__()
-        points = torch.as_tensor(data).detach()
-        points = points if points.is_floating_point() else points.to(torch.float64)
+        points = floats(data, "data").detach()
         if points.ndim < 2 or points.numel() == 0:
             raise InputError(
                 "data must be (N, *event) with at least one row and one element; got "
@@ -60,9 +61,7 @@ class Empirical(ScoreModel):
         bad = (~torch.isfinite(points.flatten(1))).any(1)
         if bool(bad.any()):
             raise InputError(f"data must be finite; row {int(bad.nonzero()[0])} is not")
-        if block < 1:
-            raise InputError(f"block must be at least 1; got {block}")
-        self.event_shape, self.block = tuple(points.shape[1:]), int(block)
+        self.event_shape, self.block = tuple(points.shape[1:]), whole(block, "block", 1)
         self.register_buffer("data", points.flatten(1))
         self.register_buffer("centre", self.data.mean(0, dtype=torch.float64))
         self.sigma_min, self.sigma_max = SIGMA_TINY, math.inf
@@ -145,6 +144,7 @@ class Empirical(ScoreModel):
         Returns:
             float64 (count, *event).
         """
+        count = whole(count, "count", 0)
         noise = noise_levels(sigma, count).to(self.data.device)
         keys = draw_keys(seed, count, self.data.device)
         ticket = keyed(rng.uniform, keys, 0, ())

@@ -14,23 +14,24 @@ sigma = 0 where every l > 0. All of it is computed in float64 and returned in x'
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import rng
+from .. import conditions, rng
 from ..conditions import NULL_CLASS, Condition, ConditionSpec
 from ..errors import InputError
 from ..models import Moments, ScoreModel
+from ..tensors import float64, reals
+from ..values import whole, whole_numbers
 from .common import (
     LOG_2PI,
     SAMPLING,
     SIGMA_TINY,
     default_range,
     draw_keys,
-    float64,
     keyed,
     noise_levels,
 )
@@ -80,7 +81,7 @@ def _log_weights(weights: Any, log_weights: Any, count: int) -> Tensor:
             )
         logs = given.log()
     elif log_weights is not None:
-        logs = torch.as_tensor(log_weights).detach().to(torch.float64)
+        logs = reals(log_weights, "log_weights", torch.float64)
     else:
         logs = torch.zeros(count, dtype=torch.float64)
     if logs.shape != (count,) or bool(torch.isnan(logs).any()):
@@ -88,6 +89,11 @@ def _log_weights(weights: Any, log_weights: Any, count: int) -> Tensor:
             f"need one weight for each of {count} components; got shape {tuple(logs.shape)}"
         )
     return logs.log_softmax(0)
+
+
+def _labels(labels: Any) -> Tensor:
+    """The classes (K,) of the components, int64."""
+    return torch.tensor(whole_numbers(labels, "labels"), dtype=torch.int64)
 
 
 class GaussianMixture(ScoreModel):
@@ -139,7 +145,7 @@ class GaussianMixture(ScoreModel):
         self.register_buffer("spectrum", spectrum)
         self.register_buffer("vectors", vectors)
         self.register_buffer("log_weights", _log_weights(weights, log_weights, count))
-        classes = None if labels is None else torch.as_tensor(labels).to(torch.int64)
+        classes = None if labels is None else _labels(labels).to(centres.device)
         if classes is not None:
             found = classes.unique().tolist()
             if classes.shape != (count,) or found != list(range(len(found))):
@@ -230,7 +236,7 @@ class GaussianMixture(ScoreModel):
         count: int,
         sigma: Tensor | float = 0.0,
         seed: int = 0,
-        condition: Condition | None = None,
+        condition: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """Independent draws of p_sigma; draw k is a function of (seed, k).
 
@@ -238,11 +244,13 @@ class GaussianMixture(ScoreModel):
             count: Number of draws.
             sigma: () or (count,), 0 or more.
             seed: A whole number.
-            condition: One row a draw, or None.
+            condition: Such as {"class": 3}: one value for all draws, or one for each; or None.
 
         Returns:
             float64 (count, *event).
         """
+        count = whole(count, "count", 0)
+        condition = conditions.resolve(condition, self.conditions, count, type(self).__name__)
         noise = noise_levels(sigma, count).to(self.means.device)
         keys = draw_keys(seed, count, self.means.device)
         ticket = keyed(rng.uniform, keys, 0, ())[:, None].contiguous()

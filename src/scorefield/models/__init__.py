@@ -1,6 +1,6 @@
 """Score models: the contract, networks with preconditioning, wrappers, priors and their cost."""
 
-from .base import Moments, Quantity, ScoreModel, as_sigma, broadcast, jacobian
+from .base import Moments, Quantity, ScoreModel, as_sigma, broadcast, check_model, jacobian
 from .cost import Cost, count_cost
 from .preconditioned import (
     FORMS,
@@ -36,6 +36,7 @@ __all__ = [
     "Wrapped",
     "as_sigma",
     "broadcast",
+    "check_model",
     "constant_elements",
     "count_cost",
     "jacobian",

@@ -9,6 +9,7 @@ Trained networks, closed forms, adapters and wrappers are all score models. Samp
 and diagnostics run on each of them through the same line.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,7 +21,9 @@ from torch import Tensor, nn
 from .. import conditions as conditions_module
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError, Unsupported
+from ..tensors import reals
 from ..units import Units
+from ..values import describe
 from .cost import count_cost, record
 
 LEVEL_TOLERANCE = 1e-3  # in ln sigma, to the nearest level of a model with fixed levels
@@ -30,10 +33,16 @@ Quantity = Literal["denoise", "score"]
 
 
 def as_sigma(sigma: Tensor | float) -> Tensor:
-    """sigma as a tensor. A Python number becomes float64: float32 would round 0.1."""
+    """sigma as a tensor. Numbers and lists become float64: float32 would round 0.1.
+
+    Raises:
+        InputError: For anything but real numbers.
+    """
     if isinstance(sigma, Tensor) and sigma.is_floating_point():
         return sigma
-    return torch.as_tensor(sigma, dtype=torch.float64)
+    if type(sigma) is float:
+        return torch.tensor(sigma, dtype=torch.float64)
+    return reals(sigma, "sigma", torch.float64)
 
 
 def broadcast(sigma: Tensor, x: Tensor) -> Tensor:
@@ -229,6 +238,10 @@ class ScoreModel(nn.Module):
         Raises:
             InputError: The shapes, the noise levels or the condition do not fit the model.
         """
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            raise InputError(
+                f"x must be a floating tensor (B, *event) in model units; got {describe(x)}"
+            )
         sigma = as_sigma(sigma)
         if x.ndim != 1 + len(self.event_shape) or tuple(x.shape[1:]) != tuple(self.event_shape):
             raise InputError(
@@ -251,7 +264,7 @@ class ScoreModel(nn.Module):
         """
         slack = 4 * torch.finfo(sigma.dtype).eps
         low, high = self.sigma_min * (1 - slack), self.sigma_max * (1 + slack)
-        if not bool(((sigma >= low) & (sigma <= high)).all()):
+        if not bool(((sigma >= low) & (sigma <= high) & (sigma < math.inf)).all()):
             least, most = float(sigma.min()), float(sigma.max())
             got = f"{least:g}" if least == most else f"{least:g} to {most:g}"
             raise InputError(
@@ -279,6 +292,18 @@ class ScoreModel(nn.Module):
                 "Use model.ladder"
             )
         return index
+
+
+def check_model(model: Any) -> None:
+    """Refuse anything but a score model, such as the path of a run.
+
+    Raises:
+        InputError: It says how a model is loaded.
+    """
+    if not isinstance(model, ScoreModel):
+        raise InputError(
+            f"model must be a score model, such as sf.load(path) gives; got {describe(model)}"
+        )
 
 
 def jacobian(

@@ -4,10 +4,10 @@ Sample k of a seed is a function of (seed, k), the recipe and the precision; it 
 the batch size or on its batch mates.
 """
 
-import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from typing import Any, Literal, overload
 
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor
 from .. import conditions, rng
 from ..conditions import Condition
 from ..errors import InputError
-from ..models import Cost, Guided, ScoreModel
-from .kernel import Kernel, whole
+from ..models import Cost, Guided, ScoreModel, check_model
+from ..values import describe, flag, functions, plain, whole, whole_numbers
+from .kernel import Kernel
 from .loop import Result, StepEvent, run
 from .recipe import (
     Ladder,
@@ -156,10 +157,12 @@ def draw(
             length.
         NonFiniteError: After the first step that leaves a NaN or an infinity.
     """
+    check_model(model)
+    keys, particles = rng.as_keys(keys), whole(particles, "particles", 1)
+    batch = None if batch is None else whole(batch, "batch", 1)
+    callbacks, trace = functions(callbacks, "callbacks"), flag(trace, "trace")
     count = len(keys)
-    if batch is not None and batch < 1:
-        raise InputError(f"batch must be at least 1; got {batch}")
-    if particles < 1 or count % particles:
+    if count % particles:
         raise InputError(f"{count} keys are no whole groups of {particles} particles")
     conditions.check(condition, model.conditions, count, type(model).__name__)
     device, dtype = working_type(model)
@@ -242,34 +245,30 @@ def _add(a: Cost, b: Cost) -> Cost:
     return Cost(a.forwards + b.forwards, a.products + b.products, a.densities + b.densities)
 
 
-def _whole_numbers(seed: Any) -> int | list[int]:
-    """A seed, or a list of seeds, NumPy's whole numbers included."""
+def _seeds(seed: Any) -> int | list[int]:
+    """A seed, or a list of seeds."""
     try:
-        return operator.index(seed)
-    except TypeError:
-        pass
-    try:
-        return [operator.index(one) for one in seed]
-    except TypeError as error:
+        single = isinstance(plain(seed), Real)
+        return whole(seed, "seed") if single else whole_numbers(seed, "seed")
+    except InputError as error:
         raise InputError(
-            f"seed must be a whole number, a sequence of them or keys; got {seed!r}"
+            "seed must be a whole number, a sequence of them or keys; got "
+            f"{describe(seed)} ({error})"
         ) from error
 
 
 def _keys(seed: int | Sequence[int] | rng.Keys, count: int | None) -> tuple[rng.Keys, Any]:
     """Keys, and the record's `seeds`, of what `sample` calls a seed."""
-    if isinstance(seed, Tensor | rng.Blend):
-        made: rng.Keys = seed
-        described: Any = None
+    count = None if count is None else whole(count, "count", 0)
+    described: Any = None
+    if isinstance(seed, rng.Blend) or getattr(seed, "ndim", 0) == 2:
+        made: rng.Keys = rng.as_keys(seed)
     else:
-        given = _whole_numbers(seed)
+        given = _seeds(seed)
         if isinstance(given, list):
             made, described = rng.keys_of(given), given
         else:
             count = DEFAULT_COUNT if count is None else count
-            if isinstance(count, int) and count < 0:
-                raise InputError(f"count must not be negative; got {count}")
-            count = whole(count, "count", 0)
             made, described = rng.keys(given, count), {"seed": given, "count": count}
     if count is not None and count != len(made):
         raise InputError(
@@ -352,17 +351,18 @@ def sample(
             range, or a condition that the model does not take.
         NonFiniteError: After the first step that leaves a NaN or an infinity.
     """
+    check_model(model)
     keys, described = _keys(seed, count)
     given = conditions.resolve(condition, model.conditions, len(keys), type(model).__name__)
     if guidance is not None:
         model = Guided(model, guidance)
     if isinstance(sampler, SamplingRecipe):
-        if nfe is not None or ladder is not None or options:
+        if nfe is not None or ladder is not None or options is not None:
             raise InputError("a recipe has its length and options: give nfe, ladder to its maker")
         recipe = sampler
     else:
         recipe = resolve_sampling(model, sampler, nfe, ladder, options=options)
     drawn = draw(model, recipe, keys, condition=given)
-    if not record:
+    if not flag(record, "record"):
         return drawn.x
     return drawn.x, replace(drawn.record, seeds=described)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import ScoreModel
-from .kernel import Kernel, finite, number
+from ..values import finite, number
+from .kernel import Kernel
 from .state import Draws, State
 
 CHURN_MOST = math.sqrt(2) - 1  # Karras et al. 2022, Alg. 2: no step adds more noise than there is

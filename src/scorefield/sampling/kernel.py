@@ -134,49 +134,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def number(value: Any, name: str) -> float:
-    """An option as a float, infinity and NaN included.
-
-    Raises:
-        InputError: For anything that is not a number; `name` is the option's.
-    """
-    try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be a number; got {value!r}") from error
-
-
-def whole(value: Any, name: str, low: int) -> int:
-    """An option as a whole number of at least `low`.
-
-    Raises:
-        InputError: For anything else; `name` is the option's.
-    """
-    found = number(value, name)
-    if not found.is_integer() or found < low:
-        raise InputError(f"{name} must be at least {low} and a whole number; got {value}")
-    return int(found)
-
-
-def finite(value: Any, name: str, low: float = -math.inf, above: bool = False) -> float:
-    """An option as a finite number.
-
-    Args:
-        value: What was given.
-        name: The option's name, for the message.
-        low: Smallest value allowed.
-        above: True where `low` itself is not allowed.
-
-    Raises:
-        InputError: For anything else.
-    """
-    found = number(value, name)
-    if not math.isfinite(found) or found < low or (above and found == low):
-        bound = f"{'above' if above else 'at least'} {low:g} and " if low > -math.inf else ""
-        raise InputError(f"{name} must be {bound}finite; got {found:g}")
-    return found
-
-
 @dataclass(frozen=True)
 class Projected(Kernel):
     """A kernel that projects x after each of its steps, as in hard inpainting.

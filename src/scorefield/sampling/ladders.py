@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..models import ScoreModel
 from ..noise import LADDERS, check_ladder, few_step, geometric, karras
+from ..values import whole
 
 DEFAULT_LEVELS = 18  # Karras et al. 2022: 35 evaluations of Heun suffice for small images
 # For vectors evaluations are cheap and the bias of 18 levels is visible: the mean radius of the
@@ -25,13 +26,11 @@ def check_levels(levels: int | None, default: int) -> int:
     """`levels`, or `default` where it is None.
 
     Raises:
-        InputError: For a number below 1.
+        InputError: For anything but a whole number of at least 1.
     """
     if levels is None:
         return default
-    if levels < 1:
-        raise InputError(f"the number of noise levels must be at least 1; got {levels}")
-    return levels
+    return whole(levels, "the number of noise levels", 1)
 
 
 def data_std(model: ScoreModel) -> float | None:
@@ -125,7 +124,7 @@ def named_ladder(name: str, model: ScoreModel, levels: int) -> Tensor:
     Raises:
         InputError: For an unknown name.
     """
-    if name not in LADDERS:
+    if not isinstance(name, str) or name not in LADDERS:
         raise InputError(
             f"a ladder is sigmas that decrease, or one of {', '.join(LADDERS)}; got {name!r}"
         )

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import ScoreModel
-from .kernel import Kernel, finite
+from ..values import finite
+from .kernel import Kernel
 from .ladders import annealed_ladder, last_level
 from .state import Draws, State
 
@@ -40,7 +41,9 @@ class Langevin(Kernel):
 
     epsilon: float | None = None
 
-    help: ClassVar[str] = "Langevin dynamics at one level, a baseline: slow between modes"
+    help: ClassVar[str] = (
+        "Langevin dynamics at one level; a baseline: it mixes slowly between modes"
+    )
     is_langevin: ClassVar[bool] = True
     draws_noise: ClassVar[bool] = True
     allows_projection: ClassVar[bool] = True
@@ -116,7 +119,9 @@ class MALA(AnnealedLangevin):
     two scores and two densities.
     """
 
-    help: ClassVar[str] = "annealed Langevin, unbiased by an accept step; needs log_density"
+    help: ClassVar[str] = (
+        "annealed Langevin with an accept step, without bias; needs a model with log_density"
+    )
     allows_projection: ClassVar[bool] = False
 
     @property

@@ -21,8 +21,10 @@ from torch import Tensor
 from .. import conditions, rng
 from ..conditions import Condition
 from ..errors import InputError, NonFiniteError
-from ..models import Bound, Cost, ScoreModel, count_cost
+from ..models import Bound, Cost, ScoreModel, check_model, count_cost
 from ..noise import check_ladder
+from ..tensors import floats
+from ..values import flag, functions, one_of, whole
 from .kernel import Kernel
 from .state import Draws, State
 
@@ -174,11 +176,12 @@ def run(
         NonFiniteError: After the first step that leaves a NaN or an infinity.
     """
     ladder = check_ladder(ladder)
-    state = state if isinstance(state, State) else State(state)
-    if steps_per_level < 1:
-        raise InputError(f"steps_per_level must be at least 1; got {steps_per_level}")
-    if final not in FINALS:
-        raise InputError(f"final must be one of {', '.join(FINALS)}; got {final!r}")
+    check_model(model)
+    state = state if isinstance(state, State) else State(floats(state, "state"))
+    steps_per_level = whole(steps_per_level, "steps_per_level", 1)
+    final, trace = one_of(final, FINALS, "final"), flag(trace, "trace")
+    callbacks = functions(callbacks, "callbacks")
+    keys = None if keys is None else rng.as_keys(keys)
     if keys is not None and len(keys) != len(state.x):
         raise InputError(f"need one key a row: got {len(keys)} keys for {len(state.x)} rows")
     kernel = kernel.resolve(model, ladder)

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import ScoreModel
-from .kernel import Kernel, finite, whole
+from ..values import finite, whole
+from .kernel import Kernel
 from .ladders import few_step_ladder
 from .state import Draws, State
 

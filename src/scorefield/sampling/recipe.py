@@ -15,15 +15,17 @@ from torch import Tensor
 from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
-from ..models import ScoreModel, prior
+from ..models import ScoreModel, check_model, prior
 from ..noise import check_ladder
 from ..rng import Stream
-from .kernel import Kernel, finite, whole
+from ..values import describe, finite, items, mapping, one_of, whole
+from .kernel import Kernel
 from .ladders import named_ladder
 from .loop import FINALS, check_fit
 from .registry import make_kernel, sampler_name
 
 Start = str | tuple[str, float, float]
+STEPS = ("steps_per_level", 1)  # the argument's name and its least value
 Ladder = Tensor | Sequence[float] | str
 
 
@@ -37,6 +39,9 @@ class SamplingRecipe:
         steps_per_level: Visits of each level.
         start: "prior", "uniform" (images in [0, 1]) or ("uniform", low, high) in data units.
         final: "denoise" or "none".
+
+    Raises:
+        InputError: For a ladder, a number or a word that does not fit.
     """
 
     kernel: Kernel
@@ -44,6 +49,12 @@ class SamplingRecipe:
     steps_per_level: int = 1
     start: Start = "prior"
     final: str = "denoise"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ladder", check_ladder(self.ladder))
+        object.__setattr__(self, "steps_per_level", whole(self.steps_per_level, *STEPS))
+        object.__setattr__(self, "start", read_start(self.start))
+        object.__setattr__(self, "final", one_of(self.final, FINALS, "final"))
 
     @property
     def name(self) -> str:
@@ -124,30 +135,32 @@ def resolve_sampling(
     Raises:
         InputError: For values out of range, or that contradict each other.
     """
+    check_model(model)
     if sampler is not None and not isinstance(sampler, str | Kernel):
         raise InputError(
-            f"sampler must be a name or a kernel, an object such as Heun(); got {sampler!r}"
+            f"sampler must be a name or a kernel, an object such as Heun(); got {describe(sampler)}"
         )
+    named = {} if options is None else mapping(options, "options")
     nfe = None if nfe is None else whole(nfe, "nfe", 0)
     levels = None if levels is None else whole(levels, "the number of noise levels", 1)
     if isinstance(sampler, Kernel):
-        if options:
+        if named:
             raise InputError("options go with a sampler's name; give a kernel its options itself")
         kernel, card = sampler, {}
     else:
         stored = card_recipe(model)
         name = default_sampler(model) if sampler is None else sampler
         card = stored if name == stored.get("sampler", default_sampler(model)) else {}
-        kernel = make_kernel(name, {**card.get("options", {}), **(options or {})})
+        kernel = make_kernel(name, {**card.get("options", {}), **named})
     length_given = any(v is not None for v in (nfe, ladder, steps_per_level, levels))
     if not length_given:
         nfe = card.get("nfe")
-    if steps_per_level is None and nfe is None:
+    if steps_per_level is not None:
+        steps_per_level = whole(steps_per_level, *STEPS)
+    elif nfe is None:
         steps_per_level = card.get("steps_per_level")
-    final = str(card.get("final", "denoise") if final is None else final)
-    start = card.get("start", "prior") if start is None else start
-    if final not in FINALS:
-        raise InputError(f"final must be one of {', '.join(FINALS)}; got {final!r}")
+    final = one_of(card.get("final", "denoise") if final is None else final, FINALS, "final")
+    start = read_start(card.get("start", "prior") if start is None else start)
     _check_start(model, start)
     sigmas = _ladder(model, kernel, ladder, levels)
     if nfe is not None:
@@ -156,7 +169,6 @@ def resolve_sampling(
         )
     sigmas = kernel.default_ladder(model) if sigmas is None else sigmas
     steps = kernel.default_steps_per_level(sigmas) if steps_per_level is None else steps_per_level
-    steps = whole(steps, "steps_per_level", 1)
     kernel = kernel.resolve(model, sigmas)
     check_fit(kernel, model, sigmas)
     return SamplingRecipe(kernel, sigmas, steps, start, final)
@@ -170,9 +182,10 @@ def _ladder(
         count = len(kernel.default_ladder(model)) if levels is None else levels
         return named_ladder(ladder, model, count)
     if ladder is not None:
-        if levels is not None and levels != len(ladder):
-            raise InputError(f"levels={levels} contradicts a ladder of {len(ladder)} levels")
-        return check_ladder(ladder)
+        sigmas = check_ladder(ladder)
+        if levels is not None and levels != len(sigmas):
+            raise InputError(f"levels={levels} contradicts a ladder of {len(sigmas)} levels")
+        return sigmas
     return None if levels is None else kernel.default_ladder(model, levels)
 
 
@@ -203,7 +216,7 @@ def _spend(
     if levels is not None or (sigmas is not None and not isinstance(ladder, str)):
         count = levels if sigmas is None else len(sigmas)
         raise InputError(f"nfe={nfe} and {count} noise levels both set the length: give one")
-    repeats = 1 if steps_per_level is None else whole(steps_per_level, "steps_per_level", 1)
+    repeats = 1 if steps_per_level is None else steps_per_level
     steps = (nfe - spare) // (cost * repeats)
     if steps < 1:
         raise InputError(
@@ -215,26 +228,30 @@ def _spend(
     return kernel.default_ladder(model, steps + 1), repeats
 
 
+def read_start(start: Any) -> Start:
+    """Read a start: "prior", "uniform", or ("uniform", low, high) as a tuple.
+
+    Raises:
+        InputError: For anything else.
+    """
+    needed = '"prior", "uniform" or ("uniform", low, high) with low < high'
+    if isinstance(start, str) and start in ("prior", "uniform"):
+        return str(start)
+    parts = [] if isinstance(start, str) else items(start, "start", needed)
+    if len(parts) != 3 or str(parts[0]) != "uniform":
+        raise InputError(f"start must be {needed}; got {describe(start)}")
+    low = finite(parts[1], "the lower bound of start")
+    high = finite(parts[2], "the upper bound of start")
+    if low >= high:
+        raise InputError(f"start must be {needed}; got {describe(start)}")
+    return "uniform", low, high
+
+
 def _check_start(model: ScoreModel, start: Start) -> None:
-    if start == "prior":
-        return
-    if start == "uniform":
-        if not model.units.image:
-            raise InputError(
-                'start="uniform" means [0, 1] and is for images; for other data: '
-                'start=("uniform", low, high), in data units'
-            )
-        return
-    if not (
-        isinstance(start, tuple | list)
-        and len(start) == 3
-        and start[0] == "uniform"
-        and finite(start[1], "the lower bound of start")
-        < finite(start[2], "the upper bound of start")
-    ):
+    if start == "uniform" and not model.units.image:
         raise InputError(
-            'start must be "prior", "uniform" or ("uniform", low, high) with low < high; '
-            f"got {start!r}"
+            'start="uniform" means [0, 1] and is for images; for other data: '
+            'start=("uniform", low, high), in data units'
         )
 
 

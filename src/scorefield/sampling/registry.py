@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
+from ..values import mapping, text
 from .diffusion import Euler, Heun, StochasticHeun
 from .kernel import Kernel
 from .langevin import MALA, AnnealedLangevin, Langevin
@@ -38,6 +39,7 @@ def find_sampler(name: str) -> type[Kernel]:
     Raises:
         InputError: For an unknown name; it gives the nearest one.
     """
+    name = text(name, "sampler")
     if name in SAMPLERS:
         return SAMPLERS[name]
     near = difflib.get_close_matches(name, SAMPLERS, n=1, cutoff=0.4)
@@ -62,7 +64,7 @@ def make_kernel(name: str, options: Mapping[str, Any] | None = None) -> Kernel:
     kind = find_sampler(name)
     known = [f.name for f in dataclasses.fields(kind)]
     values: dict[str, Any] = {}
-    for option, value in (options or {}).items():
+    for option, value in ({} if options is None else mapping(options, "options")).items():
         if option not in known:
             has = f"It has {', '.join(known)}" if known else "It has none"
             others = [n for n, k in SAMPLERS.items() if option in {f.name for f in _fields(k)}]
@@ -70,7 +72,8 @@ def make_kernel(name: str, options: Mapping[str, Any] | None = None) -> Kernel:
             raise InputError(f"the sampler {name!r} has no option {option!r}. {has}{hint}")
         if option == "predictor" and isinstance(value, str):
             value = make_kernel(value)
-        values[option] = value
+        # Cards hold infinity as a text, since JSON has no such number (`kernel._plain`).
+        values[option] = float(value) if str(value) in ("inf", "-inf") else value
     try:
         return kind(**values)
     except TypeError as error:

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import ScoreModel
-from .kernel import Kernel, finite, whole
+from ..values import finite, one_of, whole
+from .kernel import Kernel
 from .ladders import consistent_ladder, reverse_ladder
 from .langevin import RELATIVE_STEP
 from .state import Draws, State
@@ -199,9 +200,8 @@ class PredictorCorrector(Kernel):
                 f"{name} stores denoised values of earlier steps, which a corrector invalidates. "
                 f"{advice} or Heun()"
             )
-        if self.when not in ("after", "before"):
-            raise InputError(f'when must be "after" or "before"; got {self.when!r}')
-        if self.norms not in NORMS:
+        object.__setattr__(self, "when", one_of(self.when, ("after", "before"), "when"))
+        if not isinstance(self.norms, str) or self.norms not in NORMS:
             raise InputError(
                 f"norms must be one of {', '.join(NORMS)}; got {self.norms!r}. Norms over the "
                 "batch make samples depend on batch mates"

@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import rng
 from ..errors import InputError
 from ..rng import Stream
+from ..values import whole
 
 
 def select_rows(value: Any, index: Tensor, rows: int) -> Any:
@@ -69,7 +70,8 @@ class State:
     particles: int = 1
 
     def __post_init__(self) -> None:
-        if self.particles < 1 or len(self.x) % self.particles:
+        object.__setattr__(self, "particles", whole(self.particles, "particles", 1))
+        if len(self.x) % self.particles:
             raise InputError(
                 f"the {len(self.x)} rows of a state must be whole groups of {self.particles} "
                 "particles"

@@ -1,22 +1,23 @@
 """`fit`: training from Python in one call."""
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from torch import nn
 
-from ..config import override, parse_count, parse_seconds
+from ..config import override
 from ..config import preset as find_preset
 from ..errors import InputError
+from ..values import describe, file_path, mapping, parse_count, parse_seconds
 from .shown import train_with_progress
 from .trainer import Hooks, Summary, train
 
 
 def fit(
     data: Any,
-    run: str | Path,
+    run: str | os.PathLike[str],
     preset: str = "fast",
     budget: str | float | None = None,
     images: str | int | None = None,
@@ -31,7 +32,7 @@ def fit(
     Args:
         data: An array or tensor (N, ...), a torch Dataset, a folder of images, a file (.npy, .npz,
             .csv, .parquet), or a name such as "digits".
-        run: The run directory. The same call again resumes it.
+        run: The run directory, a text or a path. The same call again resumes it.
         preset: Settings to start from: "fast", "mlp", "ncsn" or "ncsnv2".
         budget: Wall time, compilation included: "90s", "5m", "1.5h" or seconds. None: five minutes,
             or the preset's own budget.
@@ -41,7 +42,8 @@ def fit(
         network: A network of your own, called as network(x, noise_input, condition): x is
             (B, *event), noise_input (B,) is ln(sigma)/4, condition a mapping of tensors or None. A
             copy of it is trained. `sf.load(run, network=...)` needs it again.
-        settings: {"optim.lr": 1e-3, ...}; they override all of the above.
+        settings: {"optim.lr": 1e-3, ...}, or nested {"optim": {"lr": 1e-3}, ...}; they override all
+            of the above.
         hooks: Receive progress and notices in place of the display. None: a terminal and a
             notebook show them as `scorefield train` does, and other output stays empty. `Hooks()`
             shows nothing anywhere.
@@ -59,20 +61,31 @@ def fit(
     """
     if budget is not None and images is not None:
         raise InputError("budget (time) and images both say how long to train; give one of them")
-    named = isinstance(data, str | Path)
+    named = isinstance(data, str | os.PathLike)
     chosen: dict[str, Any] = {
-        "data.source": str(data) if named else f"<{type(data).__name__}>",
+        "data.source": str(file_path(data, "data")) if named else f"<{type(data).__name__}>",
         "seed": seed,
     }
     if budget is not None:
-        chosen["seconds"] = parse_seconds(str(budget), "budget")
+        chosen["seconds"] = parse_seconds(budget, "budget")
     if images is not None:
-        chosen["images"] = parse_count(str(images), "images")
+        chosen["images"] = parse_count(images, "images")
     if condition is not None:
         chosen["condition.kind"] = condition
-    request = override(override(find_preset(preset), chosen), settings or {})
-    source = None if named else data
+    _check_objects(network, hooks)
+    named_settings = mapping({} if settings is None else settings, "settings")
+    request = override(override(find_preset(preset), chosen), named_settings)
+    folder, source = file_path(run, "run"), None if named else data
     if hooks is not None:
-        return train(request, run, source, network, hooks)
+        return train(request, folder, source, network, hooks)
     console = Console(highlight=False)
-    return train_with_progress(request, run, source, network, console=console)
+    return train_with_progress(request, folder, source, network, console=console)
+
+
+def _check_objects(network: Any, hooks: Any) -> None:
+    """Refuse a network or hooks of another type."""
+    if network is not None and not isinstance(network, nn.Module):
+        made = ", an object and not its class" if isinstance(network, type) else ""
+        raise InputError(f"network must be an nn.Module{made}; got {describe(network)}")
+    if hooks is not None and not isinstance(hooks, Hooks):
+        raise InputError(f"hooks must be Hooks(on_progress=..., ...); got {describe(hooks)}")

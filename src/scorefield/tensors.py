@@ -1,0 +1,165 @@
+"""Arrays of numbers as tensors: lists, generators, NumPy, PyTorch, and what converts to them.
+
+Nothing is lost silently: complex numbers, texts, truth values, dates and masked elements are
+refused, each with the argument's name. A read-only or byte-swapped array is copied.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .values import describe, items, number
+
+COMPLEX_ADVICE = "give real and imaginary parts as two elements or channels"
+LARGEST = np.iinfo(np.int64).max
+
+
+def as_tensor(value: Any, name: str) -> Tensor:
+    """Any array of numbers as a tensor of its own type.
+
+    Args:
+        value: A tensor, an array, a number, or nested sequences or generators of them.
+        name: The argument's name, for the message.
+
+    Returns:
+        The tensor, detached; a tensor keeps its memory and device, anything else is copied to the
+        CPU. Whole numbers wider than torch computes with become int64, wide floats float64.
+
+    Raises:
+        InputError: For values that are not numbers, rows of different lengths, or whole numbers
+            above int64's. Complex numbers and truth values are numbers here.
+    """
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise InputError(
+                f"{name} must be an ordinary (dense) tensor; got layout {value.layout}, "
+                f"{describe(value)}"
+            )
+        return value.detach()
+    array = to_array(value, name)
+    if array.dtype.kind not in "biufc":
+        raise InputError(f"{name} must be numbers; got {_kind(array)}")
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        if array.size and int(array.max()) > LARGEST:
+            raise InputError(f"{name} holds {int(array.max())}, above the largest int64")
+        array = array.astype(np.int64)
+    elif array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    native = array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(array, dtype=native, order="C", copy=True))
+
+
+def to_array(value: Any, name: str) -> np.ndarray:
+    """Nested sequences and arrays of any kind as one NumPy array.
+
+    Args:
+        value: What was given.
+        name: The argument's name, for the message.
+
+    Returns:
+        The array, of any type. Truth values do not pass as numbers in a list that mixes both.
+
+    Raises:
+        InputError: For rows of different lengths, masked elements, or what is no array.
+    """
+    kinds: set[str] = set()
+    try:
+        array = np.asarray(_nested(value, name, kinds))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} must not have rows of different lengths") from error
+    except (TypeError, RuntimeError) as error:
+        raise InputError(f"{name} must be numbers; got {describe(value)}") from error
+    if len(kinds) > 1:
+        raise InputError(f"{name} must not mix True or False with numbers")
+    if array.dtype.kind == "O":  # such as fractions, or a column of mixed types
+        flat = [number(one, f"an element of {name}") for one in array.ravel()]
+        return np.array(flat, dtype=np.float64).reshape(array.shape)
+    return array
+
+
+def _nested(value: Any, name: str, kinds: set[str]) -> Any:
+    """`value` with every tensor as an array and every iterator as a list.
+
+    Args:
+        value: What was given.
+        name: The argument's name, for messages.
+        kinds: Receives "flag" for truth values and "number" for anything else.
+    """
+    if isinstance(value, Tensor):
+        value = as_tensor(value, name).cpu()
+        wide = value.is_floating_point() and value.dtype not in (torch.float32, torch.float64)
+        value = (value.to(torch.float64) if wide else value).numpy()
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InputError(f"{name} must not have masked elements; fill them first")
+    if hasattr(value, "__array__"):
+        array = np.asarray(value)
+        kinds.add("flag" if array.dtype.kind == "b" else "number")
+        return array
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        needed = "an array of numbers"
+        return [_nested(one, name, kinds) for one in items(value, name, needed)]
+    if value is None:
+        raise InputError(f"{name} must be numbers; got None")
+    kinds.add("flag" if isinstance(value, bool) else "number")
+    return value
+
+
+def _kind(array: np.ndarray) -> str:
+    """What an array holds, in words."""
+    words = {"U": "texts", "S": "texts", "b": "True or False", "M": "dates", "m": "durations"}
+    return words.get(array.dtype.kind, f"type {array.dtype}")
+
+
+def reals(value: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
+    """Real numbers as a tensor.
+
+    Args:
+        value: As for `as_tensor`.
+        name: The argument's name, for the message.
+        dtype: Type of the result; None for the value's own.
+
+    Returns:
+        The tensor. Python's numbers reach `dtype` without passing through float32.
+
+    Raises:
+        InputError: For anything but real numbers; truth values are refused.
+    """
+    found = as_tensor(value, name)
+    if found.is_complex():
+        raise InputError(f"{name} must be real numbers; got complex ones: {COMPLEX_ADVICE}")
+    if found.dtype == torch.bool:
+        raise InputError(f"{name} must be numbers; got True or False")
+    return found if dtype is None else found.to(dtype)
+
+
+def float64(value: Any, name: str) -> Tensor:
+    """Finite real numbers as float64.
+
+    Raises:
+        InputError: For anything else.
+    """
+    found = reals(value, name, torch.float64)
+    bad = ~torch.isfinite(found)
+    if bool(bad.any()):
+        raise InputError(f"{name} must be finite; got {int(bad.sum())} values that are not")
+    return found
+
+
+def floats(value: Any, name: str) -> Tensor:
+    """Real numbers of a floating type; whole numbers become float64.
+
+    A floating tensor comes back as it is, with its graph.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value
+    found = reals(value, name)
+    return found if found.is_floating_point() else found.to(torch.float64)
