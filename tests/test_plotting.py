@@ -15,7 +15,7 @@ from PIL import Image
 import scorefield.files
 from scorefield import plotting, units
 from scorefield.errors import InputError
-from scorefield.plotting import files, images
+from scorefield.plotting import files, layout
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -104,6 +104,49 @@ class TestPixels:
         assert pixels.dtype == np.uint8
         assert pixels[1, 2, 4, -1] == int(256 * float(x.detach()[1, -1, 2, 4]))
 
+    @pytest.mark.parametrize(
+        ("stored", "levels"),
+        [(np.uint16, None), (np.uint16, 4096), (np.uint8, 2), (np.uint8, 16), (np.int64, 1024)],
+    )
+    def test_stored_levels_are_shown_as_their_intensities(self, stored: Any, levels: int) -> None:
+        most = levels or 65536
+        values = np.array([0, most // 3, most - 1], dtype=stored).reshape(1, 1, 3)
+        expected = units.quantise(torch.from_numpy(values / (most - 1)), 256).numpy()
+        assert np.array_equal(plotting.to_pixels(values, levels)[..., 0], expected)
+        assert plotting.to_pixels(values, levels).max() == 255
+        with pytest.raises(InputError, match=f"{most} levels hold 0 to {most - 1}; got"):
+            plotting.to_pixels(np.full((1, 1, 1), most, dtype=np.int64), most)
+
+    @pytest.mark.parametrize("channels", [2, 4])
+    def test_alpha_is_drawn_over_a_checkerboard(self, channels: int) -> None:
+        x = np.full((1, channels, 16, 16), 0.2)
+        x[:, -1, :8] = 1
+        x[:, -1, 8:] = 0
+        pixels = plotting.to_pixels(x)
+        assert pixels.shape == (1, 16, 16, channels - 1)
+        assert (pixels[0, :8] == 51).all()
+        assert set(np.unique(pixels[0, 8:])) == set(plotting.pixels.CHECKS)
+
+    def test_stretched_intensities_fill_black_to_white(self) -> None:
+        x = np.array([0.1, 0.2, 0.3]).reshape(1, 1, 3)
+        assert plotting.to_pixels(x, intensity=(0.1, 0.3)).ravel().tolist() == [0, 128, 255]
+        stored = np.array([0, 51, 102], dtype=np.uint8).reshape(1, 1, 3)
+        assert plotting.to_pixels(stored, intensity=(0, 0.4)).ravel().tolist() == [0, 128, 255]
+
+    @pytest.mark.parametrize(
+        ("low", "high", "expected"),
+        [(0.0, 1.0, (0, 1)), (0.0, 0.6, (0, 1)), (0.0, 0.3, (0, 0.3)), (0.7, 0.8, (0.7, 0.8))],
+    )
+    def test_only_dark_or_flat_images_are_stretched(
+        self, low: float, high: float, expected: tuple[float, float]
+    ) -> None:
+        x = np.linspace(low, high, 4096).reshape(1, 64, 64)
+        assert plotting.shown_intensity(x) == pytest.approx(expected, abs=1e-3)
+        hot = x.copy()
+        hot[0, 0, :3] = 1.0  # a few hot pixels change nothing
+        assert plotting.shown_intensity(hot) == pytest.approx(expected, abs=1e-3)
+        assert plotting.shown_intensity(np.full((1, 4, 4), 0.2)) == (0, 1)
+
     def test_half_precision_and_bools(self) -> None:
         assert plotting.to_pixels(torch.ones(1, 2, 2, dtype=torch.bfloat16)).max() == 255
         assert plotting.to_pixels(np.eye(2, dtype=bool)[None]).ravel().tolist() == [255, 0, 0, 255]
@@ -111,10 +154,10 @@ class TestPixels:
     @pytest.mark.parametrize(
         ("bad", "words"),
         [
-            (np.zeros((2, 2, 4, 4)), "C = 1 or 3"),
+            (np.zeros((2, 5, 4, 4)), "C = 1 .grey., 2 .grey and alpha., 3 .RGB. or 4"),
             (np.zeros((4, 4)), "N, C, H, W"),
             (np.zeros((0, 1, 4, 4)), "empty"),
-            (np.zeros((1, 4, 4), dtype=np.int64), "cast to uint8"),
+            (np.zeros((1, 4, 4), dtype=np.int64), "need levels="),
             (np.full((1, 4, 4), np.nan), "first at index"),
             (np.zeros((1, 4, 4), dtype=complex), "real numbers"),
         ],
@@ -138,23 +181,43 @@ class TestGrid:
             block = picture[y : y + scale, z : z + scale]
             assert (block == np.floor(x[k, :, i, j] * 256)).all()
             seen[y : y + scale, z : z + scale] = True
-        assert (picture[~seen] == images.GUTTER).all()
+        empty = np.zeros_like(seen)  # the last row holds one image of three
+        empty[3 + 2 * (8 + 3) :, 3 + 10 + 3 :] = True
+        assert (picture[empty] == 255).all()
+        assert (picture[~seen & ~empty] == layout.GUTTER).all()
 
     def test_small_images_are_enlarged_by_whole_factors(self) -> None:
-        assert plotting.grid(noise(1, 1, 8, 8), pad=0).shape == (56, 56, 1)
-        assert plotting.grid(noise(1, 1, 100, 100), pad=0).shape == (100, 100, 1)
-        assert max(plotting.grid(noise(1, 1, 1, 8).repeat(4000, 0)).shape) < 3 * images.LARGEST
+        assert plotting.grid(noise(1, 1, 8, 8), pad=0).shape == (160, 160, 1)
+        assert plotting.grid(noise(1, 1, 48, 48), pad=0).shape == (144, 144, 1)
+        assert plotting.grid(noise(64, 1, 28, 28), pad=0).shape == (8 * 112, 8 * 112, 1)
+        assert plotting.grid(noise(1, 1, 200, 200), pad=0).shape == (200, 200, 1)
+        assert max(plotting.grid(noise(1, 1, 1, 8).repeat(4000, 0)).shape) < 3 * layout.LARGEST
+
+    @pytest.mark.parametrize(
+        ("count", "rows", "columns"), [(5, 2, 3), (7, 2, 4), (16, 4, 4), (64, 8, 8)]
+    )
+    def test_grid_is_a_little_wider_than_high(self, count: int, rows: int, columns: int) -> None:
+        picture = plotting.grid(noise(count, 4, 4), pad=0, scale=1)
+        assert picture.shape == (4 * rows, 4 * columns, 1)
 
     def test_saved_grid_carries_its_layout(self, tmp_path: Path) -> None:
         x = noise(10, 1, 8, 8)
         path = plotting.save_grid(
             tmp_path / "new" / "grid.png", x, title="A title\nof two lines", caption="words " * 40
         )
-        layout, picture = plotting.read_layout(path), read(path)
+        at, picture = plotting.read_layout(path), read(path)
         for k in range(10):
-            assert np.array_equal(layout.tile(picture, k)[..., 0], np.floor(x[k, 0] * 256))
+            assert np.array_equal(at.tile(picture, k)[..., 0], np.floor(x[k, 0] * 256))
         with pytest.raises(InputError, match="tiles 0 to 9"):
-            layout.origin(10)
+            at.origin(10)
+
+    def test_narrow_grid_stands_in_the_middle(self, tmp_path: Path) -> None:
+        x = noise(3, 8, 8)
+        path = plotting.save_grid(tmp_path / "g.png", x, columns=1, title="a title", scale=4)
+        at, picture = plotting.read_layout(path), read(path)
+        assert np.array_equal(at.tile(picture, 2)[..., 0], np.floor(x[2] * 256))
+        right = picture.shape[1] - at.left - at.size[1]
+        assert at.left > 50 and abs(at.left - right) <= 1
 
     def test_plain_grid_is_the_array(self, tmp_path: Path) -> None:
         x = noise(4, 1, 8, 8)
@@ -254,13 +317,11 @@ class TestSheet:
     ) -> None:
         data = self.data(channels)
         path = plotting.save_inpainting(tmp_path / "s.png", **data, title="a title")
-        layout, picture = plotting.read_layout(path), read(path)
+        at, picture = plotting.read_layout(path), read(path)
         known = data["mask"]
-        assert layout.columns == self.D + 4
+        assert at.columns == self.D + 4
         for row in range(self.K):
-            tiles = [
-                layout.tile(picture, row * layout.columns + column) for column in range(self.D + 3)
-            ]
+            tiles = [at.tile(picture, row * at.columns + column) for column in range(self.D + 3)]
             truth = np.broadcast_to(
                 plotting.to_pixels(data["truth"][row : row + 1])[0], (self.SIZE, self.SIZE, 3)
             )
@@ -279,8 +340,8 @@ class TestSheet:
                 np.broadcast_to(plotting.to_pixels(data["mean"][row : row + 1])[0], truth.shape),
             )
             # Whole blocks are the image's pixel or stripes, never a mixture of the two.
-            enlarged = picture[layout.window(row * layout.columns + 1)]
-            unknown = (~known).repeat(layout.scale, 0).repeat(layout.scale, 1)
+            enlarged = picture[at.window(row * at.columns + 1)]
+            unknown = (~known).repeat(at.scale, 0).repeat(at.scale, 1)
             assert {tuple(colour) for colour in enlarged[unknown].tolist()} == {
                 (96, 116, 150),
                 (160, 178, 208),
@@ -291,7 +352,7 @@ class TestSheet:
 
         data = self.data(1)
         path = plotting.save_inpainting(tmp_path / "s.png", **data)
-        layout, picture = plotting.read_layout(path), read(path)
+        at, picture = plotting.read_layout(path), read(path)
         with Image.open(path) as image:
             assert image.info["std_scale"] == f"[0.0, {float(data['std'].max())!r}]"
         for row in range(self.K):
@@ -301,16 +362,14 @@ class TestSheet:
                     data["std"][row, 0].astype(float) / float(data["std"].max())
                 )[..., :3]
             )
-            assert np.array_equal(
-                layout.tile(picture, row * layout.columns + layout.columns - 1), expected
-            )
+            assert np.array_equal(at.tile(picture, row * at.columns + at.columns - 1), expected)
 
     def test_truth_and_standard_deviation_may_be_absent(self, tmp_path: Path) -> None:
         data = self.data(1) | {"truth": None, "std": None}
         path = plotting.save_inpainting(tmp_path / "s.png", **data)
-        layout = plotting.read_layout(path)
-        assert layout.columns == self.D + 2
-        tile = layout.tile(read(path), 2 * layout.columns)
+        at = plotting.read_layout(path)
+        assert at.columns == self.D + 2
+        tile = at.tile(read(path), 2 * at.columns)
         assert np.array_equal(
             tile[data["mask"]][:, 0], plotting.to_pixels(data["observed"])[2, ..., 0][data["mask"]]
         )
@@ -320,9 +379,9 @@ class TestSheet:
         data["mask"] = torch.ones(self.K, 1, self.SIZE, self.SIZE)
         data["std"] = np.zeros_like(data["std"])
         path = plotting.save_inpainting(tmp_path / "s.png", **data)
-        layout = plotting.read_layout(path)
+        at = plotting.read_layout(path)
         assert np.array_equal(
-            layout.tile(read(path), 1)[..., 0], plotting.to_pixels(data["observed"])[0, ..., 0]
+            at.tile(read(path), 1)[..., 0], plotting.to_pixels(data["observed"])[0, ..., 0]
         )
 
     @pytest.mark.parametrize(
@@ -347,7 +406,7 @@ class TestFigures:
     def drawn(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         """The figures saved from here on, for a look at what stands in them."""
         kept: list[Any] = []
-        for module in (plotting.fields, plotting.curves, plotting.samples):
+        for module in (plotting.fields, plotting.curves, plotting.samples, plotting.tables):
 
             def keep(path: Path, figure: Any, caption: str = "") -> Path:
                 kept.append(figure)
@@ -396,7 +455,7 @@ class TestFigures:
         plotting.save_scatter(tmp_path / "s.png", points, reference=points[1:], title="named")
         axes = figures[0].axes[0]
         assert axes.get_aspect() == 1
-        assert axes.get_title() == "named"
+        assert figures[0].get_suptitle() == "named"
         assert axes.get_xlim()[1] < 10
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         outside = sum(not (left <= x <= right and bottom <= y <= top) for x, y in points)
@@ -448,15 +507,36 @@ class TestFigures:
             sigma,
             [0.01, 0.5, 1.0],
             se=[0.001, 0.02, 0.03],
-            best=[0.005, 0.4, 1.0],
+            baselines={"knows nothing": [1.0, 1.1, 1.2], "best Gaussian": [0.02, 0.6, 1.1]},
+            training=[0.01, None, 0.9],
         )
         axes = figures[0].axes[0]
         assert axes.get_xscale() == axes.get_yscale() == "log"
-        assert axes.get_title() and "σ" in axes.get_xlabel() and axes.get_ylabel()
+        assert figures[0].get_suptitle() and "σ" in axes.get_xlabel() and axes.get_ylabel()
+        drawn = {line.get_label(): line.get_ydata().tolist() for line in axes.lines}
+        assert drawn["knows nothing"] == [1.2, 1.1, 1.0]
+        assert drawn["best Gaussian"] == [1.1, 0.6, 0.02]
+        assert drawn["training loss"][::2] == [0.9, 0.01] and math.isnan(drawn["training loss"][1])
         main = axes.containers[0]
         assert main[0].get_ydata().tolist() == [1.0, 0.5, 0.01]
         lowest = main[2][0].get_segments()[0]
         assert np.allclose(lowest[:, 1], [1.0 - 0.06, 1.0 + 0.06])
+
+    def test_training_curve_marks_continuations_best_point_and_learning_rate(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        figures = self.drawn(monkeypatch)
+        records = [{"images": 10 * n, "loss": 1 / n, "lr": n / 100} for n in range(1, 11)]
+        plotting.save_training_curve(
+            tmp_path / "t.png", records, segments=[50, 70], best=60, baselines={"nothing": 1.0}
+        )
+        above, below = figures[0].axes
+        for axes in (above, below):
+            places = [line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
+            assert [p for p in places if p] == [50, 70, 60]
+        assert below.lines[0].get_ydata().tolist() == [n / 100 for n in range(1, 11)]
+        labels = above.get_legend_handles_labels()[1]
+        assert {"continued", "best held-out loss", "nothing"} <= set(labels)
 
     def test_training_curve_uses_the_records_with_losses(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -472,9 +552,10 @@ class TestFigures:
             {"images": 4100, "loss": math.nan},
         ]
         plotting.save_training_curve(tmp_path / "t.png", records)
-        caption = figures[0].get_supxlabel()
+        caption = figures[0].get_supxlabel().replace("\n", " ")
         assert "4,000 images in 20 s, 200 images a second" in caption
         assert "Not finite and so not drawn: 1." in caption
+        assert "mean of 3 records" in caption
         raw, smooth, held = figures[0].axes[0].lines
         assert len(raw.get_xdata()) == 41
         assert smooth.get_ydata()[10] == pytest.approx((1 / 10 + 1 / 11 + 1 / 12) / 3)
@@ -498,6 +579,16 @@ class TestFigures:
             (
                 lambda p: plotting.save_loss_per_sigma(p, [1.0, 0.5], [1.0]),
                 "loss must have sigma's shape",
+            ),
+            (
+                lambda p: plotting.save_loss_per_sigma(p, [1.0], [1.0], baselines={"b": [1, 2]}),
+                "b must have sigma's shape",
+            ),
+            (
+                lambda p: plotting.save_loss_per_sigma(
+                    p, [1.0], [1.0], baselines={key: [1.0] for key in "abcde"}
+                ),
+                "at most 4 baselines",
             ),
             (lambda p: plotting.save_training_curve(p, [{"images": 1}]), "none of the 1 records"),
             (
@@ -529,6 +620,22 @@ class TestSamples:
         path = plotting.save_samples(tmp_path / "s.png", x, image=True, columns=2, title="")
         assert np.array_equal(read(path), plotting.grid(x, columns=2))
 
+    def test_dark_images_are_stretched_and_the_caption_states_it(self, tmp_path: Path) -> None:
+        x = 0.3 * noise(4, 1, 24, 24)
+        bright = plotting.save_samples(tmp_path / "a.png", x, image=True, title="")
+        plain = plotting.save_grid(tmp_path / "b.png", x)
+        assert read(plain).max() < 256 * 0.3 + 1 or (read(plain) == layout.GUTTER).any()
+        at, picture = plotting.read_layout(bright), read(bright)
+        low, high = plotting.shown_intensity(x)
+        assert low == 0 and 0.29 < high <= 0.3
+        assert np.array_equal(
+            at.tile(picture, 3)[..., 0], np.floor(x[3, 0] / high * 256).clip(0, 255)
+        )
+        with Image.open(bright) as image:
+            assert image.info["intensity"] == f"[0.0, {high!r}]"
+        # the caption: dark text below the grid
+        assert (picture[at.top + at.size[0] :] < 100).any()
+
     def test_fields_share_one_scale(self, tmp_path: Path) -> None:
         from matplotlib import colormaps
 
@@ -544,13 +651,13 @@ class TestSamples:
         x = np.zeros((2, 1, 3, 5, 7))
         x[1, 0, 1, 2, 3] = 1  # the centre: bright in all three planes of the second sample
         path = plotting.save_samples(tmp_path / "s.png", x, image=False)
-        layout, picture = plotting.read_layout(path), read(path)
+        at, picture = plotting.read_layout(path), read(path)
         bright = np.array([253, 231, 37])
         for plane, (i, j) in enumerate([(2, 3), (1, 3), (1, 2)]):
-            tile = layout.tile(picture, 3 + plane)
+            tile = at.tile(picture, 3 + plane)
             assert (tile[i, j] == bright).all()
             assert (tile == bright).all(-1).sum() == 1
-        assert (layout.tile(picture, 1)[3:] == 255).all()  # beyond a plane of 3 x 7
+        assert (at.tile(picture, 1)[3:] == 255).all()  # beyond a plane of 3 x 7
 
     @pytest.mark.parametrize(
         "shape",

@@ -1,24 +1,30 @@
-"""Pictures: image grids, animations, restoration sheets, score fields and curves.
+"""Pictures: image grids, animations, restoration sheets, tables, score fields and curves.
 
-Every function takes arrays or tensors in *data units* (images: floats in [0, 1] or uint8). Every
-file is written atomically, so a picture is either complete or absent. Images are only enlarged by
-whole factors (nearest neighbour), so a stored pixel is a pixel of the model. The colours are
-viridis, cividis and the palette of Okabe and Ito (2008), which colour-blind readers can tell apart.
+Every function takes arrays or tensors in *data units* (images: floats in [0, 1] or stored whole
+numbers). Every file is written atomically, so a picture is either complete or absent. Images are
+only enlarged by whole factors (nearest neighbour), so a stored pixel is a pixel of the model.
+Labels are measured and never overlap; `palette` states the colours, which colour-blind readers can
+tell apart.
 """
 
 from .animation import save_animation
+from .columns import TableColumn
 from .curves import save_loss_per_sigma, save_training_curve
 from .fields import save_scatter, save_score_field
-from .images import Layout, grid, read_layout, save_grid, to_pixels
+from .images import grid, save_grid
+from .layout import Layout, read_layout
+from .pixels import shown_intensity, to_pixels
 from .planes import Panel, grid_points, save_moving_points, save_planes
 from .samples import save_samples
 from .seed_curves import Chart, save_seed_curves
 from .sheet import save_inpainting
+from .tables import save_table
 
 __all__ = [
     "Chart",
     "Layout",
     "Panel",
+    "TableColumn",
     "grid",
     "grid_points",
     "read_layout",
@@ -32,6 +38,8 @@ __all__ = [
     "save_scatter",
     "save_score_field",
     "save_seed_curves",
+    "save_table",
     "save_training_curve",
+    "shown_intensity",
     "to_pixels",
 ]

@@ -13,8 +13,11 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import write_atomically
-from .files import PathLike, Values, check_suffix
-from .images import Layout, arrange, draw_text, layout_of, stack, to_pixels
+from .files import Array, PathLike, check_suffix
+from .images import NARROWEST, stack
+from .layout import arrange, layout_of
+from .pixels import intensity_note, shown_intensity, to_pixels
+from .text import draw_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -37,16 +40,20 @@ def _check_frames(frames: Any, hold: int, fps: float, captions: Sequence[Any] | 
         raise InputError(f"captions must be one a frame, {count}; got {len(captions)}")
 
 
-def _picture(frame: Values, layout: Layout, caption: str | float | None) -> "Image":
-    """One frame as a PIL image, with its caption above the grid."""
+def _strips(captions: Sequence[str | float], width: int) -> list[Array]:
+    """The captions as pictures of one height."""
+    texts = [c if isinstance(c, str) else f"σ = {float(c):.3g}" for c in captions]
+    strips = [draw_text(text, width, 14, centre=True) for text in texts]
+    height = max(len(strip) for strip in strips)
+    return [np.pad(s, ((0, height - len(s)), (0, 0), (0, 0)), constant_values=255) for s in strips]
+
+
+def _picture(parts: list[Array], channels: int) -> "Image":
+    """One frame as a PIL image: caption, grid and note, stacked."""
     from PIL import Image
 
-    picture = arrange(to_pixels(frame), layout)
-    if caption is not None:
-        text = caption if isinstance(caption, str) else f"σ = {float(caption):.3g}"
-        channels = picture.shape[-1]
-        picture = stack([draw_text(text, picture.shape[1], 14), picture])[..., :channels]
-    if picture.shape[-1] == 1:
+    picture = stack(parts)[..., :channels] if len(parts) > 1 else parts[0]
+    if channels == 1:
         return Image.fromarray(picture[..., 0])
     return Image.fromarray(picture).quantize(256)
 
@@ -63,30 +70,39 @@ def save_animation(
 ) -> Path:
     """Write frames of images as a GIF that loops.
 
+    Where the last frame is dark, the contrast of all frames is stretched as `shown_intensity` says,
+    and a note below states it.
+
     Args:
-        path: a file name that ends in .gif.
-        frames: (F, N, C, H, W) or a sequence of (N, C, H, W), C = 1 or 3, in data units.
-        hold: how many frame times the last frame lasts, 1 or more.
-        fps: frames a second, at most 50.
-        captions: one a frame, drawn above the grid: a text, or a number, which is a sigma.
-        columns: images in a row; by default the grid is about square.
-        pad: pixels between images.
-        scale: whole enlargement factor; by default small images become about 56 pixels wide.
+        path: A file name that ends in .gif.
+        frames: (F, N, C, H, W) or a sequence of (N, C, H, W), as `to_pixels` takes them.
+        hold: How many frame times the last frame lasts, 1 or more.
+        fps: Frames a second, at most 50.
+        captions: One a frame, drawn above the grid: a text, or a number, which is a sigma.
+        columns: Images in a row; None chooses a grid a little wider than high.
+        pad: Pixels between images.
+        scale: Whole enlargement factor; None enlarges small images to 64 to 160 pixels.
 
     Returns:
         The path.
 
     Raises:
-        InputError: if shapes, the number of captions or the ending are wrong.
+        InputError: If shapes, the number of captions or the ending are wrong.
     """
     path = check_suffix(path, (".gif",))
     _check_frames(frames, hold, fps, captions)
     count = len(frames)
+    intensity = shown_intensity(frames[count - 1])
     layout = layout_of(to_pixels(frames[0]), columns, pad, scale)
+
+    note, width = intensity_note(intensity), max(layout.size[1], NARROWEST)
+    above = [[]] * count if captions is None else [[s] for s in _strips(captions, width)]
+    below = [draw_text(note, width, 11, centre=True)] if note else []
 
     def pictures() -> "Iterator[Image]":
         for f in range(count):
-            yield _picture(frames[f], layout, None if captions is None else captions[f])
+            body = arrange(to_pixels(frames[f], intensity=intensity), layout)
+            yield _picture([*above[f], body, *below], body.shape[-1])
 
     tick = 10 * max(2, round(100 / fps))
     images = pictures()

@@ -18,8 +18,6 @@ from torch import Tensor
 
 from ..errors import InputError
 from .files import (
-    BLUE,
-    VERMILLION,
     Array,
     PathLike,
     Values,
@@ -28,6 +26,9 @@ from .files import (
     new_figure,
     save_figure,
 )
+from .palette import BLUE, SEQUENTIAL, VERMILLION
+from .text import fit_label
+from .ticks import round_factors, round_numbers, set_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,11 +93,20 @@ def evaluate(function: Plane, points: Array, shape: tuple[int, ...], name: str) 
     return as_array(values, name)
 
 
-def _axes(figure: "Figure", extent: Extent, title: str, names: Sequence[str]) -> "Axes":
-    axes = figure.add_subplot()
-    axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal", title=title)
-    axes.set(xlabel=names[0], ylabel=names[1])
-    return axes
+def frame_axes(axes: "Axes", extent: Extent, names: Sequence[str], size: float = 9) -> None:
+    """Set the limits, one scale for both directions, labels that fit, and round ticks."""
+    axes.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+    label_axes(axes, names, size)
+
+
+def label_axes(axes: "Axes", names: Sequence[str], size: float = 9) -> None:
+    """Label both axes; a label that is longer than its axis is broken and shortened."""
+    figure: Any = axes.get_figure(root=True)
+    width, height = 45 * figure.get_size_inches()  # points; axes take about two thirds
+    axes.set_xlabel(fit_label(names[0], width, size + 1), fontsize=size + 1)
+    axes.set_ylabel(fit_label(names[1], height, size + 1), fontsize=size + 1)
+    for letter in "xy":
+        set_ticks(axes, letter, round_numbers(), size)
 
 
 def _draw_mass_contours(axes: "Axes", density: Plane, frame: Extent, x: Array) -> str:
@@ -166,8 +176,9 @@ def save_scatter(
         frame = check_extent(extent)
     else:
         frame = _frame(x if other is None else np.concatenate([x, other]))
-    figure = new_figure(5.6, 5.9)
-    axes = _axes(figure, frame, title, names)
+    figure = new_figure(5.6, 5.4, title)
+    axes = figure.add_subplot()
+    frame_axes(axes, frame, names)
     caption = [f"Points: {len(x):,} samples."]
     low, high = np.array(frame)[[0, 2]], np.array(frame)[[1, 3]]
     outside = int(((x < low) | (x > high)).any(1).sum())
@@ -218,7 +229,7 @@ def draw_arrows(
     drawn = s * (1.1 * room / np.sqrt(np.maximum(size * (size + middle), 1e-300)))[:, None]
     # Viridis without its lightest fifth, which is lost on white. Sizes range over decades, so the
     # colour is that of their logarithm.
-    shades = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))
+    shades = ListedColormap(colormaps[SEQUENTIAL](np.linspace(0, 0.8, 256)))
     low, high = (float(np.quantile(size, 0.02)), float(size.max())) if sizes is None else sizes
     norm = LogNorm(low, high) if 0 < low < high else Normalize(0, high or 1.0)
     return axes.quiver(
@@ -237,14 +248,12 @@ def draw_arrows(
 
 
 def add_colour_bar(figure: "Figure", drawn: "ScalarMappable", axes: Any, label: str) -> None:
-    """Add a colour bar for `drawn`; a logarithmic scale has few plain numbers."""
+    """Add a colour bar for `drawn`, with few plain numbers."""
     from matplotlib.colors import LogNorm
-    from matplotlib.ticker import LogLocator
 
-    options: dict[str, Any] = {}
-    if isinstance(drawn.norm, LogNorm):
-        options = {"ticks": LogLocator(subs=(1, 2, 5)), "format": "%g"}
-    figure.colorbar(drawn, ax=axes, label=label, shrink=0.85, **options).minorticks_off()
+    bar = figure.colorbar(drawn, ax=axes, label=label, shrink=0.85)
+    logarithmic = isinstance(drawn.norm, LogNorm)
+    set_ticks(bar.ax, "y", round_factors if logarithmic else round_numbers(), 8)
 
 
 def save_score_field(
@@ -280,8 +289,9 @@ def save_score_field(
     """
     frame = check_extent(extent)
     aspect = (frame[3] - frame[2]) / (frame[1] - frame[0])
-    figure = new_figure(6.8, float(np.clip(1.1 + 4.9 * aspect, 3.0, 9.0)))
-    axes = _axes(figure, frame, title, names)
+    figure = new_figure(6.8, float(np.clip(0.7 + 4.9 * aspect, 2.6, 8.6)), title)
+    axes = figure.add_subplot()
+    frame_axes(axes, frame, names)
     quiver = draw_arrows(axes, score, frame, arrows)
     caption = ["Arrows: direction of the score; length √(|s| / (|s| + median)), colour its size."]
     if log_density is not None:

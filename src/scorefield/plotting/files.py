@@ -2,7 +2,6 @@
 
 import json
 import os
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import write_atomically
+from .text import wrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,30 +22,23 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Values = ArrayLike | Tensor | Sequence[Tensor]  # what the public functions accept as numbers
 PathLike = str | os.PathLike[str]
 
-# Okabe and Ito (2008): distinguishable with any form of colour blindness.
-BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-)
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+TITLE_SIZE, CAPTION_SIZE = 12, 8  # points
+MARGIN = 12  # points left free at the two sides of titles and captions together
 
 
 def as_array(values: Values, name: str) -> Array:
     """Convert a tensor on any device, an array or a nested list to a numpy array.
 
     Args:
-        values: bools, whole numbers or floats; half precision becomes float32.
-        name: the argument's name, for the error message.
+        values: Bools, whole numbers or floats; half precision becomes float32.
+        name: The argument's name, for the error message.
 
     Returns:
         The values as an array of finite real numbers.
 
     Raises:
-        InputError: if the values are not real numbers or not all finite.
+        InputError: If the values are not real numbers or not all finite.
     """
     if isinstance(values, Tensor):
         values = values.detach().cpu()
@@ -99,13 +92,26 @@ def save_png(path: PathLike, pixels: Array, facts: Mapping[str, Any] | None = No
     return write_atomically(path, lambda file: image.save(file, format="PNG", pnginfo=info))
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty matplotlib figure (inches) with its own Agg canvas; pyplot is not used."""
+def new_figure(width: float, height: float, title: str = "") -> "Figure":
+    """Return an empty matplotlib figure with its own Agg canvas; pyplot is not used.
+
+    Args:
+        width: Inches.
+        height: Inches, without the title.
+        title: Shown above the figure; it is broken into lines that fit the width.
+
+    Returns:
+        The figure, whose layout keeps titles, axes and labels apart.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    lines = wrap(title.replace("$", r"\$"), 72 * width - MARGIN, TITLE_SIZE)
+    height += 0.22 * (1 + lines.count("\n")) if title else 0.0
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(lines, fontsize=TITLE_SIZE)
     return figure
 
 
@@ -113,6 +119,8 @@ def save_figure(path: PathLike, figure: "Figure", caption: str = "") -> Path:
     """Write the figure in the format that the ending names, with a caption below the axes."""
     path = check_suffix(path, FIGURE_SUFFIXES)
     if caption:
-        characters = int(figure.get_figwidth() * 15.5)  # of 8-point type in the figure's width
-        figure.supxlabel(textwrap.fill(caption, characters), fontsize=8, color="0.3")
+        lines = wrap(caption.replace("$", r"\$"), 72 * figure.get_figwidth() - MARGIN, CAPTION_SIZE)
+        height = figure.get_figheight() + 0.15 * (1 + lines.count("\n"))
+        figure.set_size_inches(figure.get_figwidth(), height)
+        figure.supxlabel(lines, fontsize=CAPTION_SIZE, color="0.3")
     return write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower()))

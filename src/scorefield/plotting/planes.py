@@ -4,7 +4,6 @@ The panels of one picture share the frame, the colour scale of the arrows and th
 that they can be compared by eye.
 """
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +21,10 @@ from .fields import (
     check_extent,
     draw_arrows,
     draw_density,
+    frame_axes,
     mesh,
 )
 from .files import (
-    BLUE,
-    VERMILLION,
     Array,
     PathLike,
     Values,
@@ -36,13 +34,15 @@ from .files import (
     new_figure,
     save_figure,
 )
+from .palette import BLUE, MAPS, VERMILLION
+from .text import wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
 NAMES = ("x₁", "x₂")
-TITLE_CHARACTERS = 66  # of 9-point type in the width of a picture of moving points
+PANEL_WIDTH = 3.5  # inches
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _draw(
     quiver = shown = None
     if panel.values is not None and norm is not None:
         values = np.maximum(as_array(panel.values, "values"), norm.vmin or 0.0)
-        style: dict[str, Any] = {"cmap": "cividis", "norm": norm, "interpolation": "nearest"}
+        style: dict[str, Any] = {"cmap": MAPS, "norm": norm, "interpolation": "nearest"}
         shown = axes.imshow(values, origin="lower", extent=frame, **style)
     if panel.log_density is not None:
         draw_density(axes, panel.log_density, frame)
@@ -110,9 +110,8 @@ def _draw(
     edge = "white" if shown is not None else VERMILLION
     for x0, y0, radius in panel.circles:
         axes.add_patch(Circle((x0, y0), radius, fill=False, ls="--", lw=1.3, ec=edge, zorder=4))
-    axes.set(xlim=frame[:2], ylim=frame[2:], aspect="equal", xlabel=NAMES[0], ylabel=NAMES[1])
-    axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
-    axes.set_title(panel.title, fontsize=10)
+    frame_axes(axes, frame, NAMES)
+    axes.set_title(wrap(panel.title, 66 * PANEL_WIDTH, 10), fontsize=10)
     return quiver, shown
 
 
@@ -169,9 +168,9 @@ def save_planes(
     down = -(-len(panels) // across)
     sizes, norm = _common_scales(panels, frame, arrows)
     bars = any(p.score is not None for p in panels) + any(p.values is not None for p in panels)
-    figure = new_figure(3.5 * across + 0.9 * bars, 4.0 * down + 0.8)
+    figure = new_figure(PANEL_WIDTH * across + 0.9 * bars, 4.0 * down, title)
     layout: Any = figure.get_layout_engine()
-    layout.set(h_pad=0.09, hspace=0.04)
+    layout.set(h_pad=0.09, hspace=0.08)
     # One grid for all panels: with a grid for each, the layout would not know that colour bars and
     # titles are in each other's way.
     places = figure.subplots(down, across, squeeze=False).ravel()
@@ -184,7 +183,6 @@ def save_planes(
         users = [entry for entry in drawn if entry[which] is not None]
         if users:
             add_colour_bar(figure, users[-1][which], [entry[0] for entry in users], label)
-    figure.suptitle(title)
     return save_figure(path, figure, caption)
 
 
@@ -240,8 +238,7 @@ def save_moving_points(
     for points, words in zip(frames, captions, strict=True):
         axes.clear()
         _draw(axes, Panel("", log_density, points=points), frame, 0, None, None)
-        lines = [textwrap.fill(line, TITLE_CHARACTERS) for line in (title, words)]
-        figure.suptitle("\n".join(lines), fontsize=9)
+        figure.suptitle(wrap(f"{title}\n{words}", 72 * 4.6 - 12, 9), fontsize=9)
         canvas.draw()
         pictures.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
         figure.set_layout_engine("none")  # laid out once: a frame that moved would distract

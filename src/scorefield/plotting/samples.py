@@ -2,7 +2,7 @@
 
 images   (N, C, H, W) in [0, 1]       a grid
 points   (N, 2)                       a scatter over a density or reference points
-tables   (N, d), (N,)                 a histogram a column
+tables   (N, d), (N,)                 a page: distributions, pairs and correlations (`save_table`)
 signals  (N, C, L)                    a line a channel
 fields   (N, C, H, W) in any units    a grid coloured with viridis
 volumes  (N, C, D, H, W)              three central slices a sample
@@ -12,32 +12,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
 from .fields import AXES, Plane, save_scatter
-from .files import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    Array,
-    PathLike,
-    Values,
-    as_array,
-    new_figure,
-    save_figure,
-    save_png,
-)
-from .images import arrange, coloured, framed, layout_of, save_grid
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from .files import Array, PathLike, Values, as_array, new_figure, save_figure, save_png
+from .images import framed, save_grid
+from .layout import arrange, layout_of
+from .palette import SERIES
+from .pixels import coloured
+from .tables import PARTS, save_table
+from .ticks import round_numbers, set_ticks
 
 MOST = 12  # panels of a figure
 
@@ -51,39 +37,46 @@ def save_samples(
     reference: Values | None = None,
     density: Plane | None = None,
     title: str = "samples",
+    parts: Sequence[str] = PARTS,
+    levels: int | None = None,
 ) -> Path:
     """Write samples in data units as the picture that fits their shape (module docstring).
 
+    Tables with dates or words go to `save_table`.
+
     Args:
-        path: a file name; .png, or for points, tables and signals also .pdf or .svg.
+        path: A file name; .png, or for points, tables and signals also .pdf or .svg.
         samples: (N, *event).
-        image: whether values are intensities in [0, 1] or uint8.
-        columns: images in a row of a grid.
-        names: the names of a table's columns.
-        reference: data of the same event, drawn behind points and tables.
-        density: log density of points, (M, 2) -> (M,), drawn behind them.
-        title: shown above the picture.
+        image: Whether values are intensities in [0, 1] or stored whole numbers.
+        columns: Images in a row of a grid.
+        names: The names of a table's columns. A table of two columns is drawn as points where it
+            has no names.
+        reference: Data of the same event, drawn behind points and tables.
+        density: Log density of points, (M, 2) -> (M,), drawn behind them.
+        title: Shown above the picture.
+        parts: What is drawn of a table, see `save_table`.
+        levels: Number of stored values of images of whole numbers.
 
     Returns:
         The path.
 
     Raises:
-        InputError: if no picture fits the shape, or if values or the ending are wrong.
+        InputError: If no picture fits the shape, or if values or the ending are wrong.
     """
     x = as_array(samples, "samples")
     if x.size == 0:
         raise InputError(f"samples must not be empty; got shape {x.shape}")
     if image and x.ndim in (3, 4):
-        return save_grid(path, x, columns, title=title)
+        return save_grid(path, x, columns, title=title, levels=levels, intensity=None)
     if x.ndim == 1:
         x = x[:, None]
-    if names is not None and len(names) != x.shape[1]:
+    if x.ndim == 2 and names is not None and len(names) != x.shape[1]:
         raise InputError(f"names must be one a column, {x.shape[1]}; got {len(names)}")
-    if x.ndim == 2 and x.shape[1] == 2:
-        labels = AXES if names is None else names
-        return save_scatter(path, x, density, reference, title, names=labels)
+    if x.ndim == 2 and x.shape[1] == 2 and (names is None or density is not None):
+        return save_scatter(path, x, density, reference, title, names=names or AXES)
     if x.ndim == 2:
-        return _save_histograms(path, x, names, reference, title)
+        other = None if reference is None else _as_reference(reference, x.shape[1])
+        return save_table(path, x, other, title=title, parts=parts, names=names)
     if x.ndim == 3:
         return _save_signals(path, x, title)
     if x.ndim == 4:
@@ -97,16 +90,6 @@ def save_samples(
     )
 
 
-def _panels(
-    count: int, width: float, height: float, most_columns: int
-) -> "tuple[Figure, list[Axes]]":
-    """A figure with `count` axes of width x height inches."""
-    across = count if count <= most_columns else min(most_columns, math.ceil(math.sqrt(count)))
-    down = -(-count // across)
-    figure = new_figure(max(4.0, width * across), height * down + 0.7)
-    return figure, [figure.add_subplot(down, across, n + 1) for n in range(count)]
-
-
 def _as_reference(reference: Values, columns: int) -> Array:
     other = as_array(reference, "reference")
     other = other[:, None] if other.ndim == 1 else other
@@ -117,57 +100,30 @@ def _as_reference(reference: Values, columns: int) -> Array:
     return other
 
 
-def _draw_histogram(axes: "Axes", values: Array, reference: Array | None, name: str) -> None:
-    both = values if reference is None else np.concatenate([values, reference])
-    bins = max(10, min(50, round(2 * len(values) ** (1 / 3))))
-    edges = np.histogram_bin_edges(both, bins=bins).tolist()
-    if reference is not None:
-        axes.hist(reference, edges, density=True, color="0.75", label="reference")
-    axes.hist(values, edges, density=True, histtype="step", color=BLUE, lw=1.4, label="samples")
-    label = name if both.min() < both.max() else f"{name}: constant, {both[0]:g}"
-    axes.set_xlabel(label, fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.locator_params(nbins=5)
-
-
-def _save_histograms(
-    path: PathLike,
-    x: Array,
-    names: Sequence[str] | None,
-    reference: Values | None,
-    title: str,
-) -> Path:
-    shown = min(MOST, x.shape[1])
-    other = None if reference is None else _as_reference(reference, x.shape[1])
-    figure, axes = _panels(shown, 2.5, 2.0, 4)
-    for column, panel in enumerate(axes):
-        name = f"column {column}" if names is None else names[column]
-        _draw_histogram(panel, x[:, column], None if other is None else other[:, column], name)
-    figure.supylabel("density (1 / data unit)", fontsize=9)
-    figure.suptitle(title)
-    rest = f", the first {shown} of {x.shape[1]} columns" if shown < x.shape[1] else ""
-    caption = f"Histograms of {len(x):,} samples, data units{rest}."
-    if other is not None:
-        caption += f" Blue line: samples; grey: {len(other):,} reference rows."
-    return save_figure(path, figure, caption)
-
-
 def _save_signals(path: PathLike, x: Array, title: str) -> Path:
     shown = min(MOST, len(x))
-    colours = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
-    channels = min(len(colours), x.shape[1])
-    figure, axes = _panels(shown, 2.7, 1.7, 3)
+    channels = min(len(SERIES), x.shape[1])
+    across = shown if shown <= 3 else min(3, math.ceil(math.sqrt(shown)))
+    down = -(-shown // across)
+    figure = new_figure(max(5.0, 2.9 * across), 1.6 * down + 0.4, title)
+    panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True).ravel()
     low, high = float(x[:shown, :channels].min()), float(x[:shown, :channels].max())
     margin = 0.05 * (high - low) or 0.5
-    for n, panel in enumerate(axes):
-        for channel in range(channels):
-            panel.plot(x[n, channel], color=colours[channel], lw=1, label=f"channel {channel}")
-        panel.set_ylim(low - margin, high + margin)
+    for n, panel in enumerate(panels):
+        panel.set_visible(n < shown)
+        for channel in range(channels if n < shown else 0):
+            panel.plot(x[n, channel], color=SERIES[channel], lw=1, label=f"channel {channel}")
         panel.set_title(f"sample {n}", fontsize=8)
-        panel.tick_params(labelsize=7)
+    panels[0].set_ylim(low - margin, high + margin)
+    set_ticks(panels[0], "x", round_numbers(whole=True), 7.5)
+    set_ticks(panels[0], "y", round_numbers(), 7.5)
+    for panel in panels:
+        panel.tick_params(labelsize=7.5)
+    for n in range(max(0, shown - across), shown):
+        panels[n].tick_params(labelbottom=True)  # also above a place without a panel
     if channels > 1:
-        axes[0].legend(fontsize=6)
-    figure.suptitle(title)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right center", fontsize=8, frameon=False)
     figure.supylabel("value (data units)", fontsize=9)
     parts = [
         f"Horizontal: position 0 to {x.shape[2] - 1}.",
@@ -192,7 +148,7 @@ def _save_coloured(
     pixels = coloured(x, low, high)
     if blank is not None:
         pixels[blank] = 255
-    layout = layout_of(pixels, columns, 2, None, side=96)
+    layout = layout_of(pixels, columns, 2, None, side=112)
     caption = (
         f"{note}Colour, one scale for all: {low:.4g} (dark blue) to {high:.4g} (yellow), data "
         "units."

@@ -1,8 +1,8 @@
 """The restoration sheet: truth, observation, draws of the restoration, their mean and spread.
 
 Each row is one input. The columns are truth, observed (unknown pixels hatched), D draws, mean and
-standard deviation. The standard deviation (root mean square over channels) is coloured with
-viridis on one scale for all rows, which is drawn at the right.
+standard deviation. The standard deviation is coloured with viridis on one scale for all rows, which
+is drawn at the right; that of a colour picture is the root mean square over its channels.
 """
 
 from dataclasses import asdict, replace
@@ -12,11 +12,16 @@ import numpy as np
 
 from ..errors import InputError
 from .files import Array, PathLike, Values, as_array, save_png
-from .images import Layout, arrange, coloured, draw_text, layout_of, stack, to_pixels
+from .images import stack
+from .layout import Layout, arrange, enlarge, layout_of
+from .pixels import coloured, intensity_note, shown_intensity, to_pixels
+from .text import draw_text, shorten, text_width
 
 # Blue-greys: grey images cannot be mistaken for hatching.
 HATCH = np.array([[96, 116, 150], [160, 178, 208]], dtype=np.uint8)
-BAR = 78  # pixels right of the sheet for the colour bar and its numbers
+BAR = 84  # pixels right of the sheet for the colour bar and its numbers
+SIDE = 96  # pixels: the usual side of a tile
+LEAST_WIDTH = 420  # pixels of a sheet with its title and caption
 
 
 def _colour_bar(height: int, top: float) -> Array:
@@ -25,7 +30,8 @@ def _colour_bar(height: int, top: float) -> Array:
     edge = 8
     length = min(height - 2 * edge, 260)
     out[edge : edge + length, 8:22] = coloured(np.linspace(top, 0, length), 0, top)[:, None]
-    for share in (1.0, 0.5, 0.0) if length > 60 else (1.0, 0.0):
+    shares = (1.0, 0.5, 0.0) if length > 60 else (1.0, 0.0)
+    for share in shares:
         label = draw_text(f"{share * top:.2g}", BAR - 26, 11, margin=1)
         y = round(edge + (1 - share) * (length - 1))
         out[y, 22:25] = 30
@@ -40,17 +46,24 @@ def _hatched(enlarged: Array, unknown: Array) -> Array:
     return np.where(unknown, HATCH[(x + y) // 3 % 2], enlarged)
 
 
-def _check_shapes(observed: Values, draws: Values, others: dict[str, Values | None]) -> None:
+def _check_shapes(
+    draws: Values, observed: Values, mask: Values | None, others: dict[str, Values | None]
+) -> tuple[int, ...]:
+    """The shape (K, C, H, W) of a column, checked."""
     seen, shape = tuple(np.shape(observed)), tuple(np.shape(draws))
-    if len(seen) != 4 or len(shape) != 5 or (shape[0], *shape[2:]) != seen or shape[1] == 0:
+    if len(shape) != 5 or shape[1] == 0 or len(seen) != 4 or seen[0] != shape[0]:
         raise InputError(
             f"need observed (K, C, H, W) and draws (K, D, C, H, W), D >= 1; got {seen} and {shape}"
         )
+    event = (shape[0], *shape[2:])
+    if mask is not None and seen != event:
+        raise InputError(f"with a mask observed must have the draws' shape {event}; got {seen}")
     for name, value in others.items():
-        if value is not None and tuple(np.shape(value)) != seen:
+        if value is not None and tuple(np.shape(value)) != event:
             raise InputError(
-                f"{name} must have observed's shape {seen}; got {tuple(np.shape(value))}"
+                f"{name} must have the draws' shape {event}; got {tuple(np.shape(value))}"
             )
+    return event
 
 
 def _known(mask: Values, event: tuple[int, ...]) -> Array:
@@ -64,70 +77,96 @@ def _known(mask: Values, event: tuple[int, ...]) -> Array:
         ) from error
 
 
+def _as_tile(pixels: Array, height: int, width: int) -> Array:
+    """Pixels (K, h, w, C) of another size as tiles: enlarged by a whole factor, white around."""
+    factor = max(1, min(height // pixels.shape[1], width // pixels.shape[2]))
+    whole = enlarge(pixels, factor)[:, :height, :width]
+    down, across = height - whole.shape[1], width - whole.shape[2]
+    return np.pad(whole, ((0, 0), (0, down), (0, across), (0, 0)), constant_values=255)
+
+
 def save_inpainting(
     path: PathLike,
     truth: Values | None,
     observed: Values,
-    mask: Values,
+    mask: Values | None,
     draws: Values,
     mean: Values,
     std: Values | None,
     scale: int | None = None,
     title: str = "",
+    levels: int | None = None,
 ) -> Path:
     """Write the sheet as a PNG whose tiles are numbered row by row.
 
-    `read_layout(path).tile(pixels, row * columns + column)` returns the pixels of one tile.
+    `read_layout(path).tile(pixels, row * columns + column)` returns the pixels of one tile. The
+    contrast of dark pictures is stretched, and the caption states it.
 
     Args:
-        path: a file name that ends in .png.
+        path: A file name that ends in .png.
         truth: (K, C, H, W) in data units, or None: no such column.
-        observed: (K, C, H, W) in data units.
+        observed: (K, C, H, W) in data units. Without a mask its size may be another one.
         mask: 1 or True where a pixel is known; any shape that broadcasts against (K, C, H, W).
+            None: the observation is no part of the picture, such as a blurred one.
         draws: (K, D, C, H, W) in data units.
         mean: (K, C, H, W), mean of the draws.
         std: (K, C, H, W), standard deviation of the draws, or None: no such column.
-        scale: whole enlargement factor; by default a tile is about 84 pixels wide.
-        title: shown above the sheet.
+        scale: Whole enlargement factor; None makes a tile about 96 pixels wide.
+        title: Shown above the sheet, such as the file's and the model's name.
+        levels: Number of stored values of whole numbers; None: 256 for uint8, 65536 for uint16.
 
     Returns:
         The path.
 
     Raises:
-        InputError: if shapes do not belong together, values are not finite (the standard
+        InputError: If shapes do not belong together, values are not finite (the standard
             deviation of a single draw), or the ending is wrong.
     """
-    _check_shapes(observed, draws, {"truth": truth, "mean": mean, "std": std})
-    seen = to_pixels(observed)
-    count, height, width, channels = seen.shape
-    known = _known(mask, (count, channels, height, width))
+    event = _check_shapes(draws, observed, mask, {"truth": truth, "mean": mean, "std": std})
+    count, channels, height, width = event
     number = np.shape(draws)[1]
-    columns = [] if truth is None else [("truth", to_pixels(truth))]
+    each = as_array(draws, "draws").reshape(-1, channels, height, width)
+    # An observation without a mask may have a scale of its own; the draws decide.
+    shown = [truth, observed if mask is not None else None, each, mean]
+    intensity = shown_intensity(*shown, levels=levels)
+
+    def pixels(values: Values) -> Array:
+        found = to_pixels(values, levels, intensity)
+        return np.broadcast_to(found, (*found.shape[:3], 3))
+
+    columns = [] if truth is None else [("truth", pixels(truth))]
     observed_column = len(columns)
-    columns.append(("observed", seen))
-    flat = to_pixels(as_array(draws, "draws").reshape(-1, channels, height, width))
-    flat = flat.reshape(count, number, height, width, -1)
+    columns.append(("observed", _as_tile(pixels(observed), height, width)))
+    flat = pixels(each).reshape(count, number, height, width, 3)
     columns += [(f"draw {d + 1}", flat[:, d]) for d in range(number)]
-    columns.append(("mean", to_pixels(mean)))
-    note, top = "Hatched: unknown pixels.", None
+    columns.append(("mean", pixels(mean)))
+    notes, top = ["Hatched: unknown pixels."] if mask is not None else [], None
+    notes.append(intensity_note(intensity))
     if std is not None:
         spread = np.sqrt(np.square(as_array(std, "std").astype(np.float64)).mean(axis=1))
         top = float(spread.max()) or 1.0
         columns.append(("std. dev.", coloured(spread, 0, top)))
-        note += (
-            f" Standard deviation over the draws ({number} shown): scale at the right, in units of "
-            "intensity (black 0, white 1)."
-        )
-    tiles = np.stack([np.broadcast_to(c, (count, height, width, 3)) for _, c in columns], axis=1)
-    tiles = tiles.reshape(-1, height, width, 3)
-    layout = layout_of(tiles, len(columns), 6, scale, side=84)
+        notes.append(_deviation_note(number, channels))
+    tiles = np.stack([column for _, column in columns], axis=1).reshape(-1, height, width, 3)
+    layout = layout_of(tiles, len(columns), 6, scale, side=SIDE)
     body = arrange(tiles, layout)
-    s = layout.scale
-    for row in range(count):
-        window = layout.window(row * len(columns) + observed_column)
-        unknown = ~known[row].repeat(s, axis=0).repeat(s, axis=1)
-        body[window] = _hatched(body[window], np.broadcast_to(unknown, body[window].shape))
+    if mask is not None:
+        known = _known(mask, event)
+        for row in range(count):
+            window = layout.window(row * len(columns) + observed_column)
+            unknown = enlarge(~known[row], layout.scale)
+            body[window] = _hatched(body[window], np.broadcast_to(unknown, body[window].shape))
+    note = " ".join(filter(None, notes))
     return _finish(path, body, layout, [name for name, _ in columns], top, title, note)
+
+
+def _deviation_note(draws: int, channels: int) -> str:
+    """The standard deviation of the last column in words."""
+    over = ", root mean square over the colour channels" if channels > 2 else ""
+    return (
+        f"Standard deviation over the draws ({draws} shown){over}: scale at the right, in units of "
+        "intensity (0 to 1)."
+    )
 
 
 def _finish(
@@ -141,19 +180,21 @@ def _finish(
 ) -> Path:
     """Add column titles, colour bar, title and caption to the tiles, and write the file."""
     step = layout.width * layout.scale + layout.pad
+    longest = max(text_width(name, 1) for name in names)
+    size = max(7, min(12, int((step - 6) / longest)))
     heads = np.full((24, body.shape[1], 3), 255, dtype=np.uint8)
     for column, name in enumerate(names):
-        # Narrow tiles get smaller type: DejaVu Sans is about 0.62 of its size wide.
-        size = max(7, min(12, int(step / (0.62 * len(name)))))
-        # Drawn 200 pixels wider and cut: a long word must not wrap.
-        label = draw_text(name, step + 200, size, centre=True, margin=2)[:, 100:-100]
+        label = draw_text(shorten(name, step - 4, size), step, size, centre=True, margin=2)
         left = layout.pad // 2 + column * step
         heads[-len(label) :, left : left + step] = label[-24:, : heads.shape[1] - left]
     if top is not None:
         body = np.concatenate([body, _colour_bar(len(body), top)], axis=1)
-    width = max(body.shape[1], 260)
+        heads = np.pad(heads, ((0, 0), (0, BAR), (0, 0)), constant_values=255)
+    width = max(body.shape[1], LEAST_WIDTH)
     above = [*([draw_text(title, width, 14)] if title else []), heads]
     picture = stack([*above, body, draw_text(note, width, 11)])
-    layout = replace(layout, top=sum(len(part) for part in above))
+    layout = replace(
+        layout, top=sum(len(part) for part in above), left=(width - body.shape[1]) // 2
+    )
     scales = {} if top is None else {"std_scale": [0.0, top]}
     return save_png(path, picture, {"layout": asdict(layout), "columns": names, **scales})
