@@ -159,7 +159,7 @@ def test_redraw_decides_how_often_the_observation_is_noised():
     project = inpainting_projection(torch.zeros(1, 2), torch.tensor([True, False]), "step")
     project(torch.ones(1, 2), torch.tensor(0.5), lambda per: drawn.append(per) or torch.ones(1, 2))
     assert drawn == ["step"]
-    with pytest.raises(InputError, match="level or step"):
+    with pytest.raises(InputError, match="one of level, step"):
         inpainting_projection(torch.zeros(1, 2), torch.tensor([True, False]), "sometimes")
 
 
@@ -625,7 +625,7 @@ def test_repr_is_one_short_line():
         ),
         (lambda: Measurement([1 + 2j, 0], FIRST), "complex"),
         (lambda: Measurement(["a", "b"], FIRST), "numbers"),
-        (lambda: Measurement(torch.zeros(2), FIRST, noise_std=-1.0), "zero or more"),
+        (lambda: Measurement(torch.zeros(2), FIRST, noise_std=-1.0), "noise_std must be at least 0"),
         (lambda: restore(pair(), Measurement(torch.zeros(3), FIRST)), r"event shape \(2,\)"),
         (lambda: restore(pair(), Measurement(torch.zeros(0, 2), FIRST)), "empty"),
         (
@@ -641,7 +641,7 @@ def test_repr_is_one_short_line():
         (lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), batch=0), "at least 1"),
         (
             lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), method="magic"),
-            "auto or one of inpainting",
+            "one of auto, inpainting",
         ),
         (
             lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), options={"eps": 1}),

@@ -326,7 +326,7 @@ def test_bad_sizes_are_refused(name: str, event: tuple[int, ...], more: dict[str
     [
         ("unet", (1, 8, 8), {"width": 16}, "no option 'width'; did you mean 'widths'"),
         ("mlp", (2,), {"foo": 1}, "no option 'foo'.*It has width, depth, embedding"),
-        ("mlp", (2,), {"width": "wide"}, "do not fit the network 'mlp'"),
+        ("mlp", (2,), {"width": "wide"}, "width must be a whole number; got the text 'wide'"),
         ("refinenet", (1, 8, 8), {"depth": 2}, "no option 'depth'"),
     ],
 )

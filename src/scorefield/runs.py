@@ -2,6 +2,7 @@
 
 config.json         the configuration; rerunning with another one is refused
 model.safetensors   averaged weights and model card: enough to sample
+last.safetensors    the last averaged weights, where the model is an earlier, better point
 state/              training state, two generations
 metrics.jsonl       losses and held-out losses, one JSON object a line
 schedule.jsonl      decisions that the clock made, one JSON object a line (training/schedule.py)
@@ -19,6 +20,7 @@ from typing import Any
 
 from .errors import InputError
 from .files import json_ready, write_bytes, write_json
+from .values import file_path
 
 Record = dict[str, Any]
 
@@ -31,9 +33,10 @@ class Run:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = file_path(folder, "the run directory")
         self.config = self.folder / "config.json"
         self.model = self.folder / "model.safetensors"
+        self.last = self.folder / "last.safetensors"
         self.state = self.folder / "state"
         self.metrics = self.folder / "metrics.jsonl"
         self.schedule = self.folder / "schedule.jsonl"

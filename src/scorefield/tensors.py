@@ -163,3 +163,15 @@ def floats(value: Any, name: str) -> Tensor:
         return value
     found = reals(value, name)
     return found if found.is_floating_point() else found.to(torch.float64)
+
+
+def flags(value: Any, name: str) -> Tensor:
+    """Truth values as a bool tensor.
+
+    Raises:
+        InputError: For anything else, the numbers 0 and 1 included.
+    """
+    found = as_tensor(value, name)
+    if found.dtype != torch.bool:
+        raise InputError(f"{name} must be True or False; got {describe(value)}")
+    return found

@@ -27,6 +27,8 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .tensors import flags, reals
+from .values import describe, finite, flag, number, whole
 
 ROUNDING = 4 * torch.finfo(torch.float64).eps  # relative; below it a standard deviation is rounding
 
@@ -75,8 +77,8 @@ class Quantisation:
     dequantised: bool = True
 
     def __post_init__(self) -> None:
-        if self.levels < 2:
-            raise InputError(f"quantised data have at least 2 levels; got {self.levels}")
+        object.__setattr__(self, "levels", whole(self.levels, "levels of quantised data", 2))
+        object.__setattr__(self, "dequantised", flag(self.dequantised, "dequantised"))
 
     def dequantise(self, stored: Tensor, u: Tensor | float = 0.5) -> Tensor:
         """The continuous data of stored whole numbers, as training saw them."""
@@ -119,9 +121,14 @@ class Units:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
+        for name in ("shift", "scale"):
+            object.__setattr__(self, name, reals(getattr(self, name), name, torch.float64))
+        object.__setattr__(self, "constant", flags(self.constant, "constant"))
         usable = torch.isfinite(self.scale) & (self.scale != 0)
         if not bool(torch.isfinite(self.shift).all()) or not bool(usable.all()):
             raise InputError("units need finite shifts and finite scales other than zero")
+        if self.logit is not None:
+            object.__setattr__(self, "logit", number(self.logit, "the logit's lambda"))
         if self.logit is not None and not 0 < self.logit < 0.5:
             raise InputError(f"the logit's lambda must lie in (0, 0.5); got {self.logit:g}")
 
@@ -148,9 +155,9 @@ class Units:
         Returns:
             The units.
         """
-        scale = torch.as_tensor(scale, dtype=torch.float64)
+        scale = reals(scale, "scale", torch.float64)
         still = torch.zeros_like(scale, dtype=torch.bool)
-        return Units(torch.as_tensor(shift, dtype=torch.float64), scale, still, logit, image)
+        return Units(reals(shift, "shift", torch.float64), scale, still, logit, image)
 
     @staticmethod
     def standardising(
@@ -168,12 +175,15 @@ class Units:
         Returns:
             The units.
         """
-        mean, std = mean.to(torch.float64), std.to(torch.float64)
+        mean, std = reals(mean, "mean", torch.float64), reals(std, "std", torch.float64)
+        target = finite(target, "target", 0.0, above=True)
         constant = std <= ROUNDING * mean.abs()
         return Units(mean, torch.where(constant, 1.0, std / target), constant, None, image)
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x, shift and scale in float64 on x's device."""
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            raise InputError(f"x must be a floating tensor; got {describe(x)}")
         return (
             x.to(torch.float64),
             self.shift.to(x.device, torch.float64),

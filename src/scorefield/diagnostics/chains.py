@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, NonFiniteError
+from ..tensors import floats
+from ..values import flag
 
 
 def split_chains(draws: Tensor) -> Tensor:
@@ -25,6 +27,7 @@ def split_chains(draws: Tensor) -> Tensor:
     Returns:
         (2 C, T // 2, ...); the middle draw of an odd T is left out.
     """
+    draws = floats(draws, "draws")
     half = draws.shape[1] // 2
     return torch.cat([draws[:, :half], draws[:, -half:]])
 
@@ -38,6 +41,7 @@ def rank_normalise(draws: Tensor) -> Tensor:
     Returns:
         (C, T, K) float64; tied draws share the average of their ranks.
     """
+    draws = floats(draws, "draws")
     flat = draws.reshape(-1, draws.shape[-1]).to(torch.float64)
     count = len(flat)
     scores = torch.empty_like(flat)
@@ -51,6 +55,7 @@ def rank_normalise(draws: Tensor) -> Tensor:
 
 def _check_draws(draws: Tensor) -> tuple[Tensor, bool]:
     """The draws (C, T, K) in float64, and whether they had three dimensions."""
+    draws = floats(draws, "draws")
     if draws.ndim not in (2, 3) or draws.shape[1] < 4 or len(draws) < 1:
         raise InputError(
             "draws must be (chains, steps) or (chains, steps, K) with at least 4 steps; got "
@@ -117,7 +122,7 @@ def effective_sample_size(draws: Tensor, ranks: bool = True) -> Tensor:
     """
     draws, wide = _check_draws(draws)
     chains = split_chains(draws)
-    chains = rank_normalise(chains) if ranks else chains
+    chains = rank_normalise(chains) if flag(ranks, "ranks") else chains
     m, n, _ = chains.shape
     within = chains.var(1)  # (m, K)
     total = (n - 1) / n * within.mean(0) + (chains.mean(1).var(0) if m > 1 else 0.0)

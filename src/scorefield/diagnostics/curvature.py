@@ -12,8 +12,10 @@ from torch import Tensor
 
 from .. import rng
 from ..conditions import Condition
-from ..models import ScoreModel
+from ..models import ScoreModel, as_sigma, check_model
 from ..rng import Stream
+from ..tensors import floats
+from ..values import whole
 
 KRYLOV = 20  # products that the eigenvalue is read from
 WIDTH = 1e-3  # of the central differences, in units of sigma a dimension
@@ -45,7 +47,9 @@ def curvature(
     Returns:
         (B,) in x's type, 1/(model units)².
     """
-    level = torch.as_tensor(sigma, dtype=torch.float64)
+    check_model(model)
+    x, steps = floats(x, "x"), whole(steps, "steps", 1)
+    level = as_sigma(sigma)
     count, d = len(x), math.prod(x.shape[1:])
     width = WIDTH * float(level) * math.sqrt(d)
     with torch.no_grad():

@@ -24,7 +24,7 @@ from torch import Tensor
 from .. import conditions, rng
 from ..conditions import Condition
 from ..errors import InputError, NonFiniteError
-from ..models import Cost, ScoreModel, Wrapped, count_cost
+from ..models import Cost, ScoreModel, Wrapped, check_model, count_cost
 from ..noise import check_ladder
 from ..rng import Stream
 from ..sampling import (
@@ -35,6 +35,8 @@ from ..sampling import (
     run,
     working_type,
 )
+from ..tensors import floats
+from ..values import whole
 from .chains import effective_sample_size, r_hat
 from .curvature import curvature
 from .start import start_mismatch
@@ -265,11 +267,14 @@ def langevin_report(
     Example:
         print(langevin_report(model, chains=32))
     """
+    check_model(model)
     kernel = AnnealedLangevin(epsilon)
     ladder = kernel.default_ladder(model) if ladder is None else check_ladder(ladder)
     kernel = replace(kernel, epsilon=kernel.resolve(model, ladder).epsilon)
+    chains = whole(chains, "chains")
     if steps_per_level is None:
         steps_per_level = max(4, kernel.default_steps_per_level(ladder))
+    steps_per_level = whole(steps_per_level, "steps_per_level")
     if chains < 2 or steps_per_level < 4:
         raise InputError(
             "R-hat needs at least 2 chains and 4 steps a level; got "
@@ -282,6 +287,7 @@ def langevin_report(
     if start is None:
         recipe = SamplingRecipe(kernel, ladder, steps_per_level, final="none")
         start = first_state(model, recipe, keys, dtype, given)
+    start = floats(start, "start")
     if start.shape != (chains, *model.event_shape):
         raise InputError(
             f"start must be ({chains}, {', '.join(map(str, model.event_shape))}); got "

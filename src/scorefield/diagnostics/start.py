@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ..conditions import Condition
 from ..models import ScoreModel, prior
+from ..tensors import floats
+from ..values import finite
 
 SIGNIFICANT = 4.5  # standard errors beyond which a difference is significant
 MATERIAL = 0.05  # fraction of the variance below which a difference does not matter
@@ -30,6 +32,7 @@ def start_mismatch(
         warning is given where that square, or the mean of the whitened x, differs from the prior's
         by more than 4.5 standard errors over chains and by more than 5 % of the variance.
     """
+    x, sigma = floats(x, "x"), finite(sigma, "sigma", 0.0)
     white = prior(model, sigma, condition).whiten(x.detach().to("cpu", torch.float64))
     count, d = white.shape
     square = white.square().mean(1)

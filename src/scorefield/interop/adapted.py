@@ -28,6 +28,7 @@ from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
 from ..models import ScoreModel, broadcast
 from ..units import Units
+from ..values import mapping, one_of, shape
 from .times import TimeMap, TimeTable
 
 
@@ -82,16 +83,13 @@ class Adapted(ScoreModel):
         conditions: Mapping[str, ConditionSpec] | None = None,
     ) -> None:
         super().__init__()
-        if prediction not in PREDICTIONS:
-            raise InputError(
-                f"prediction must be one of {', '.join(PREDICTIONS)}; got {prediction!r}"
-            )
+        prediction = one_of(prediction, PREDICTIONS, "prediction")
         self.network, self.call = network, call
-        self.event_shape = tuple(int(n) for n in event_shape)
+        self.event_shape = shape(event_shape, "event_shape")
         self.times, self.prediction = times, prediction
         self.sigma_min, self.sigma_max = times.sigma_min, times.sigma_max
         self.ladder = times.sigmas.flip(0) if isinstance(times, TimeTable) else None
-        self.conditions = dict(conditions or {})
+        self.conditions = {} if conditions is None else mapping(conditions, "conditions")
         self.units = Units.identity() if units is None else units
 
     def leaf_network(self) -> nn.Module | None:

@@ -22,6 +22,7 @@ from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
 from ..models import ScoreModel
 from ..units import Units
+from ..values import describe, finite, mapping, number, numbers, whole
 from .adapted import Adapted
 from .times import Coefficients, TimeMap, TimeTable
 
@@ -51,7 +52,7 @@ class PlainCall:
 
 def from_vp(
     network: Callable[..., Tensor],
-    alpha_bar: Callable[[Tensor], Tensor] | Tensor,
+    alpha_bar: Callable[[Tensor], Tensor] | Tensor | Sequence[float],
     event_shape: Sequence[int],
     prediction: str = "epsilon",
     times: tuple[float, float] = (1e-3, 1.0),
@@ -80,16 +81,19 @@ def from_vp(
         InputError: For a schedule whose noise does not rise, or an unknown prediction.
     """
     time_map: TimeMap
-    if isinstance(alpha_bar, Tensor):
+    if not callable(alpha_bar):
         time_map = TimeTable(alpha_bar, rounding)
     else:
         schedule = alpha_bar
+        ends = numbers(times, "times")
+        if len(ends) != 2:
+            raise InputError(f"times must be (least noise, most noise); got {describe(times)}")
 
         def coefficients(t: Tensor) -> Coefficients:
             bar = schedule(t)
             return bar.sqrt(), (1 - bar).sqrt()
 
-        time_map = TimeMap(coefficients, *times)
+        time_map = TimeMap(coefficients, ends[0], ends[1])
     return Adapted(network, PlainCall(), event_shape, time_map, prediction, units, conditions)
 
 
@@ -120,6 +124,8 @@ def from_flow(
     Raises:
         InputError: For another data_at, or a margin outside (0, 0.5).
     """
+    data_at, margin = whole(data_at, "data_at"), number(margin, "margin")
+    time_scale = finite(time_scale, "time_scale")
     if data_at not in (0, 1):
         raise InputError(
             f"data_at must be 0 (rectified flow) or 1 (Lipman et al.); got {data_at!r}"
@@ -230,6 +236,7 @@ def from_diffusers(
             "unet.config.sample_size first"
         )
     sides = (size, size) if isinstance(size, int) else tuple(size)
+    null_class = None if null_class is None else whole(null_class, "null_class", 0)
     if conditions is None and classes is not None:
         last = null_class is not None and null_class == classes - 1
         conditions = {"class": ConditionSpec("class", classes - 1 if last else classes)}
@@ -303,5 +310,5 @@ def from_azula(
             "`.schedule`"
         )
     times = TimeMap(denoiser.schedule, 0.0, 1.0)
-    call = AzulaCall(dict(keywords or {}))
+    call = AzulaCall({} if keywords is None else mapping(keywords, "keywords"))
     return Adapted(denoiser, call, event_shape, times, "sample", units, conditions)

@@ -21,6 +21,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ..networks import build
 from ..noise import check_ladder, geometric
 from ..rng import Stream
 from ..units import Quantisation, Units
+from ..values import file_path, finite, flag, one_of, plain, whole, whole_numbers
 
 FAMILIES = ("ncsn", "ncsnv2")
 SIGMAS = (1.0, 0.01)  # NCSN's published range
@@ -250,13 +252,13 @@ def _ladder(
         raise InputError(
             f"the buffer `sigmas` has {len(ladder)} levels, the tables by level {levels} rows"
         )
-    for flag, value, known in (
+    for option, value, known in (
         ("--sigma-begin", begin, float(ladder[0])),
         ("--sigma-end", end, float(ladder[-1])),
     ):
         if value is not None and abs(value - known) > AGREES * known:
             raise InputError(
-                f"{flag} {value:g} contradicts the checkpoint's buffer `sigmas`, which has "
+                f"{option} {value:g} contradicts the checkpoint's buffer `sigmas`, which has "
                 f"{known:g} there; leave the flag out"
             )
     return ladder
@@ -277,10 +279,10 @@ def _units(family: str, logit_transform: bool, rescaled: bool) -> Units:
     return replace(units, quantisation=Quantisation(LEVELS, dequantised))
 
 
-def _target(out: str | Path) -> Path:
+def _target(out: Path) -> Path:
     """The file to write; a model that was trained is not written over."""
-    file = Path(out) if Path(out).suffix == ".safetensors" else Path(out) / "model.safetensors"
-    if Path(out).is_file() and Path(out) != file:
+    file = out if out.suffix == ".safetensors" else out / "model.safetensors"
+    if out.is_file() and out != file:
         raise InputError(f"--out must be a folder or end in .safetensors; {out} is another file")
     if file.exists() and "imported" not in (load(file).card or {}):
         raise InputError(f"{file} holds a trained model; give another --out")
@@ -292,7 +294,9 @@ def _shape(
 ) -> tuple[int, ...]:
     """(C, H, W): the given size, or the variant's published one."""
     size = (28 if channels == 1 else SIZES[variant]) if image_size is None else image_size
-    shape = (channels, *((size, size) if isinstance(size, int) else size))
+    name = "image_size"
+    sides = [whole(size, name)] * 2 if isinstance(plain(size), Real) else whole_numbers(size, name)
+    shape = (channels, *sides)
     if len(shape) != 3 or min(shape) < 1:
         raise InputError(
             "image_size must be pixels, one number or (height, width), at least 1; got "
@@ -330,9 +334,12 @@ def import_checkpoint(
         InputError: For an unreadable or unsafe file, names that do not map, and flags that
             contradict the checkpoint.
     """
-    if family not in FAMILIES:
-        raise InputError(f"family must be one of {', '.join(FAMILIES)}; got {family!r}")
-    source, file = Path(path), _target(out)
+    family, source = one_of(family, FAMILIES, "family"), file_path(path, "path")
+    file = _target(file_path(out, "out"))
+    logit_transform = flag(logit_transform, "logit_transform")
+    rescaled = flag(rescaled, "rescaled")
+    sigma_begin = None if sigma_begin is None else finite(sigma_begin, "sigma_begin")
+    sigma_end = None if sigma_end is None else finite(sigma_end, "sigma_end")
     units = _units(family, logit_transform, rescaled)
     state, ema = split_archive(read_archive(source))
     variant = _variant(state, family)

@@ -7,12 +7,14 @@ is a table abar_0 > abar_1 > ..., by linear interpolation of the index in ln sig
 at the table's own noise levels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensors import float64
+from ..values import finite, one_of
 
 BISECTIONS = 64
 GRID = 1025  # points at which a time map is checked
@@ -37,7 +39,8 @@ class TimeMap:
     def __init__(
         self, coefficients: Callable[[Tensor], Coefficients], first: float, last: float
     ) -> None:
-        self.coefficients, self.first, self.last = coefficients, float(first), float(last)
+        self.coefficients = coefficients
+        self.first, self.last = finite(first, "first"), finite(last, "last")
         grid = torch.linspace(self.first, self.last, GRID, dtype=torch.float64)
         alpha, beta = coefficients(grid)
         sigma = beta / alpha
@@ -88,10 +91,9 @@ class TimeTable(TimeMap):
         InputError: For another rounding, or a table that does not fall.
     """
 
-    def __init__(self, alpha_bar: Tensor, rounding: str) -> None:
-        if rounding not in ROUNDINGS:
-            raise InputError(f"rounding must be interpolate or nearest; got {rounding!r}")
-        table = alpha_bar.detach().to("cpu", torch.float64).flatten()
+    def __init__(self, alpha_bar: Tensor | Sequence[float], rounding: str) -> None:
+        rounding = one_of(rounding, ROUNDINGS, "rounding")
+        table = float64(alpha_bar, "alpha_bar").cpu().flatten()
         table = table[: int((table > 0).cumprod(0).sum())]
         self.sigmas = ((1 - table) / table).sqrt()
         rises = bool((self.sigmas[1:] > self.sigmas[:-1]).all())

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from .. import rng
-from ..data.files import to_tensor
 from ..errors import InputError
+from ..tensors import as_tensor, reals
 from ..units import Units
+from ..values import describe, finite
 from .operators import Composed, Mask, Operator, Rescaled
 from .stored import Form, read_stored
 
@@ -55,9 +55,14 @@ class Measurement:
     noise_std: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.noise_std >= 0 and self.noise_std < float("inf")):
-            raise InputError(f"noise_std must be zero or more and finite; got {self.noise_std}")
-        value = self.tensor
+        object.__setattr__(self, "noise_std", finite(self.noise_std, "noise_std", 0.0))
+        if self.operator is not None and not isinstance(self.operator, Operator):
+            raise InputError(
+                "operator must be an Operator, such as sf.operators.Mask(mask); got "
+                f"{describe(self.operator)}"
+            )
+        value = as_tensor(self.observed, "the observation")
+        object.__setattr__(self, "observed", value)
         if value.is_complex():
             raise InputError(
                 "the observation holds complex numbers; give real and imaginary parts as two "
@@ -91,9 +96,8 @@ class Measurement:
     @property
     def tensor(self) -> Tensor:
         """The observation as it came, as a tensor on the CPU."""
-        if isinstance(self.observed, Tensor):
-            return self.observed.detach().cpu()
-        return to_tensor(np.asarray(self.observed), "the observation")
+        value: Tensor = self.observed
+        return value.cpu()
 
     def resolve(self, event_shape: tuple[int, ...]) -> "Measurement":
         """The same measurement with an operator, and without NaN.
@@ -221,6 +225,8 @@ def simulate(x: Tensor, operator: Operator, noise_std: float = 0.0, seed: int = 
     Raises:
         InputError: `noise_std` is negative or not finite, or x is not floating.
     """
+    noise_std = finite(noise_std, "noise_std", 0.0)
+    x = reals(x, "x")
     if not x.is_floating_point():
         raise InputError(f"simulate needs floats in data units; got {x.dtype}")
     y = operator.A(x)

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..models import ScoreModel
 from ..sampling import Kernel, Projected, SamplingRecipe, resolve_sampling
+from ..values import one_of
 from .measurement import Measurement
 from .operators import Mask
 
@@ -96,8 +97,7 @@ def inpainting_projection(
     Raises:
         InputError: `redraw` is neither.
     """
-    if redraw not in REDRAWS:
-        raise InputError(f"redraw must be level or step; got {redraw!r}")
+    redraw = one_of(redraw, REDRAWS, "redraw")
 
     def project(x: Tensor, sigma: Tensor, noise: Callable[..., Tensor]) -> Tensor:
         return torch.where(mask, known + sigma.to(x.device, x.dtype) * noise(per=redraw), x)
@@ -148,8 +148,7 @@ def find_method(name: str, measurement: Measurement) -> Method:
     Raises:
         InputError: The name is unknown, or the measurement does not fit.
     """
-    if name != "auto" and name not in METHODS:
-        raise InputError(f"method must be auto or one of {', '.join(METHODS)}; got {name!r}")
+    name = one_of(name, ("auto", *METHODS), "method")
     candidates = METHODS.values() if name == "auto" else [METHODS[name]]
     reasons = []
     for method in candidates:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, Unsupported
+from ..tensors import as_tensor
 from ..units import Units
+from ..values import flag
 
 
 class Operator(ABC):
@@ -76,8 +78,10 @@ class Mask(Operator):
     """
 
     def __init__(self, mask: Any, batched: bool = False) -> None:
-        mask = torch.as_tensor(mask)
-        self.batched = batched
+        mask = as_tensor(mask, "the mask")
+        self.batched = flag(batched, "batched")
+        if mask.is_complex():
+            raise InputError("a mask holds only 0 and 1, 1 = known; got complex numbers")
         if mask.dtype != torch.bool:
             values = set(mask.unique().tolist())
             if not values <= {0, 1} and not values <= {0, 255}:

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from .. import conditions, rng
 from ..errors import InputError
-from ..models import ScoreModel
+from ..models import ScoreModel, check_model
+from ..noise import check_ladder
 from ..sampling import StepEvent, draw, with_kernel, working_type
 from ..units import Units
+from ..values import describe, functions, mapping, shape, whole
 from .measurement import Measurement, Reading
 from .methods import find_method
 from .operators import Mask
@@ -159,10 +161,14 @@ def restore(
         >>> seen = sf.Measurement(image, sf.operators.Mask(mask))
         >>> sf.restore(model, seen, draws=8).mean
     """
-    if draws < 1:
-        raise InputError(f"draws must be at least 1; got {draws}")
-    if batch is not None and batch < 1:
-        raise InputError(f"batch must be at least 1; got {batch}")
+    check_model(model)
+    if not isinstance(measurement, Measurement):
+        raise InputError(
+            f"measurement must be sf.Measurement(observed, operator); got {describe(measurement)}"
+        )
+    draws, batch = whole(draws, "draws", 1), None if batch is None else whole(batch, "batch", 1)
+    chosen_options = _read_options(options)
+    callbacks = functions(callbacks, "callbacks")
     chosen = find_method(method, measurement)
     measurement = measurement.resolve(model.event_shape)
     reading = measurement.read(model.units, model.event_shape)
@@ -184,7 +190,7 @@ def restore(
             observed=inner.observed[observation.to(device)],
             operator=inner.whole(model.event_shape).take(observation),
         )
-        prepared = chosen(model, seen, options or {})
+        prepared = chosen(model, seen, chosen_options)
         samples = draw(
             prepared.model,
             with_kernel(prepared.recipe, prepared.kernel),
@@ -198,8 +204,17 @@ def restore(
     return collector.result(model.units, evaluations)
 
 
-def left_half(event_shape: tuple[int, ...]) -> Tensor:
+def _read_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The options of a method; every batch reads them, so a generator of noise levels is kept."""
+    found = {} if options is None else mapping(options, "options")
+    if "ladder" in found and found["ladder"] is not None and not isinstance(found["ladder"], str):
+        found["ladder"] = check_ladder(found["ladder"])
+    return found
+
+
+def left_half(event_shape: Sequence[int]) -> Tensor:
     """A mask that knows the left half along the last dimension: bool, event_shape."""
-    mask = torch.zeros(event_shape, dtype=torch.bool)
-    mask[..., : event_shape[-1] // 2] = True
+    sides = shape(event_shape, "event_shape")
+    mask = torch.zeros(sides, dtype=torch.bool)
+    mask[..., : sides[-1] // 2] = True
     return mask

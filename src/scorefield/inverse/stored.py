@@ -15,6 +15,7 @@ from ..data.arrays import to_float
 from ..errors import InputError
 from ..units import Quantisation, Units
 
+BYTE = 255  # largest number of 8 bits
 OUTSIDE = 1e-6  # how far beyond [0, 1] rounding may bring a value of an image
 OFF_GRID = 0.25  # in levels: where a type's rounding is coarser, no grid can be told
 
@@ -102,6 +103,12 @@ def _read_integers(value: Tensor, seen: Tensor, units: Units) -> tuple[Tensor, F
             "give floats in [0, 1]"
         )
     low, high, top = int(seen.min()), int(seen.max()), quantisation.levels - 1
+    if value.dtype == torch.uint8 and top > BYTE:
+        raise InputError(
+            f"the model's data are whole numbers 0 to {top}, and the observation is of 8 bits, 0 "
+            "to 255, so its scale is not known; give floats in [0, 1], or whole numbers of a wider "
+            "type (int32) on the model's scale"
+        )
     if low < 0 or high > top:
         raise InputError(
             f"the model's data are whole numbers 0 to {top}, and the observation ({kind}) spans "

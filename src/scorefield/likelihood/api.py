@@ -11,12 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .. import conditions, rng
+from .. import conditions, rng, values
 from ..conditions import Condition
 from ..errors import InputError
-from ..models import Restricted, ScoreModel, constant_elements, count_cost
+from ..models import Restricted, ScoreModel, check_model, constant_elements, count_cost
 from ..models import prior as matched_prior
 from ..rng import Stream
+from ..tensors import reals
 from .flow import Flow, solve
 from .results import LogProb
 
@@ -89,12 +90,13 @@ class LikelihoodOptions:
     prior: Density | SmoothedDensity | None = None
 
     def __post_init__(self) -> None:
-        if self.batch is not None and self.batch < 1:
-            raise InputError(f"batch must be at least 1; got {self.batch}")
-        if not (self.rtol > 0 and self.atol > 0):
-            raise InputError(
-                f"rtol and atol must be above zero; got rtol={self.rtol:g}, atol={self.atol:g}"
-            )
+        for name in ("sigma_min", "sigma_max", "rtol", "atol"):
+            value = getattr(self, name)
+            if value is not None:
+                value = values.finite(value, name, 0.0, above=True)
+                object.__setattr__(self, name, value)
+        if self.batch is not None:
+            object.__setattr__(self, "batch", values.whole(self.batch, "batch", 1))
         if self.dtype not in (None, torch.float32, torch.float64):
             raise InputError(
                 f"a likelihood is computed in torch.float32 or torch.float64; got {self.dtype}, "
@@ -128,7 +130,7 @@ def log_prob(
 
     Args:
         model: Any score model that is defined on a continuous range of noise levels.
-        x: (B, *event_shape), floats in data units.
+        x: (B, *event_shape), floats in data units: a tensor, an array or nested lists.
         condition: For p(x | c), such as {"class": 3}: one value for all samples, or one for each.
         divergence: "exact", "hutchinson", or "auto": exact up to 64 elements an example.
         probes: Rademacher probes a sample for "hutchinson", 2 or more.
@@ -148,7 +150,11 @@ def log_prob(
     Example:
         nats = sf.log_prob(model, x, condition={"class": 3}).value
     """
-    options = options or LikelihoodOptions()
+    check_model(model)
+    options = LikelihoodOptions() if options is None else options
+    if not isinstance(options, LikelihoodOptions):
+        raise InputError(f"options must be LikelihoodOptions(...); got {values.describe(options)}")
+    probes, x = values.whole(probes, "probes"), _read_examples(model, x)
     ends = _ends(model, options)
     dtype = _working_type(model, options)
     inside, log_det = _to_model_units(model, x)
@@ -264,8 +270,7 @@ class _Law:
 
 def _is_exact(divergence: str, probes: int, elements: int) -> bool:
     """Whether the trace is computed exactly."""
-    if divergence not in DIVERGENCES:
-        raise InputError(f"divergence must be one of {', '.join(DIVERGENCES)}; got {divergence!r}")
+    divergence = values.one_of(divergence, DIVERGENCES, "divergence")
     if divergence == "exact" or (divergence == "auto" and elements <= EXACT_UP_TO):
         return True
     if probes < 2:
@@ -352,6 +357,13 @@ def _whole_precision(model: ScoreModel, dtype: torch.dtype) -> Iterator[ScoreMod
             module.training = True
         for leaf, was in casting:
             leaf.autocast = was
+
+
+def _read_examples(model: ScoreModel, x: Any) -> Tensor:
+    """x as a tensor; whole numbers are data units where the model's data are not stored levels."""
+    found = reals(x, "x")
+    stored = model.units.image or model.units.quantisation is not None
+    return found if stored or found.is_floating_point() else found.to(torch.float64)
 
 
 def _to_model_units(model: ScoreModel, x: Tensor) -> tuple[Tensor, Tensor]:

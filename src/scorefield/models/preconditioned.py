@@ -26,7 +26,7 @@ are those of the table.
     scalar    phi = sum of the elements of f(u)    F = (grad f)'1               2021
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,7 +35,9 @@ from torch import Tensor, nn
 
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
+from ..noise import check_ladder
 from ..units import Units
+from ..values import finite, mapping, number, one_of, shape
 from .base import Moments, ScoreModel, broadcast
 from .cost import record
 
@@ -120,22 +122,19 @@ class Preconditioned(ScoreModel):
     def __init__(
         self,
         network: nn.Module,
-        event_shape: tuple[int, ...],
+        event_shape: Sequence[int],
         sigma_min: float = 0.002,
         sigma_max: float = 80.0,
         preconditioner: str = "edm",
         sigma_data: float = 0.5,
-        ladder: Tensor | None = None,
+        ladder: Tensor | Sequence[float] | None = None,
         conditions: Mapping[str, ConditionSpec] | None = None,
         units: Units | None = None,
         moments: Moments | None = None,
     ) -> None:
         super().__init__()
-        if preconditioner not in PRECONDITIONERS:
-            raise InputError(
-                f"preconditioner must be one of {', '.join(PRECONDITIONERS)}; "
-                f"got {preconditioner!r}"
-            )
+        preconditioner = one_of(preconditioner, PRECONDITIONERS, "preconditioner")
+        sigma_min, sigma_max = number(sigma_min, "sigma_min"), number(sigma_max, "sigma_max")
         if not 0 < sigma_min <= sigma_max:
             raise InputError(f"need 0 < sigma_min <= sigma_max; got {sigma_min:g}, {sigma_max:g}")
         self.ladder_only = PRECONDITIONERS[preconditioner].noise_input == "index"
@@ -145,11 +144,12 @@ class Preconditioned(ScoreModel):
                 "network, so it needs the ladder"
             )
         self.network = network
-        self.event_shape = tuple(event_shape)
-        self.sigma_min, self.sigma_max = float(sigma_min), float(sigma_max)
-        self.preconditioner, self.sigma_data = preconditioner, float(sigma_data)
-        self.ladder = ladder
-        self.conditions = dict(conditions or {})
+        self.event_shape = shape(event_shape, "event_shape")
+        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+        self.preconditioner = preconditioner
+        self.sigma_data = finite(sigma_data, "sigma_data", 0.0, above=True)
+        self.ladder = None if ladder is None else check_ladder(ladder)
+        self.conditions = {} if conditions is None else mapping(conditions, "conditions")
         self.units = Units.identity() if units is None else units
         self.data_moments = moments
 

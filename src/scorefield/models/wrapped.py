@@ -9,7 +9,6 @@ condition and D_weak the same model without it; for autoguidance (Karras et al. 
 of noise levels (Kynkäänniemi et al. 2024, arXiv 2404.07724).
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +20,7 @@ from .. import conditions
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
 from ..units import Units
+from ..values import describe, finite, items, number
 from .base import Moments, Quantity, ScoreModel, as_sigma, broadcast
 
 
@@ -206,10 +206,8 @@ class Guided(Wrapped):
         weak: ScoreModel | None = None,
     ) -> None:
         super().__init__(inner)
-        if not math.isfinite(scale):
-            raise InputError(f"the guidance scale must be finite; got {scale}")
-        if interval is not None and not 0 <= interval[0] <= interval[1]:
-            raise InputError(f"the guidance interval must be (lowest, highest); got {interval}")
+        scale = finite(scale, "the guidance scale")
+        interval = None if interval is None else _read_interval(interval)
         if weak is None and not inner.conditions:
             raise InputError(
                 f"guidance needs a model with conditions, which {type(inner).__name__} has not, "
@@ -225,7 +223,7 @@ class Guided(Wrapped):
                 "the weak model must have the model units of the model: the same shift, scale and "
                 "logit. Train both with the same data.units"
             )
-        self.scale, self.interval = float(scale), interval
+        self.scale, self.interval = scale, interval
         self.weak = weak
 
     @property
@@ -307,6 +305,15 @@ class Guided(Wrapped):
         levels = torch.cat([sigma, sigma]) if sigma.ndim else sigma
         strong, weak = self.inner(torch.cat([x, x]), levels, twice, quantity).chunk(2)
         return strong, weak
+
+
+def _read_interval(interval: Any) -> tuple[float, float]:
+    """(lowest, highest) noise level of the guidance."""
+    name, needed = "the guidance interval", "(lowest, highest)"
+    ends = [number(one, name) for one in items(interval, name, needed)]
+    if len(ends) != 2 or not 0 <= ends[0] <= ends[1]:
+        raise InputError(f"{name} must be {needed}; got {describe(interval)}")
+    return ends[0], ends[1]
 
 
 def _same_map(a: Units, b: Units) -> bool:

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..conditions import ConditionSpec
 from ..errors import InputError
+from ..values import plain_tree, shape
 
 #: Networks by name, as "module:class" of this package; a class is imported when it is first used.
 NETWORKS: dict[str, str] = {
@@ -103,8 +104,9 @@ def build(
             conditions that the network does not take.
     """
     check_options(name, options)
+    sides, options = shape(event_shape, "event_shape"), plain_tree(options)
     try:
-        return builder(name)(tuple(event_shape), conditions=conditions, **options)
+        return builder(name)(sides, conditions=conditions, **options)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
+from ..values import shape, whole
 from .layers import Embedding, linear, modulate, rms_norm
 
 
@@ -53,6 +54,9 @@ class MLP(nn.Module):
         conditions: Mapping[str, ConditionSpec] | None = None,
     ) -> None:
         super().__init__()
+        event_shape = shape(event_shape, "event_shape")
+        width, depth = whole(width, "width"), whole(depth, "depth")
+        embedding = whole(embedding, "embedding")
         if min((*event_shape, width, embedding)) < 1 or depth < 0:
             raise InputError(
                 f"mlp needs sizes of at least 1; got event {tuple(event_shape)}, width={width}, "

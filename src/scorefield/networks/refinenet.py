@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
+from ..values import flag, one_of, shape, whole
 
 EPS = 1e-5
 
@@ -362,10 +363,8 @@ class RefineNet(nn.Module):
         conditions: Mapping[str, ConditionSpec] | None = None,
     ) -> None:
         super().__init__()
-        if variant not in VARIANTS:
-            raise InputError(
-                f"refinenet's variant must be one of {', '.join(VARIANTS)}; got {variant!r}"
-            )
+        variant = one_of(variant, VARIANTS, "refinenet's variant")
+        event_shape, rescaled = shape(event_shape, "event_shape"), flag(rescaled, "rescaled")
         if len(event_shape) != 3 or min(event_shape) < 1:
             raise InputError(
                 f"refinenet needs images (channels, height, width); got {tuple(event_shape)}. "
@@ -378,8 +377,9 @@ class RefineNet(nn.Module):
             )
         plan = VARIANTS[variant]
         channels = event_shape[0]
-        width = int(width if width is not None else 64 if channels == 1 else 128)
-        wanted = 10 if levels is None else int(levels)
+        usual = 64 if channels == 1 else 128
+        width = usual if width is None else whole(width, "width")
+        wanted = 10 if levels is None else whole(levels, "levels")
         if width < 2 or wanted < 0 or (plan.conditional and wanted < 1):
             raise InputError(
                 "refinenet needs a width of at least 2, and at least 1 level in the variant ncsn; "
@@ -390,9 +390,9 @@ class RefineNet(nn.Module):
             "variant": variant,
             "width": width,
             "levels": levels,
-            "rescaled": bool(rescaled),
+            "rescaled": rescaled,
         }
-        self.plan, self.rescaled = plan, bool(rescaled)
+        self.plan, self.rescaled = plan, rescaled
         self.begin_conv, self.end_conv = conv3(channels, width), conv3(width, channels)
         self.normalizer = InstanceNormPlus(width, levels)
         widths, last = {}, width

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
+from ..values import shape, whole, whole_numbers
 from .layers import (
     Embedding,
     conv,
@@ -118,6 +119,7 @@ class UNet(nn.Module):
         conditions: Mapping[str, ConditionSpec] | None = None,
     ) -> None:
         super().__init__()
+        event_shape = shape(event_shape, "event_shape")
         channels, *space = event_shape
         if len(space) not in (1, 2, 3) or min(event_shape) < 1:
             raise InputError(
@@ -125,9 +127,11 @@ class UNet(nn.Module):
                 f"{tuple(event_shape)}. Vectors? use mlp"
             )
         sized = size_from_data(event_shape)
-        patch = int(sized["patch"] if patch is None else patch)
-        widths = list(sized["widths"] if widths is None else widths)
-        depths = list([1] * (len(widths) - 1) + [4] if depths is None else depths)
+        patch = whole(sized["patch"] if patch is None else patch, "patch")
+        widths = whole_numbers(sized["widths"] if widths is None else widths, "widths")
+        usual = [1] * (len(widths) - 1) + [4]
+        depths = whole_numbers(usual if depths is None else depths, "depths")
+        embedding = whole(embedding, "embedding", 1)
         if (
             len(widths) != len(depths)
             or not widths

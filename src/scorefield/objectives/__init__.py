@@ -26,6 +26,7 @@ import dataclasses
 from typing import Any
 
 from ..errors import InputError
+from ..values import one_of
 from .base import SCORE_WEIGHTS, WEIGHTS, Objective, Weight
 from .denoising import Denoising, EnergyDenoising
 from .implicit import PROBES, Exact, Implicit, Sliced, SlicedVR
@@ -78,8 +79,7 @@ def make_objective(
     Raises:
         InputError: For a name or a setting that does not exist.
     """
-    if name not in OBJECTIVES:
-        raise InputError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
+    name = one_of(name, OBJECTIVES, "objective")
     kind = OBJECTIVES[name]
     known = [f.name for f in dataclasses.fields(kind) if f.name not in ("weight", "sigma_data")]
     for key in options.keys() - set(known):

@@ -21,6 +21,7 @@ from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
 from ..models import ScoreModel, as_sigma, broadcast
+from ..values import finite
 
 #: A weight over noise levels: (sigma, sigma_data) -> w(sigma), of sigma's shape.
 Weight = Callable[[Tensor, float], Tensor]
@@ -62,13 +63,14 @@ class Objective:
     second_order: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.weight, str) and self.weight not in WEIGHTS:
+        known = self.weight in WEIGHTS if isinstance(self.weight, str) else callable(self.weight)
+        if not known:
             raise InputError(
                 f"the weight must be one of {', '.join(WEIGHTS)}, or a function of (sigma, "
                 f"sigma_data); got {self.weight!r}"
             )
-        if not self.sigma_data > 0:
-            raise InputError(f"sigma_data must be above zero; got {self.sigma_data:g}")
+        sigma_data = finite(self.sigma_data, "sigma_data", 0.0, above=True)
+        object.__setattr__(self, "sigma_data", sigma_data)
 
     def weigh(self, sigma: Tensor) -> Tensor:
         """The weight w(sigma) of |D - x0|².

@@ -33,6 +33,7 @@ from .. import conditions
 from ..conditions import Condition
 from ..errors import InputError
 from ..models import ScoreModel, broadcast
+from ..values import flag
 from .base import Objective, perturb
 
 
@@ -48,6 +49,10 @@ class Denoising(Objective):
     """
 
     control_variate: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "control_variate", flag(self.control_variate, "control_variate"))
 
     def beta(self, sigma: Tensor) -> Tensor:
         """The coefficient of the control variate, in (0, 1).

@@ -33,6 +33,7 @@ from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
 from ..models import ScoreModel, jacobian
+from ..values import one_of, whole
 from .base import Objective, Weight, perturb
 
 Product = Callable[[Tensor], Tensor]  # v (B, *event) -> v' (grad s), of the same shape
@@ -125,10 +126,8 @@ class Sliced(Implicit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.slices < 1:
-            raise InputError(f"slices must be at least 1; got {self.slices}")
-        if self.probe not in PROBES:
-            raise InputError(f"probe must be one of {', '.join(PROBES)}; got {self.probe!r}")
+        object.__setattr__(self, "slices", whole(self.slices, "slices", 1))
+        object.__setattr__(self, "probe", one_of(self.probe, PROBES, "probe"))
 
     def terms(self, score: Tensor, product: Product, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Means over slices of v'(grad s)v and of `square`, with one product per slice.
@@ -175,6 +174,10 @@ class Exact(Implicit):
     """
 
     limit: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "limit", whole(self.limit, "limit", 1))
 
     def check(self, model: ScoreModel) -> None:
         """Refuse a model whose examples have more than `limit` elements.

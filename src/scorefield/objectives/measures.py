@@ -11,7 +11,9 @@ from torch import Tensor
 from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
-from ..models import ScoreModel, as_sigma
+from ..models import ScoreModel, as_sigma, check_model
+from ..tensors import floats
+from ..values import finite, whole
 from .base import Objective
 
 
@@ -76,7 +78,9 @@ def mean_loss(
     Raises:
         InputError: For fewer than two examples, or a model that the objective cannot train.
     """
+    check_model(model)
     objective.check(model)
+    x0 = floats(x0, "x0")
     levels = as_sigma(sigma).reshape(-1)
     keys = rng.keys(seed, len(x0) * len(levels)).reshape(len(levels), len(x0), 2)
     losses = [
@@ -113,6 +117,8 @@ def fisher_divergence(
     Raises:
         InputError: Where x is None and truth cannot be sampled, or for fewer than two samples.
     """
+    check_model(model)
+    check_model(truth)
     own = next((p for p in model.parameters() if p.is_floating_point()), None)
     if x is None:
         if not isinstance(truth, Samplable):
@@ -120,8 +126,9 @@ def fisher_divergence(
                 f"{type(truth).__name__} cannot be sampled; give x, samples of p_sigma in model "
                 f"units (B, {truth.event_shape})"
             )
-        x = truth.sample(count, sigma, seed)
+        x = truth.sample(whole(count, "count", 0), finite(sigma, "sigma", 0.0), seed)
         x = x if own is None else x.to(own.dtype)
+    x = floats(x, "x")
     there = x if own is None else x.to(own.device)
     gap = truth.score(x, sigma) - model.score(there, sigma).to(x.device)
     return _estimate(gap.square().flatten(1).sum(1) / 2)
