@@ -27,6 +27,7 @@ from .errors import InputError
 from .files import write_atomically, write_bytes
 from .models import FORMS, Moments, Preconditioned, ScoreModel
 from .units import Units
+from .values import file_path, mapping, plain_tree
 
 CARD_FORMAT = "scorefield-model"
 CARD_VERSION = 3  # 3: conditions, quantisation within the units, networks of the user's own class
@@ -110,6 +111,7 @@ def save_model(
     """
     from safetensors.torch import save
 
+    target = file_path(path, "path")
     kept = model.network.state_dict() if weights is None else weights
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in kept.items()}
     moments = model.moments()
@@ -129,8 +131,8 @@ def save_model(
     for name, value in tensors.items():
         if value.numel() and owners.setdefault(value.data_ptr(), name) != name:
             tensors[name] = value.clone()
-    content = make_card(model) if card is None else card
-    return write_bytes(Path(path), save(tensors, metadata={"card": json.dumps(content)}))
+    content = make_card(model) if card is None else plain_tree(mapping(card, "card"))
+    return write_bytes(target, save(tensors, metadata={"card": json.dumps(content)}))
 
 
 def load(
@@ -154,7 +156,7 @@ def load(
         model = sf.load("runs/mine")
         model = sf.load("own.safetensors", network=MyNetwork)
     """
-    file = _find_file(Path(path))
+    file = _find_file(file_path(path, "path"))
     card, tensors = _read_file(file)
     try:
         model = _rebuild(card, tensors, network)
@@ -326,6 +328,7 @@ def save_state(folder: Path, images: int, state: dict[str, Any]) -> Path:
     Returns:
         The file. A failing write leaves the older ones intact.
     """
+    folder = file_path(folder, "folder")
     path = folder / f"{images:012d}.state"
 
     def write(file: BinaryIO) -> None:
