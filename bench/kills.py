@@ -30,7 +30,7 @@ from scorefield.runs import Run
 
 STEPS, BATCH = 40, 64
 SECONDS = 4.0  # the time budget
-CLOCK_FIELDS = ("seconds", "rate")  # of a line of metrics
+CLOCK_FIELDS = ("seconds", "rate", "sentence")  # of a line of metrics, a history or a verdict
 FOR_EVALUATIONS = ("previews/", "loss_per_sigma.png", "evaluation ", "schedule ")
 
 
@@ -88,18 +88,28 @@ def contents(run: Path) -> dict[str, Any]:
     files = [*paths.snapshots.glob("*"), *paths.previews.glob("*"), paths.loss_per_sigma]
     for path in files:
         found[str(path.relative_to(run))] = path.read_bytes()
-    with safe_open(str(paths.model), "pt") as file:
-        card = json.loads((file.metadata() or {})["card"])
-        found |= {f"model {name}": file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    del card["history"]["seconds"]
-    found["model card"] = card
+    for path in (paths.model, paths.last):
+        if path.exists():
+            with safe_open(str(path), "pt") as file:
+                card = json.loads((file.metadata() or {})["card"])
+                names = list(file.keys())
+                found |= {f"{path.stem} {name}": file.get_tensor(name) for name in names}
+            found[f"{path.stem} card"] = card | {"history": _without_clock(card["history"])}
     for line in paths.records():
         name = f"{'evaluation' if 'held_out' in line else 'metrics'} {line['images']}"
-        kept = {key: value for key, value in line.items() if key not in CLOCK_FIELDS}
-        found[f"{name} written twice" if name in found else name] = kept
+        found[f"{name} written twice" if name in found else name] = _without_clock(line)
     for k, text in enumerate(paths.schedule.read_text().splitlines()):
         found[f"schedule {k}"] = json.loads(text)
     return found
+
+
+def _without_clock(values: dict[str, Any]) -> dict[str, Any]:
+    """A record, and the records in it, without what the clock says."""
+    return {
+        name: _without_clock(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name not in CLOCK_FIELDS
+    }
 
 
 def different(a: dict[str, Any], b: dict[str, Any], leave_out: tuple[str, ...] = ()) -> list[str]:

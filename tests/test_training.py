@@ -679,7 +679,7 @@ def test_evaluation_of_a_slow_model_takes_no_longer_than_it_may(final, passes, m
     evaluator, model = setup.evaluator, setup.state.averaged_model()
     monkeypatch.setattr(Evaluator, "seconds_per_evaluation", lambda self, model: 0.1)
     whole = evaluator.preview_size(model)[0]
-    assert evaluator.affordable(model, math.inf, final) == (len(evaluator), whole)
+    assert evaluator.affordable(model, math.inf, final) == (evaluator.evaluations, whole)
     examples, samples = evaluator.affordable(model, 30.0, final)
     assert 150 <= examples * passes + samples * 24 <= 300
     assert evaluator.affordable(model, 1.0, final) == ((2, 1) if final else (0, 0))

@@ -16,6 +16,7 @@ from .schedule import Budget, Schedule, learning_rate
 from .shown import train_with_progress
 from .state import StepResult, TrainState, train_step
 from .trainer import Hooks, Progress, Summary, train
+from .verdict import Verdict
 from .writer import RunWriter
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "StepResult",
     "Summary",
     "TrainState",
+    "Verdict",
     "draw_sigma",
     "fit",
     "learning_rate",

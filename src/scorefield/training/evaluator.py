@@ -1,4 +1,10 @@
-"""Evaluation during training: held-out loss, per sigma too, and previews from fixed seeds."""
+"""Evaluation during training: held-out loss, per sigma too, and previews from fixed seeds.
+
+The held-out loss of n examples with E evaluations uses r = min(E, n) examples with K = E // r
+noises each. Evaluation k of example i is at the quantile (k r + i + 1/2)/(K r) of the training
+distribution of sigma: all of them cover the distribution evenly, and so do those of one example.
+The standard error is that of the mean over examples, whatever K is.
+"""
 
 import math
 import time
@@ -12,7 +18,7 @@ from .. import rng
 from ..conditions import Condition, take
 from ..errors import InputError
 from ..execution import eager
-from ..models import Preconditioned
+from ..models import Preconditioned, ScoreModel
 from ..noise import SigmaDistribution
 from ..objectives import Objective
 from ..sampling import resolve_sampling, sample
@@ -39,12 +45,13 @@ class HeldOutLoss:
     se: float
     examples: int
 
-
-def _mean(losses: Tensor) -> HeldOutLoss:
-    losses = losses.double()
-    count = len(losses)
-    se = (losses.std() / count**0.5).item() if count > 1 else math.nan
-    return HeldOutLoss(losses.mean().item(), se, count)
+    @staticmethod
+    def of(losses: Tensor) -> "HeldOutLoss":
+        """The mean of one loss per example, (n,), or of one difference of losses per example."""
+        losses = losses.double()
+        count = len(losses)
+        se = (losses.std() / count**0.5).item() if count > 1 else math.nan
+        return HeldOutLoss(losses.mean().item(), se, count)
 
 
 class Evaluator:
@@ -63,7 +70,7 @@ class Evaluator:
             trained with some conditions dropped.
     """
 
-    LARGEST: ClassVar[int] = 512  # examples that an evaluation during training uses at most
+    LARGEST: ClassVar[int] = 512  # evaluations that a held-out loss during training uses at most
 
     def __init__(
         self,
@@ -78,67 +85,100 @@ class Evaluator:
         self.objective, self.x0, self.condition = objective, x0, condition
         self.distribution, self.seed = distribution, seed
         self.unconditional = unconditional and condition is not None
-        self._keys = rng.keys(seed, len(x0), first=FIRST_KEY).to(x0.device)
 
     def __len__(self) -> int:
         return len(self.x0)
 
     @property
     def passes(self) -> int:
-        """Number of evaluations per example in `held_out_loss`, with and without the condition."""
+        """Number of held-out losses of an evaluation: with and without the condition."""
         return 2 if self.unconditional else 1
 
+    @property
+    def evaluations(self) -> int:
+        """Number of evaluations of a whole held-out loss: few examples get several noises each."""
+        return len(self) * max(1, self.LARGEST // max(1, len(self)))
+
     def held_out_loss(
-        self, model: Preconditioned, examples: int | None = None, conditional: bool = True
+        self, model: ScoreModel, evaluations: int | None = None, conditional: bool = True
     ) -> HeldOutLoss:
-        """The loss over the training distribution of sigma, one noise level an example.
+        """The loss over the training distribution of sigma.
 
         Args:
-            model: The model.
-            examples: Number of examples, the first ones; None: all.
+            model: The model, or another score model of the same events.
+            evaluations: Number of evaluations E (module docstring); None: `evaluations`.
             conditional: Whether the model gets the examples' conditions.
 
         Returns:
             Mean loss, standard error and number of examples.
         """
-        count = len(self) if examples is None else min(examples, len(self))
-        u = (torch.arange(count, dtype=torch.float32) + 0.5) / count
-        return _mean(self._losses(model, self.distribution.quantile(u), conditional))
+        return HeldOutLoss.of(self.losses(model, evaluations, conditional))
+
+    def losses(
+        self,
+        model: ScoreModel,
+        evaluations: int | None = None,
+        conditional: bool = True,
+        sigma: float | None = None,
+    ) -> Tensor:
+        """One held-out loss per example. Those of two models may be subtracted row by row.
+
+        Args:
+            model: The model, or another score model of the same events.
+            evaluations: Number of evaluations E (module docstring); None: `evaluations`.
+            conditional: Whether the model gets the examples' conditions.
+            sigma: The noise level; None: the training distribution.
+
+        Returns:
+            (r,) of the first r examples, float64 on the CPU: means over the noises of each.
+        """
+        wanted = self.evaluations if evaluations is None else min(evaluations, self.evaluations)
+        rows = min(wanted, len(self))
+        draws = wanted // rows
+        found = torch.zeros(rows, dtype=torch.float64)
+        for draw in range(draws):
+            if sigma is None:
+                place = torch.arange(draw * rows, (draw + 1) * rows, dtype=torch.float32)
+                level = self.distribution.quantile((place + 0.5) / (draws * rows))
+            else:
+                level = torch.tensor(sigma, dtype=torch.float32).expand(rows)
+            found += self._losses(model, level, conditional, draw).double().cpu()
+        return found / draws
 
     def loss_per_sigma(
-        self, model: Preconditioned, examples: int | None = None
+        self, model: ScoreModel, evaluations: int | None = None
     ) -> dict[str, list[float]]:
         """The loss at quantiles of the training distribution of sigma.
 
         Args:
-            model: The model.
-            examples: Number of examples, the first ones; None: all.
+            model: The model, or another score model of the same events.
+            evaluations: Number of evaluations at each sigma (module docstring); None:
+                `evaluations`.
 
         Returns:
             Columns sigma (largest first), loss and se.
         """
-        count = len(self) if examples is None else min(examples, len(self))
         u = (torch.arange(SIGMA_BINS, dtype=torch.float32) + 0.5) / SIGMA_BINS
         table: dict[str, list[float]] = {"sigma": [], "loss": [], "se": []}
-        for level in self.distribution.quantile(u).unique().flip(0):
-            found = _mean(self._losses(model, level.expand(count), True))
-            for name, value in zip(table, (level.item(), found.value, found.se), strict=True):
+        for level in self.distribution.quantile(u).unique().flip(0).tolist():
+            found = HeldOutLoss.of(self.losses(model, evaluations, sigma=level))
+            for name, value in zip(table, (level, found.value, found.se), strict=True):
                 table[name].append(value)
         return table
 
     @torch.no_grad()
-    def _losses(self, model: Preconditioned, sigma: Tensor, conditional: bool) -> Tensor:
-        """Losses (B,) of the first B examples at sigma (B,)."""
+    def _losses(self, model: ScoreModel, sigma: Tensor, conditional: bool, draw: int = 0) -> Tensor:
+        """Losses (B,) of the first B examples at sigma (B,), with the noise number `draw`."""
         sigma = sigma.to(self.x0.device)
+        keys = rng.keys(self.seed, len(sigma), first=FIRST_KEY + draw * len(self))
+        keys = keys.to(self.x0.device)
         found = []
         with eager():
             for first in range(0, len(sigma), CHUNK):
                 rows = slice(first, min(first + CHUNK, len(sigma)))
                 condition = take(self.condition, rows) if conditional else None
                 found.append(
-                    self.objective.losses(
-                        model, self.x0[rows], sigma[rows], self._keys[rows], condition
-                    )
+                    self.objective.losses(model, self.x0[rows], sigma[rows], keys[rows], condition)
                 )
         return torch.cat(found)
 
@@ -221,9 +261,9 @@ class Evaluator:
             return sample(model, count, self.seed, sampler=recipe, condition=condition)
 
     def seconds_per_evaluation(self, model: Preconditioned) -> float:
-        """Time the evaluation of one example.
+        """Time one evaluation.
 
-        The number of examples grows until the measurement takes long enough to be reliable.
+        The number of evaluations grows until the measurement takes long enough to be reliable.
 
         Args:
             model: The model.
@@ -231,36 +271,36 @@ class Evaluator:
         Returns:
             Seconds per evaluation.
         """
-        examples = 16
+        count = 16
         while True:
             start = time.perf_counter()
-            self.held_out_loss(model, examples)
+            self.held_out_loss(model, count)
             took = time.perf_counter() - start
-            if took > MEASURABLE or examples >= len(self):
-                return took / min(examples, len(self))
-            examples *= 4
+            if took > MEASURABLE or count >= self.evaluations:
+                return took / min(count, self.evaluations)
+            count *= 4
 
     def affordable(
         self, model: Preconditioned, seconds: float, per_sigma: bool = False
     ) -> tuple[int, int]:
-        """Examples and samples of an evaluation that takes at most `seconds`.
+        """Sizes of the loss and of the preview in an evaluation that takes at most `seconds`.
 
         Args:
             model: The model, which is timed.
-            seconds: The time limit; infinite for all examples and samples.
+            seconds: The time limit; infinite for the whole of both.
             per_sigma: Whether the loss is evaluated at every bin of sigma too. The evaluation is
                 then the last one, and has two examples and a sample however slow the model is.
 
         Returns:
-            Number of examples of the loss, and number of samples of the preview; (0, 0) where the
-            time is not enough for two examples and a sample.
+            Number of evaluations of the loss, and number of samples of the preview; (0, 0) where
+            the time is not enough for two evaluations and a sample.
         """
-        samples, evaluations = self.preview_size(model)
-        examples, passes = len(self), self.passes + (SIGMA_BINS if per_sigma else 0)
+        samples, steps = self.preview_size(model)
+        whole, passes = self.evaluations, self.passes + (SIGMA_BINS if per_sigma else 0)
         if math.isinf(seconds):
-            return examples, samples
+            return whole, samples
         limit = seconds / self.seconds_per_evaluation(model)
-        if limit < 2 * passes + evaluations and not per_sigma:
+        if limit < 2 * passes + steps and not per_sigma:
             return 0, 0
-        fraction = min(1.0, limit / (examples * passes + samples * evaluations))
-        return max(min(2, examples), int(fraction * examples)), max(1, int(fraction * samples))
+        fraction = min(1.0, limit / (whole * passes + samples * steps))
+        return max(min(2, len(self)), int(fraction * whole)), max(1, int(fraction * samples))

@@ -17,13 +17,16 @@ from torch import nn
 
 from ..checkpoint import describe_network
 from ..config import Request
-from ..errors import InputError, NonFiniteError
+from ..errors import NonFiniteError
+from .assess import Assessor
 from .batches import Batch
+from .best import mark
 from .build import Setup, build, load_data, resolve_config
 from .meter import Meter
 from .schedule import Budget, Clock, Schedule, learning_rate
 from .signals import StopRequest, watch
 from .state import StepResult, train_step
+from .verdict import Verdict
 from .writer import RunWriter
 
 PREVIEWS_AT = (0.1, 0.25, 0.5)  # progress; the last picture is made when training ends
@@ -74,7 +77,9 @@ class Summary:
         reason: Why training ended, in words.
         signal: The number of the signal that stopped it; 0 for none.
         notices: What the user should know.
-        held_out: The held-out loss per sigma, columns sigma, loss and se; empty where stopped.
+        held_out: The held-out loss per sigma, columns sigma, loss and se, and the losses of the
+            baselines, nothing and gaussian; empty where stopped.
+        verdict: Where the model stands against the baselines; None where stopped.
     """
 
     folder: Path
@@ -84,6 +89,7 @@ class Summary:
     signal: int = 0
     notices: tuple[str, ...] = ()
     held_out: dict[str, list[float]] = field(default_factory=dict)
+    verdict: Verdict | None = None
 
 
 @dataclass
@@ -177,6 +183,7 @@ class Trainer:
         self.ended = ""
         self._logged = (0, 0.0)  # images and seconds of the last line of metrics
         self.notices: list[str] = []
+        self.assessor = Assessor(setup, writer, self.schedule, self.notice)
 
     def notice(self, text: str) -> None:
         """Pass a notice to the caller, and keep it for the summary.
@@ -213,6 +220,7 @@ class Trainer:
                 return self._summary(f"stopped by signal {stop.signal}; saved", stop.signal)
             if self._keeps_snapshots():
                 self.writer.save_snapshot(self.state.images, self.state.averages)
+            self._mark(0.0)
         self._save()
         table = self._evaluate(max(FINAL_SECONDS, FINAL * self.clock.seconds), final=True)
         return self._summary(self.ended, held_out=table)
@@ -225,6 +233,8 @@ class Trainer:
             self.state.load_state_dict(stored)
             self.meter.load_state_dict(stored["meter"])
             self.ended, self.grad_norm = stored["ended"], stored["grad_norm"]
+            if "best" in stored:  # not in states of older versions
+                self.assessor.best.load_state_dict(stored["best"])
             self.notice(f"continuing {self.writer.run.folder} at {self.state.images:,} images")
         self.clock = Clock(stored["elapsed"] if stored is not None else 0.0, began)
         execution = self.setup.execution.to_dict()
@@ -247,6 +257,7 @@ class Trainer:
             signal,
             tuple(self.notices),
             held_out or {},
+            self.assessor.verdict or (None if signal else self.writer.verdict),
         )
 
     def _save(self) -> None:
@@ -257,20 +268,35 @@ class Trainer:
             "ended": self.ended,
             "meter": self.meter.state_dict(),
             "grad_norm": self.grad_norm,
+            "best": self.assessor.best.state_dict(),
         }
         self.writer.save_checkpoint(state, extra)
+        self._save_model(elapsed)
+
+    def _save_model(self, elapsed: float) -> None:
+        """Write the model file; beside it the last weights where the model has earlier ones."""
+        state, best, verdict = self.state, self.assessor.best, self.assessor.verdict
         history = {
             "images": state.images,
             "seconds": round(elapsed, 3),
             "initial_fraction": state.averages[0].initial_fraction,
             "ended": self.ended,
+            "weights": "last",
+            "best_images": best.best_images,
+            "verdict": None if verdict is None else verdict.to_dict(),
         }
         facts = {
             "constant": list(self.setup.fitted.constant),
             "history": history,
             "execution": self.setup.execution.to_dict(),
         }
-        self.writer.save_model(state.averaged_model(), facts)
+        turned = best.best_images is not None
+        if turned:
+            self.writer.save_model(state.averaged_model(), facts, last=True)
+            history |= {"weights": "best", "initial_fraction": best.initial_fraction}
+        else:
+            self.writer.drop_last()
+        self.writer.save_model(self.assessor.kept_model(), facts)
 
     # -- the loop
 
@@ -281,8 +307,10 @@ class Trainer:
         marks = self._marks()
         reason = self.budget.over(state.images, clock.seconds)
         while not reason and not stop.signal:
+            began = time.perf_counter()
             batch = self.setup.batches.batch(state.images, size)
             result = self._step(batch)
+            took = time.perf_counter() - began
             if result.applied:
                 self.meter.add(batch.sigma, result.losses)
             self.grad_norm = result.grad_norm
@@ -293,6 +321,8 @@ class Trainer:
                 self.writer.save_snapshot(state.images, state.averages)
             if marks.lines > before.lines:
                 self._log()
+            if mark(state.images, size) > mark(state.images - size, size) and not reason:
+                self._mark(took)
             if marks.previews > before.previews and not reason:
                 self._evaluate(MIDWAY * self._whole())
                 shown.restart(state.images)
@@ -388,51 +418,28 @@ class Trainer:
 
     # -- evaluation
 
-    def _evaluate(self, seconds: float, final: bool = False) -> dict[str, list[float]]:
-        """Held-out loss and a preview; at the end the loss per sigma too, which is returned.
-
-        The sizes of the evaluation depend on the clock, so they are recorded before they are used.
-        """
+    def _mark(self, step_seconds: float) -> None:
+        """Measure the held-out loss of the averaged weights now, for the best point."""
         start = time.perf_counter()
-        evaluator, images = self.setup.evaluator, self.state.images
-        model = self.state.averaged_model()
-        examples, samples = self.schedule.evaluation(
-            images, lambda: evaluator.affordable(model, seconds, per_sigma=final)
-        )
-        if examples == 0:
-            return {}
-        line: dict[str, Any] = {"images": images, "seconds": round(self.clock.seconds, 3)}
-        overall = evaluator.held_out_loss(model, examples)
-        line |= {
-            "held_out": overall.value,
-            "held_out_se": overall.se,
-            "held_out_examples": overall.examples,
-        }
-        if evaluator.unconditional:
-            without = evaluator.held_out_loss(model, examples, conditional=False)
-            line |= {"unconditional": without.value, "unconditional_se": without.se}
-        self._preview(samples)
-        table: dict[str, list[float]] = {}
-        if final:
-            table = evaluator.loss_per_sigma(model, examples)
-            missing = self.writer.save_loss_per_sigma(table, self.config.objective.name)
-            if missing:
-                self.notice(f"no loss_per_sigma.png: {missing}")
-            line |= {"held_out_by_sigma": table, "final": True}
-        self.writer.log(line)  # last: a run is evaluated when its final line is there
+        steps = (self.config.images or 0) / self.config.optim.batch
+        self.assessor.mark(self.config.seconds or steps * step_seconds)
         self.budget.pause(time.perf_counter() - start)
-        return table
 
-    def _preview(self, count: int) -> None:
-        """A picture of samples. Training does not end where there is none."""
-        try:
-            drawn = self.setup.evaluator.preview(self.state.averaged_model(), count)
-            images, image = self.state.images, self.setup.dataset.image
-            missing = self.writer.save_preview(images, drawn, image)
-        except InputError as error:
-            missing = str(error)
-        if missing:
-            self.notice(f"no preview: {missing}")
+    def _evaluate(self, seconds: float, final: bool = False) -> dict[str, list[float]]:
+        """Held-out loss and a preview; at the end the loss per sigma too, which is returned."""
+        start, assessor = time.perf_counter(), self.assessor
+        head = {"images": self.state.images, "seconds": round(self.clock.seconds, 3)}
+        line = assessor.evaluate(seconds, self.clock.seconds if final else None)
+        if not line:
+            return {}
+        if final and assessor.verdict is not None:
+            self._save_model(self.clock.seconds)  # again: its card has the verdict now
+            self.notice(assessor.verdict.sentence)
+            line |= {"verdict": assessor.verdict.to_dict(), "final": True}
+        self.writer.log(head | line)  # last: a run is evaluated when its final line is there
+        self.budget.pause(time.perf_counter() - start)
+        table: dict[str, list[float]] = line.get("held_out_by_sigma", {})
+        return table
 
 
 class _Shown:

@@ -15,6 +15,7 @@ from ..runs import Record, Run, append_line, read_lines
 from .ema import EMA
 from .posthoc import save_snapshot
 from .state import TrainState
+from .verdict import Verdict
 
 
 class RunWriter:
@@ -124,6 +125,12 @@ class RunWriter:
         """Whether the last evaluation is complete: its line in metrics.jsonl is written last."""
         return any(line.get("final") for line in self.run.records())
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict of the last evaluation; None where there is none."""
+        found = [line["verdict"] for line in self.run.records() if line.get("verdict")]
+        return Verdict.from_dict(found[-1]) if found else None
+
     def save_checkpoint(self, state: TrainState, extra: dict[str, Any]) -> None:
         """Write the training state atomically.
 
@@ -134,17 +141,23 @@ class RunWriter:
         content = {**state.state_dict(), **extra}
         checkpoint.save_state(self.run.state, state.images, content)
 
-    def save_model(self, model: Preconditioned, facts: dict[str, Any]) -> None:
+    def save_model(self, model: Preconditioned, facts: dict[str, Any], last: bool = False) -> None:
         """Write the model file: weights and model card.
 
         Args:
             model: The averaged model.
             facts: Entries of the model card about the run so far.
+            last: Whether these are the last weights, and the model file has those of an earlier
+                point; they go into a file beside it.
         """
         card = checkpoint.make_card(
             model, self.network, config=self.config.to_dict(), data=self.data, **facts
         )
-        checkpoint.save_model(self.run.model, model, card=card)
+        checkpoint.save_model(self.run.last if last else self.run.model, model, card=card)
+
+    def drop_last(self) -> None:
+        """Remove the last weights: the model file has them."""
+        self.run.last.unlink(missing_ok=True)
 
     def save_snapshot(self, images: int, averages: Sequence[EMA]) -> None:
         """Keep the averages as they are now, for `posthoc.rebuild`.
@@ -190,7 +203,8 @@ class RunWriter:
         """Draw the held-out loss at each noise level.
 
         Args:
-            table: Columns sigma, loss and se, as `Evaluator.loss_per_sigma` gives them.
+            table: Columns sigma, loss and se, as `Evaluator.loss_per_sigma` gives them, and the
+                losses nothing and gaussian of the baselines where they were measured.
             objective: Name of the objective, for the title.
 
         Returns:
@@ -201,9 +215,16 @@ class RunWriter:
         title = f"Held-out loss ({objective}) at each noise level"
         # One example has no standard error.
         se = table["se"] if all(map(math.isfinite, table["se"])) else None
+        names = {"nothing": "knows nothing", "gaussian": "best Gaussian"}
+        baselines = {text: table[name] for name, text in names.items() if name in table}
         try:
             save_loss_per_sigma(
-                self.run.loss_per_sigma, table["sigma"], table["loss"], se, title=title
+                self.run.loss_per_sigma,
+                table["sigma"],
+                table["loss"],
+                se,
+                title=title,
+                baselines=baselines,
             )
         except InputError as error:
             return str(error)

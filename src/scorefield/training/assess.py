@@ -1,0 +1,139 @@
+"""What a training measures of itself: marks for the best point, previews, and the last evaluation.
+
+How much an evaluation measures depends on the clock, so that it is recorded before it is used: at
+the images where it takes place, and for all marks together at 0 images.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import InputError
+from ..models import Preconditioned
+from .baselines import examples_for, fit_baselines
+from .best import BestPoint, evaluations
+from .build import Setup
+from .schedule import Schedule
+from .verdict import Verdict, appraise
+from .writer import RunWriter
+
+Table = dict[str, list[float]]
+
+
+class Assessor:
+    """The evaluations of a run.
+
+    Args:
+        setup: The parts of the training.
+        writer: Writes the pictures.
+        schedule: Keeps the sizes of the evaluations.
+        notice: Receives what the user should know.
+
+    Attributes:
+        best: The best point of the run.
+        verdict: Where the model stands; None before the last evaluation.
+    """
+
+    def __init__(
+        self, setup: Setup, writer: RunWriter, schedule: Schedule, notice: Callable[[str], None]
+    ) -> None:
+        self.setup, self.writer, self.schedule, self.notice = setup, writer, schedule, notice
+        self.evaluator, self.state = setup.evaluator, setup.state
+        self.best = BestPoint()
+        self.verdict: Verdict | None = None
+
+    def kept_model(self) -> Preconditioned:
+        """The averaged model with the weights that the run keeps as its model.
+
+        They are those of the best point where the held-out loss has turned since, else the last.
+        Like `TrainState.averaged_model`, every call fills and returns the same copy.
+        """
+        model = self.state.averaged_model()
+        if self.best.best_images is not None:
+            model.network.load_state_dict(self.best.weights)
+        return model
+
+    def mark(self, whole: float) -> None:
+        """Measure the held-out loss of the averaged weights now, for the best point.
+
+        Every mark has the same number of evaluations, which is decided at the first one.
+
+        Args:
+            whole: Seconds that the whole training takes.
+        """
+        images = self.state.images
+        if self.best.images[-1:] == [images]:
+            return
+        evaluator, model = self.evaluator, self.state.averaged_model()
+
+        def size() -> tuple[int, int]:
+            seconds = evaluator.seconds_per_evaluation(model)
+            return evaluations(whole, seconds, evaluator.evaluations), 0
+
+        count, _ = self.schedule.evaluation(0, size)
+        if count:
+            self.best.add(images, evaluator.losses(model, count), self.state.averages[0])
+
+    def evaluate(self, seconds: float, trained: float | None = None) -> dict[str, Any]:
+        """Held-out loss and a preview; at the end the loss per sigma and the verdict too.
+
+        Args:
+            seconds: Seconds that the evaluation may take.
+            trained: Seconds that the training took, where it has ended: the model that the run
+                keeps is evaluated then. None on the way.
+
+        Returns:
+            Entries of a line of metrics; empty where the time is too short.
+        """
+        evaluator, images, final = self.evaluator, self.state.images, trained is not None
+        model = self.kept_model() if final else self.state.averaged_model()
+        count, samples = self.schedule.evaluation(
+            images, lambda: evaluator.affordable(model, seconds, per_sigma=final)
+        )
+        if count == 0:
+            return {}
+        overall = evaluator.held_out_loss(model, count)
+        line: dict[str, Any] = {
+            "held_out": overall.value,
+            "held_out_se": overall.se,
+            "held_out_examples": overall.examples,
+        }
+        if evaluator.unconditional:
+            without = evaluator.held_out_loss(model, count, conditional=False)
+            line |= {"unconditional": without.value, "unconditional_se": without.se}
+        self._preview(model, samples)
+        if trained is not None:
+            table = self._appraise(model, count, self.state.images / max(trained, 1e-9))
+            missing = self.writer.save_loss_per_sigma(table, self.setup.config.objective.name)
+            if missing:
+                self.notice(f"no loss_per_sigma.png: {missing}")
+            line |= {"held_out_by_sigma": table}
+        return line
+
+    def _appraise(self, model: Preconditioned, count: int, rate: float) -> Table:
+        """Make the verdict; return the loss per sigma of the model and of the baselines."""
+        pipeline, evaluator = self.setup.batches.pipeline, self.evaluator
+        rows = min(len(pipeline), examples_for(math.prod(model.event_shape)))
+        baselines = fit_baselines(model, pipeline.batch(0, rows)[0])
+        self.verdict = appraise(
+            *(evaluator.losses(m, count) for m in (model, baselines.nothing, baselines.gaussian)),
+            images=self.state.images,
+            steps=self.state.steps,
+            rate=rate,
+            falling=self.best.falling(),
+            best_images=self.best.best_images,
+        )
+        table = evaluator.loss_per_sigma(model, count)
+        for name, baseline in (("nothing", baselines.nothing), ("gaussian", baselines.gaussian)):
+            table[name] = evaluator.loss_per_sigma(baseline, count)["loss"]
+        return table
+
+    def _preview(self, model: Preconditioned, count: int) -> None:
+        """A picture of samples. Training does not end where there is none."""
+        try:
+            drawn = self.evaluator.preview(model, count)
+            missing = self.writer.save_preview(self.state.images, drawn, self.setup.dataset.image)
+        except InputError as error:
+            missing = str(error)
+        if missing:
+            self.notice(f"no preview: {missing}")
