@@ -89,8 +89,9 @@ class Box(ScoreModel):
         self.register_buffer("high", ends[1].flatten())
         self.sigma_min, self.sigma_max = SIGMA_TINY, math.inf
 
-    def __repr__(self) -> str:
-        return f"Box(events {' x '.join(map(str, self.event_shape))})"
+    def summary(self) -> str:
+        low, high = (f"{float(v):.4g}" for v in (self.low.min(), self.high.max()))
+        return f"Box, the uniform density of a box within [{low}, {high}] in every element"
 
     def _parts(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None, density: bool = False

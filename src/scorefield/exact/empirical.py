@@ -66,9 +66,8 @@ class Empirical(ScoreModel):
         self.register_buffer("centre", self.data.mean(0, dtype=torch.float64))
         self.sigma_min, self.sigma_max = SIGMA_TINY, math.inf
 
-    def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.event_shape))
-        return f"Empirical({len(self.data):,} points, events {shape})"
+    def summary(self) -> str:
+        return f"Empirical distribution of {len(self.data):,} points"
 
     def _average(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """logsumexp_j(-|x - x_j|²/(2 sigma²)) (B,) and the centred D (B, d).

@@ -36,6 +36,8 @@ from .common import (
     noise_levels,
 )
 
+SHOWN_WEIGHTS = 6  # components whose weights a summary names
+
 
 def _spectrum(
     covariances: Tensor, count: int, event_shape: tuple[int, ...]
@@ -157,9 +159,12 @@ class GaussianMixture(ScoreModel):
         self.sigma_min = 0.0 if bool((spectrum > 0).all()) else SIGMA_TINY
         self.sigma_max = math.inf
 
-    def __repr__(self) -> str:
-        shape = " x ".join(map(str, self.event_shape))
-        return f"{type(self).__name__}({len(self.means)} components, events {shape})"
+    def summary(self) -> str:
+        weights = [f"{w:.3g}" for w in self.weights.tolist()]
+        shown = ", ".join(weights[:SHOWN_WEIGHTS])
+        shown += ", ..." if len(weights) > SHOWN_WEIGHTS else ""
+        kind = "points" if not bool(self.spectrum.any()) else "components"
+        return f"{type(self).__name__} of {len(weights):,} {kind} with weights {shown}"
 
     @property
     def weights(self) -> Tensor:
@@ -313,3 +318,6 @@ class Gaussian(GaussianMixture):
                 "is [mean]"
             )
         super().__init__(centre[None], spread[None] if spread.ndim else spread)
+
+    def summary(self) -> str:
+        return "Gaussian, a normal density"

@@ -25,6 +25,7 @@ from ..tensors import reals
 from ..units import Units
 from ..values import describe
 from .cost import count_cost, record
+from .describe import facts_table, model_facts, model_paragraph
 
 LEVEL_TOLERANCE = 1e-3  # in ln sigma, to the nearest level of a model with fixed levels
 
@@ -127,6 +128,16 @@ class ScoreModel(nn.Module):
         super().__init_subclass__(**kwargs)
         if cls.denoise is ScoreModel.denoise and cls.score is ScoreModel.score:
             raise TypeError(f"{cls.__name__} must implement denoise or score")
+
+    def summary(self) -> str:
+        """What the model is, in a few words; the beginning of its `repr`."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return model_paragraph(self)
+
+    def _repr_html_(self) -> str:
+        return facts_table(self.summary(), model_facts(self))
 
     def denoise(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None

@@ -157,6 +157,11 @@ class Preconditioned(ScoreModel):
         """The data's moments over all conditions, model units; None where not recorded."""
         return self.data_moments
 
+    def summary(self) -> str:
+        kind = "Score model" if self.form == "score" else f"Energy model ({self.form})"
+        source = ((self.card or {}).get("data") or {}).get("source")
+        return f"{kind} of {source}" if source else f"{kind} made of a network"
+
     def leaf_network(self) -> nn.Module | None:
         """The network."""
         return self.network

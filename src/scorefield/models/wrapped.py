@@ -37,6 +37,9 @@ class Wrapped(ScoreModel):
         super().__init__()
         self.inner = inner
 
+    def summary(self) -> str:
+        return f"{type(self).__name__} of a model: {self.inner.summary()}"
+
     @property
     def event_shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """Shape of one example."""
@@ -149,6 +152,14 @@ class Bound(Wrapped):
         """Empty: the condition is fixed."""
         return MappingProxyType({})
 
+    def summary(self) -> str:
+        rows = {name: value.tolist() for name, value in (self.condition or {}).items()}
+        shown = ", ".join(
+            f"{name} {row[0]}" if len(row) == 1 else f"a {name} for each of {len(row)} samples"
+            for name, row in rows.items()
+        )
+        return f"Model given {shown or 'no condition'}: {self.inner.summary()}"
+
     def _rows(self, x: Tensor, condition: Condition | None) -> Condition | None:
         conditions.check(condition, {}, len(x), type(self).__name__)
         return conditions.to_device(conditions.expand(self.condition, len(x)), x.device)
@@ -225,6 +236,14 @@ class Guided(Wrapped):
             )
         self.scale, self.interval = scale, interval
         self.weak = weak
+
+    def summary(self) -> str:
+        weak = "its unconditional form" if self.weak is None else self.weak.summary()
+        levels = ""
+        if self.interval is not None:
+            low, high = self.interval
+            levels = f" for sigma in [{low:g}, {high:g}]"
+        return f"Guidance with scale {self.scale:g}{levels} of {self.inner.summary()} from {weak}"
 
     @property
     def has_log_density(self) -> bool:  # type: ignore[override]
