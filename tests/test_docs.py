@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import scorefield
+from scorefield.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -60,18 +62,16 @@ def user_files(folder: Path) -> None:
 
 
 def run_shell(text: str, folder: Path) -> None:
-    """Run the commands of a block: scorefield's and Python's."""
+    """Run the commands of a block. Programs of examples/ are run by tests/test_examples.py."""
     joined = text.replace("\\\n", " ")
     for line in filter(None, (line.split("  #")[0].strip() for line in joined.splitlines())):
-        words = shlex.split(shortened(line))
-        if words[0] == "scorefield":
-            words[0:1] = [sys.executable, "-m", "scorefield"]
-        elif words[0] == "python":
-            words[0] = sys.executable
-        else:
-            raise AssertionError(f"a page shows a command that the test does not run: {line}")
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        program, *words = shlex.split(shortened(line))
+        if program == "python" and words[0].startswith("examples/"):
+            assert (folder / words[0]).exists(), line
+            continue
+        assert program == "scorefield", f"a page shows a command that no test runs: {line}"
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
 
 
 def run_page(page: Path, folder: Path) -> None:
@@ -86,7 +86,7 @@ def run_page(page: Path, folder: Path) -> None:
             exec(compile("\n" * (line - 1) + shortened(text), str(page), "exec"), scope)
 
 
-PAGES = [page for page in sorted(DOCS.glob("*.md")) if blocks(page)]
+PAGES = [page for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))] if blocks(page)]
 
 
 @pytest.mark.training
