@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..values import finite, number, one_of
 
 INITIAL = "__initial_fraction__"
 
@@ -31,6 +32,7 @@ def gamma_of(sigma_rel: float) -> float:
     Raises:
         InputError: For a width outside (0, 0.28).
     """
+    sigma_rel = number(sigma_rel, "sigma_rel")
     if not 0 < sigma_rel < 0.28:
         raise InputError(
             f"the relative width of an average must lie in (0, 0.28); got {sigma_rel:g}"
@@ -64,8 +66,8 @@ class EMA:
     def __init__(
         self, network: nn.Module, kind: str = "power", width: float = 0.1, warmup: float = 0.05
     ) -> None:
-        if kind not in ("power", "halflife"):
-            raise InputError(f"an average is of the kind power or halflife; got {kind!r}")
+        kind = one_of(kind, ("power", "halflife"), "kind of average")
+        width, warmup = finite(width, "width"), finite(warmup, "warmup", 0.0)
         if kind == "halflife" and width < 0:
             raise InputError(f"the halflife of an average must not be negative; got {width:g}")
         self.kind, self.width, self.warmup = kind, width, warmup

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import conditions, rng
 from ..models import Preconditioned
 from ..objectives import Objective
+from ..values import finite, whole
 from .batches import Batch
 from .ema import EMA
 from .guard import explain
@@ -161,7 +162,10 @@ def train_step(
     Raises:
         InputError: Where batch and model do not fit each other.
     """
-    batch = drop_conditions(batch.to(state.device), dropout)
+    clip, accumulate = finite(clip, "clip", 0.0), whole(accumulate, "accumulate", 1)
+    if learning_rate is not None:
+        learning_rate = finite(learning_rate, "learning_rate", 0.0)
+    batch = drop_conditions(batch.to(state.device), finite(dropout, "dropout", 0.0, 1.0))
     count = len(batch.x0)
     parameters = [p for p in state.model.parameters() if p.requires_grad]
     state.optimiser.zero_grad(set_to_none=True)
