@@ -377,10 +377,8 @@ def test_train_takes_a_network_of_ones_own(own, tmp_path, command):
     code, _, err = command("train", "--data", "ring", "--run", run, "--network", network, *SMALL)
     assert code == 0, err
     assert command("info", run)[0] == 2
-    assert json.loads(command("info", run, "--network", network, "--json")[1])["network"] == {
-        "name": "custom",
-        "class": "own.Own",
-    }
+    found = json.loads(command("info", run, "--network", network, "--json")[1])
+    assert found["card"]["network"] == {"name": "custom", "class": "own.Own"}
 
 
 # -- restore
@@ -546,7 +544,7 @@ def test_bad_likelihood_input_is_refused(digits_run, tmp_path, command, argument
 def test_info_reads_the_card(ring, command):
     code, out, _ = command("info", ring, "--json")
     assert code == 0
-    assert json.loads(out)["event_shape"] == [2]
+    assert json.loads(out)["card"]["event_shape"] == [2]
     assert "mlp" in command("info", ring)[1]
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import secrets
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -117,17 +117,29 @@ def write_npz(path: Path, **arrays: Any) -> Path:
     return write_bytes(path, buffer.getvalue())
 
 
+def write_npy(path: Path, array: np.ndarray) -> Path:
+    """Write an array as an .npy, atomically, and return the path."""
+    with open_atomically(path) as target:
+        np.lib.format.write_array(target, np.asarray(array), allow_pickle=False)
+    return path
+
+
 @contextmanager
 def stream_npz(
-    path: Path, name: str, shape: tuple[int, ...], dtype: Any
+    path: Path,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: Any,
+    others: Mapping[str, Any] | None = None,
 ) -> Iterator[Callable[[np.ndarray], int]]:
-    """Write an .npz that holds one array of known shape, part by part, in constant memory.
+    """Write an .npz that holds an array of known shape, part by part, in constant memory.
 
     Args:
         path: The .npz file. It takes its name when the block ends without an exception.
         name: Name of the array inside the archive.
         shape: Shape of the whole array.
         dtype: Its numpy dtype.
+        others: Further arrays by name, which are written at once.
 
     Yields:
         A function that appends one part along the first dimension.
@@ -140,7 +152,10 @@ def stream_npz(
     with (
         open_atomically(path) as target,
         zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive,
-        archive.open(f"{name}.npy", "w", force_zip64=True) as file,
     ):
-        np.lib.format.write_array_header_1_0(file, header)
-        yield lambda part: file.write(np.ascontiguousarray(part, dtype=dtype).tobytes())
+        for other, values in (others or {}).items():
+            with archive.open(f"{other}.npy", "w") as file:
+                np.lib.format.write_array(file, np.asarray(values), allow_pickle=False)
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            yield lambda part: file.write(np.ascontiguousarray(part, dtype=dtype).tobytes())

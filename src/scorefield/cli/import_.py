@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from ..errors import InputError
-from .options import check_file, check_folder
-from .show import say
+from . import completion
+from . import options as o
+from .show import Outcome, say
 
 
 def parse_size(text: str) -> int | tuple[int, int]:
@@ -37,7 +38,10 @@ def import_command(
             "is run."
         ),
     ],
-    family: Annotated[str, typer.Option(help="ncsn or ncsnv2.")],
+    family: Annotated[
+        str,
+        typer.Option(help="ncsn or ncsnv2.", autocompletion=completion.words(("ncsn", "ncsnv2"))),
+    ],
     out: Annotated[
         Path,
         typer.Option(help="The .safetensors file to write, or a run's folder."),
@@ -69,13 +73,14 @@ def import_command(
     rescaled: Annotated[
         bool, typer.Option("--rescaled", help="It was trained on images rescaled to [-1, 1].")
     ] = False,
-) -> None:
+    force: o.Force = False,
+) -> Outcome:
     """Make a model file from a published NCSN or NCSNv2 checkpoint."""
     size = None if image_size is None else parse_size(image_size)
     if out.suffix and not out.is_dir():
-        check_file(out, ".safetensors")
+        o.refuse_existing([o.check_file(out, ".safetensors")], force)
     else:
-        check_folder(out)
+        o.refuse_existing([o.check_folder(out) / "model.safetensors"], force)
     from ..interop import import_checkpoint
 
     found = import_checkpoint(
@@ -99,4 +104,9 @@ def import_command(
         f"sigma |score| / sqrt(d) on noise around grey: {first:.2f} at the largest noise level, "
         f"{last:.2f} at the smallest; near 1 where training went well"
     )
-    say(f"wrote {found.file}")
+    file = Path(found.file)
+    return Outcome(
+        [file],
+        ("sample", file, "--count", 16, "--out", file.parent / f"{file.stem}-samples"),
+        {name: value for name, value in vars(found).items() if name != "file"},
+    )

@@ -1,34 +1,48 @@
 """The command `scorefield info`."""
 
-import json
-from typing import Annotated, Any
-
-import typer
+from pathlib import Path
+from typing import Any
 
 from . import options as o
+from .show import Outcome, console, duration
+
+# Files of a run that one may open, and what they show.
+FILES = {
+    "report.md": "report of the demo",
+    "samples/*.png": "samples",
+    "loss_per_sigma.png": "held-out loss at each noise level",
+    "training.png": "loss during training",
+    "previews/*.png": "samples during training; the newest",
+    "metrics.jsonl": "losses, one line each time",
+    "config.json": "all settings",
+}
+COLUMNS_SHOWN = 12  # columns of a table that are listed
 
 
-def info(
-    run: o.Run,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
-    network: o.NetworkFile = None,
-) -> None:
-    """Show what a model is: its model card."""
+def info(run: o.Run, network: o.NetworkFile = None) -> Outcome:
+    """Show what a model is, how good it is, and which files of its run to open."""
+    from rich.markup import escape
     from rich.table import Table
 
     from ..checkpoint import load
     from .loading import make_network
-    from .show import console
 
     model = load(run, network=None if network is None else make_network(network))
     card: dict[str, Any] = model.card or {}
-    if as_json:
-        typer.echo(json.dumps(card, indent=2))
-        return
+    parameters = sum(p.numel() for p in model.parameters())
+    files = files_to_open(run)
+    rows = card_rows(card, parameters) | {
+        "files": "\n".join(f"{path}: {what}" for path, what in files.items())
+    }
     table = Table(show_header=False, box=None)
-    for name, value in card_rows(card, sum(p.numel() for p in model.parameters())).items():
-        table.add_row(f"[bold]{name}[/]", value)
+    for name, value in rows.items():
+        if value:
+            table.add_row(f"[bold]{name}[/]", escape(value))
     console.print(table)
+    return Outcome(
+        next=("sample", run, "--out", (run if run.is_dir() else run.parent) / "samples"),
+        facts={"card": card, "parameters": parameters, "files": [str(path) for path in files]},
+    )
 
 
 def card_rows(card: dict[str, Any], parameters: int) -> dict[str, str]:
@@ -39,29 +53,128 @@ def card_rows(card: dict[str, Any], parameters: int) -> dict[str, str]:
         parameters: number of the network's parameters.
 
     Returns:
-        From a row's name to its text.
+        From a row's name to its text; "" where the card does not record it.
     """
     from ..checkpoint import card_hash
 
-    history, data = card.get("history") or {}, card.get("data") or {}
-    sampling = (card.get("config") or {}).get("sampling") or {}
-    ladder = card.get("ladder")
+    config, history = card.get("config") or {}, card.get("history") or {}
+    verdict = history.get("verdict") or {}
     conditions = card.get("conditions") or {}
-    rows = {
-        "example": " x ".join(map(str, card["event_shape"])),
+    return {
+        "data": data_text(card),
+        "example": example_text(card),
+        "columns": columns_text(card),
+        "quality": str(verdict.get("sentence", "")),
+        "trained": trained_text(history, config),
+        "settings": settings_text(config),
         "network": f"{card['network']['name']}, {parameters:,} parameters, preconditioner "
         f"{card['preconditioner']}",
-        "sigma": f"{card['sigma_min']:g} to {card['sigma_max']:g} (model units)"
-        + (f", {len(ladder)} levels" if ladder else ""),
+        "noise": noise_text(card),
         "conditions": ", ".join(
             f"{name} ({spec['kind']}, {spec['size']})" for name, spec in conditions.items()
         )
         or "none",
-        "sampler": " ".join(f"{k}={v}" for k, v in sampling.items() if v not in (None, {})),
-        "data": f"{data.get('source', '?')}, {data.get('count', '?')} examples",
-        "trained": f"{history.get('images', 0):,} images, {history.get('seconds', 0):,.0f} s"
-        + (f" ({history['ended']})" if history.get("ended") else ""),
+        "sampler": sampler_text(config.get("sampling") or {}),
+        "computed with": execution_text(card),
         "libraries": ", ".join(f"{k} {v}" for k, v in (card.get("libraries") or {}).items()),
-        "card": card_hash(card)[:16],
+        "card": f"{card_hash(card)[:16]} (SHA-256 of the model card, the record in the file)",
     }
-    return {name: text for name, text in rows.items() if text}
+
+
+def data_text(card: dict[str, Any]) -> str:
+    """Where the data came from, how many examples, their stored type."""
+    data = card.get("data") or {}
+    if not data:
+        return "not recorded (an imported or hand-made model)"
+    parts = [f"{data.get('source', '?')}", f"{data.get('count', 0):,} examples"]
+    parts += [str(data[name]) for name in ("format", "stored_dtype") if data.get(name)]
+    held_out = ((card.get("config") or {}).get("data") or {}).get("held_out")
+    if held_out:
+        parts.append(f"{held_out:.0%} held out of training")
+    return ", ".join(parts)
+
+
+def example_text(card: dict[str, Any]) -> str:
+    """The shape of an example, in the words of its kind."""
+    shape, units = list(card["event_shape"]), card.get("units") or {}
+    sizes = " x ".join(map(str, shape))
+    levels = (units.get("quantisation") or {}).get("levels")
+    if units.get("image"):
+        stored = f", {levels:,} levels" if levels else ""
+        return f"image of {sizes} (channels x height x width){stored}, values in [0, 1]"
+    if len(shape) == 1:
+        return f"row of {shape[0]:,} {'number' if shape == [1] else 'numbers'}"
+    return f"array of {sizes} (channels first)"
+
+
+def columns_text(card: dict[str, Any]) -> str:
+    """The columns of a table with their kinds; "" for other data."""
+    from ..data.form import form_of
+
+    form: Any = form_of(card)
+    if form is None or form.kind != "table":
+        return ""
+    shown = [f"{column.name} ({column.kind})" for column in form.columns[:COLUMNS_SHOWN]]
+    more = len(form.columns) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def trained_text(history: dict[str, Any], config: dict[str, Any]) -> str:
+    """How long the model was trained, of which budget, and how training ended."""
+    if not history:
+        return ""
+    seconds, images = config.get("seconds"), config.get("images")
+    budget = f"{duration(seconds)}" if seconds else f"{images:,} images" if images else ""
+    text = f"{history.get('images', 0):,} images seen in {duration(history.get('seconds', 0.0))}"
+    text += f", of a budget of {budget}" if budget else ""
+    return text + (f"; {history['ended']}" if history.get("ended") else "; not finished")
+
+
+def settings_text(config: dict[str, Any]) -> str:
+    """Preset, seed and the optimiser's main numbers."""
+    if not config:
+        return ""
+    optim = config.get("optim") or {}
+    return (
+        f"preset {config.get('preset')}, seed {config.get('seed')}, {optim.get('name')} with "
+        f"learning rate {optim.get('lr'):g}, {optim.get('batch'):,} examples a step"
+    )
+
+
+def noise_text(card: dict[str, Any]) -> str:
+    """The noise levels that the model knows."""
+    ladder = card.get("ladder")
+    levels = f", only at {len(ladder)} levels" if ladder else ""
+    return (
+        f"sigma from {card['sigma_min']:g} to {card['sigma_max']:g}{levels}, in model units (data "
+        f"scaled to standard deviation {card['sigma_data']:g})"
+    )
+
+
+def sampler_text(sampling: dict[str, Any]) -> str:
+    """The sampler that `sample` takes by default, with its options."""
+    given = {k: v for k, v in sampling.items() if v not in (None, {}) and k != "sampler"}
+    options = given.pop("options", {})
+    words = [f"{name} {value}" for name, value in (given | options).items()]
+    return ", ".join([str(sampling.get("sampler", "heun")), *words])
+
+
+def execution_text(card: dict[str, Any]) -> str:
+    """Device, precision and threads of the training."""
+    execution = card.get("execution") or {}
+    if not execution:
+        return ""
+    mode = "compiled" if execution.get("compile") else "not compiled"
+    return (
+        f"{execution.get('device')}, {execution.get('precision')}, {mode}, "
+        f"{execution.get('threads')} threads"
+    )
+
+
+def files_to_open(run: Path) -> dict[Path, str]:
+    """Files of a run that one may open, and what they show."""
+    found = {}
+    for pattern, what in FILES.items():
+        for path in sorted(run.glob(pattern))[-1:]:
+            found[path] = what
+    return found

@@ -1,6 +1,7 @@
 """The command `scorefield sample`."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,24 +9,32 @@ import typer
 
 from ..errors import InputError
 from . import options as o
+from . import results
 from .loading import class_condition, guided, ready
-from .show import duration, progress, say
-
-SHOWN_IMAGES, SHOWN_POINTS = 256, 20_000  # samples that a picture shows at most
-
+from .show import Outcome, duration, progress, say
 
 Count = Annotated[int, typer.Option(min=0, help="Number of samples.")]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="Files of the samples beside samples.npz: csv or parquet for tables, png or tiff for "
+        "folders of pictures, npy for arrays; none for samples.npz alone.",
+        show_default="that of the training data; no pictures above 1,000",
+    ),
+]
 Interpolate = Annotated[
     int,
     typer.Option(
-        min=0, help="K above 0: each of COUNT rows goes from one sample to another in K steps."
+        min=0,
+        help="K above 0: COUNT rows of K samples, each from one sample to another in K steps.",
     ),
 ]
 Ema = Annotated[
     float | None,
     typer.Option(
-        help="Use weights averaged with this relative width, such as 0.08, rebuilt from the run's "
-        "snapshots."
+        help="Use weights averaged over this fraction of the run (relative width, 0 to 0.28, such "
+        "as 0.08), rebuilt from the run's snapshots.",
+        show_default="the model's",
     ),
 ]
 Forming = Annotated[
@@ -38,50 +47,34 @@ def sample_command(
     out: o.Out,
     count: Count = 64,
     seed: o.Seed = 0,
-    sampler: o.Sampler = None,
-    nfe: o.Nfe = None,
-    levels: o.Levels = None,
-    ladder: o.LadderText = None,
-    steps_per_level: o.StepsPerLevel = None,
-    option: o.SamplerOptions = None,
-    start: o.Start = None,
-    final: o.Final = None,
-    classes: o.Classes = None,
-    guidance: o.Guidance = None,
+    format: Format = None,
+    force: o.Force = False,
     interpolate: Interpolate = 0,
     ema: Ema = None,
     forming: Forming = False,
     network: o.NetworkFile = None,
-    device: o.Device = None,
-    precision: o.Precision = None,
-    compile: o.Compile = None,
-    threads: o.Threads = None,
-) -> None:
-    """Draw samples from a trained model: samples.npz, samples.json and a picture."""
+    sampling: o.SamplingOptions = o.SamplingOptions(),
+    classes: o.Classes = None,
+    guidance: o.Guidance = None,
+    execution: o.Execution = o.Execution(),
+) -> Outcome:
+    """Draw samples from a trained model: files as the training data were, and a picture."""
     o.check_folder(out)
-    how = o.SamplingOptions(
-        sampler=sampler,
-        nfe=nfe,
-        levels=levels,
-        ladder=o.parse_ladder(ladder),
-        steps_per_level=steps_per_level,
-        start=start,
-        final=final,
-        options=o.parse_options(option),
-    )
-    request = o.execution_request(device, precision, compile, threads)
+    earlier = results.earlier_results(out)
+    o.refuse_existing(earlier, force)
     total = count * max(interpolate, 1)
-    model, execution = ready(run, request, network, total, nfe)
+    model, chosen = ready(run, execution.request(), network, total, sampling.nfe)
+    target = results.choose_target(model.card, format, total)
     if ema is not None:
         from ..training import rebuild
 
         model.network.load_state_dict(rebuild(run, ema))
     condition = class_condition(model, classes, total)
     model = guided(model, guidance, condition)
-    recipe = how.resolve(model)
-    say(f"running on {execution.describe()}")
-    facts = {"execution": execution.to_dict(), "guidance": guidance, "class": classes, "ema": ema}
-    draw_to(
+    recipe = sampling.resolve(model)
+    say(f"running on {chosen.describe()}")
+    facts = {"execution": chosen.to_dict(), "guidance": guidance, "class": classes, "ema": ema}
+    drawn = draw_to(
         model,
         recipe,
         out,
@@ -90,8 +83,11 @@ def sample_command(
         condition=condition,
         interpolate=interpolate,
         forming=forming,
+        target=target,
         facts=facts,
     )
+    results.remove_stale(earlier, drawn.written)
+    return replace(drawn, next=results.next_command(run, model, out))
 
 
 def draw_to(
@@ -104,8 +100,9 @@ def draw_to(
     condition: Any = None,
     interpolate: int = 0,
     forming: bool = False,
+    target: results.Target = results.Target(),
     facts: dict[str, Any] | None = None,
-) -> None:
+) -> Outcome:
     """Draw samples and write samples.npz, samples.json, and the picture that fits their shape.
 
     Args:
@@ -117,28 +114,85 @@ def draw_to(
         condition: one row for each sample, or None.
         interpolate: samples in a row from one sample to another; 0 = no rows.
         forming: also write forming.gif, the samples at each level (images).
+        target: files of the data's own kind.
         facts: further entries of samples.json.
+
+    Returns:
+        What was written.
 
     Raises:
         InputError: the model does not fit the recipe; nothing is written.
     """
-    import torch
-
     from .. import rng
-    from ..files import stream_npz, write_json
-    from ..sampling import draw
+    from ..files import write_json
 
     units, total = model.units, count * max(interpolate, 1)
     if forming and not units.image:
         raise InputError("--forming animates images; this model's samples are no images")
     keys = rng.blend_rows(seed, count, interpolate) if interpolate else rng.keys(seed, count)
-    shown: list[torch.Tensor] = []
-    drawn = 0
+    shown = results.SHOWN_IMAGES if units.image else results.SHOWN_ROWS
+    most = total if target.form is not None else shown
     began = time.perf_counter()
+    samples, record = stream(
+        model, recipe, out / "samples.npz", keys, condition=condition, trace=forming, most=most
+    )
+    seconds = time.perf_counter() - began
+    written = [out / "samples.npz", out / "samples.json"]
+    found = record.to_dict() | {"seed": seed, "seconds": round(seconds, 3)} | (facts or {})
+    write_json(written[1], found | card_facts(model))
+    if total and target.form is not None:
+        written += target.form.write(out / "samples", samples, target.format)
+    if total:
+        written.append(results.draw_picture(model, samples[:shown], out, interpolate or None))
+    if forming and record.trace:
+        written.append(results.save_forming(out / "forming.gif", record.trace))
+    if target.note:
+        say(target.note)
+    say(f"{total:,} samples, {record.nfe} evaluations each, {duration(seconds)}")
+    numbers = {name: found[name] for name in ("sampler", "nfe", "seed", "count")}
+    shape = [total, *model.event_shape]
+    return Outcome(written, (), {**numbers, "shape": shape, "sampling_seconds": found["seconds"]})
+
+
+def stream(
+    model: Any,
+    recipe: Any,
+    path: Path,
+    keys: Any,
+    *,
+    condition: Any = None,
+    trace: bool = False,
+    most: int = 0,
+) -> tuple[Any, Any]:
+    """Draw samples into an .npz, part by part, with a progress report.
+
+    Args:
+        model: a score model.
+        recipe: the resolved `SamplingRecipe`.
+        path: the .npz file. Its array "samples" is in data units, images in [0, 1]; "columns"
+            holds the names of a table's columns.
+        keys: keys of the samples.
+        condition: one row for each sample, or None.
+        trace: whether the samples at each level are kept.
+        most: number of samples that are also returned.
+
+    Returns:
+        The first samples, (most, *event) in data units, and the `Record`.
+    """
+    import torch
+
+    from ..files import stream_npz
+    from ..sampling import draw
+
+    units, total = model.units, len(keys)
+    kept: list[torch.Tensor] = []
+    drawn = 0
     dtype = str(units.dtype).removeprefix("torch.")
     with (
         progress("sampling") as report,
-        stream_npz(out / "samples.npz", "samples", (total, *model.event_shape), dtype) as write,
+        stream_npz(
+            path, "samples", (total, *model.event_shape), dtype, results.column_names(model.card)
+        ) as write,
     ):
 
         def tell(event: Any) -> None:
@@ -149,24 +203,15 @@ def draw_to(
             nonlocal drawn
             samples = (samples.clamp(0, 1) if units.image else samples).to(units.dtype).cpu()
             write(samples.numpy())
-            room = (SHOWN_IMAGES if units.image else SHOWN_POINTS) - drawn
-            if room > 0:
-                shown.append(samples[:room])
+            if drawn < most:
+                kept.append(samples[: most - drawn])
             drawn += len(samples)
 
         record = draw(
-            model, recipe, keys, condition=condition, callbacks=(tell,), sink=keep, trace=forming
+            model, recipe, keys, condition=condition, callbacks=(tell,), sink=keep, trace=trace
         ).record
-    seconds = time.perf_counter() - began
-    written = record.to_dict() | {"seed": seed, "seconds": round(seconds, 3)} | (facts or {})
-    write_json(out / "samples.json", written | card_facts(model))
-    picture = draw_picture(model, torch.cat(shown), out, interpolate or None) if total else None
-    if forming and record.trace:
-        save_forming(out / "forming.gif", record.trace)
-    say(
-        f"{total:,} samples, {record.nfe} evaluations each, {duration(seconds)}: {out}/samples.npz"
-        + (f", {picture.name}" if picture else "")
-    )
+    nothing = torch.empty((0, *model.event_shape), dtype=units.dtype)
+    return torch.cat([nothing, *kept]), record
 
 
 def card_facts(model: Any) -> dict[str, Any]:
@@ -176,27 +221,3 @@ def card_facts(model: Any) -> dict[str, Any]:
     if model.card is None:
         return {}
     return {"card_sha256": card_hash(model.card), "history": model.card.get("history")}
-
-
-def draw_picture(model: Any, samples: Any, out: Path, columns: int | None = None) -> Path:
-    """Write grid.png for images, scatter.png for points of the plane, samples.png for the rest."""
-    from ..data import toy_density
-    from ..plotting import save_samples
-
-    image = model.units.image
-    event = tuple(model.event_shape)
-    name = "grid.png" if image else "scatter.png" if event == (2,) else "samples.png"
-    source = str(((model.card or {}).get("data") or {}).get("source", ""))
-    density = toy_density(source) if event == (2,) else None
-    title = f"{len(samples):,} samples" + (f", {Path(source).name}" if source else "")
-    return save_samples(out / name, samples, image, columns, density=density, title=title)
-
-
-def save_forming(path: Path, trace: list[tuple[float, Any]], shown: int = 64) -> Path:
-    """Write the samples at every level as a GIF."""
-    from ..plotting import save_animation
-
-    frames = [state[:shown].clamp(0, 1) for _, state in trace]
-    captions = ["denoised" if sigma == 0 else f"σ = {sigma:.3g}" for sigma, _ in trace]
-    fps = 12.0 if len(frames) > 24 else 6.0
-    return save_animation(path, frames, captions=captions, fps=fps)

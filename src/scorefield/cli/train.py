@@ -1,7 +1,8 @@
 """The command `scorefield train`."""
 
-import json
-from collections.abc import Mapping
+import math
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,33 +10,52 @@ import typer
 
 from ..config import Request, override
 from ..config import preset as find_preset
+from . import completion
 from . import options as o
-from .show import console, duration, say, warn
+from .show import Outcome, console, duration, say, warn
 
-Data = Annotated[str, o.setting_option("data.source", required=True)]
+NETWORK = "What is trained"
+
+Data = Annotated[str, o.setting_option("data.source", required=True, complete=completion.data)]
 RunFolder = Annotated[
-    Path, typer.Option(help="The run's folder. Run the same command again to resume.")
+    Path,
+    typer.Option(
+        help="The run's folder. Run the same command again to resume.",
+        autocompletion=completion.runs,
+    ),
 ]
-Preset = Annotated[str, typer.Option(help="Settings to start from: fast, mlp, ncsn or ncsnv2.")]
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Settings to start from: fast, mlp, ncsn or ncsnv2.",
+        autocompletion=completion.presets,
+    ),
+]
 Budget = Annotated[
     str | None,
     typer.Option(
-        help="Wall time, compilation included: 90s, 5m or 1.5h.", show_default="the preset's, 5m"
+        metavar="TIME",
+        help="Wall time above 0, compilation included: 90s, 5m or 1.5h. A finished run goes on "
+        "where it is given more.",
+        show_default="the preset's, 5m",
     ),
 ]
 Images = Annotated[
-    str | None, typer.Option(help="Budget in images seen, in place of --budget: 250k or 1M.")
+    str | None,
+    typer.Option(
+        metavar="COUNT",
+        help="Budget in images (examples) seen, at least 1, in place of --budget: 250k or 1M.",
+    ),
 ]
-Objective = Annotated[str | None, o.setting_option("objective.name")]
-ConditionKind = Annotated[str | None, o.setting_option("condition.kind")]
-Size = Annotated[int | None, o.setting_option("data.size")]
-Channels = Annotated[int | None, o.setting_option("data.channels")]
-Key = Annotated[str | None, o.setting_option("data.key")]
+Objective = Annotated[str | None, o.setting_option("objective.name", panel=NETWORK)]
+ConditionKind = Annotated[str | None, o.setting_option("condition.kind", panel=NETWORK)]
 Width = Annotated[
     int | None,
     typer.Option(
-        help="mlp: features; refinenet: channels of the first stage (ngf of NCSN). The U-Net takes "
-        "--set network.options.widths=[64,128]."
+        help="At least 1; mlp: features; refinenet: channels of the first stage (ngf of NCSN). The "
+        "U-Net takes --set network.options.widths=[64,128].",
+        show_default="by the data's shape",
+        rich_help_panel=NETWORK,
     ),
 ]
 Seed = Annotated[int | None, o.setting_option("seed")]
@@ -45,6 +65,7 @@ Assignments = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Any setting, such as optim.lr=1e-3 (repeatable). `scorefield settings` lists them.",
+        autocompletion=completion.assignments,
     ),
 ]
 CheckpointEvery = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")]
@@ -78,37 +99,27 @@ def train(
     budget: Budget = None,
     images: Images = None,
     seed: Seed = None,
-    objective: Objective = None,
-    condition: ConditionKind = None,
-    size: Size = None,
-    channels: Channels = None,
-    key: Key = None,
-    width: Width = None,
     set: Assignments = None,
-    network: o.NetworkFile = None,
-    device: o.Device = None,
-    precision: o.Precision = None,
-    compile: o.Compile = None,
-    threads: o.Threads = None,
     checkpoint_every: CheckpointEvery = 60.0,
     dry_run: DryRun = False,
-) -> None:
+    reading: o.Reading = o.Reading(),
+    objective: Objective = None,
+    condition: ConditionKind = None,
+    width: Width = None,
+    network: o.NetworkFile = None,
+    execution: o.Execution = o.Execution(),
+) -> Outcome:
     """Train a model of DATA into the folder RUN, or resume it."""
     flags = {
         "data.source": data,
-        "data.size": size,
-        "data.channels": channels,
-        "data.key": key,
         "seconds": budget,
         "images": images,
         "seed": seed,
         "objective.name": objective,
         "condition.kind": condition,
         "network.options.width": width,
-        "execution.device": device,
-        "execution.precision": precision,
-        "execution.compile": compile,
-        "execution.threads": threads,
+        **reading.settings(),
+        **execution.settings(),
     }
     request = make_request(preset, flags, set)
     o.check_folder(run, "--run")
@@ -116,39 +127,55 @@ def train(
 
     module = None if network is None else make_network(network)
     if dry_run:
-        show_settings(request, module is not None)
-        return
-    run_training(request, run, module, checkpoint_every)
+        again = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
+        found = resolved_settings(request, module is not None)
+        return Outcome((), again, document=("config", found))
+    summary = run_training(request, run, module, checkpoint_every)
+    return Outcome(
+        [path for path in (run / "model.safetensors", run / "loss_per_sigma.png") if path.exists()],
+        next_command(run, request, summary),
+        {
+            "images": summary.images,
+            "training_seconds": round(summary.seconds, 3),
+            "reason": summary.reason,
+            "signal": summary.signal,
+            "verdict": None if summary.verdict is None else summary.verdict.to_dict(),
+            "held_out_by_sigma": summary.held_out,
+        },
+        code=128 + summary.signal if summary.signal else 0,
+    )
 
 
-def show_settings(request: Request, custom_network: bool = False) -> None:
-    """Print the resolved settings as JSON, and the reason of each choice to the error stream.
+def resolved_settings(request: Request, custom_network: bool = False) -> dict[str, Any]:
+    """The resolved settings; the reason of each choice goes to the error stream.
 
     Args:
         request: what was asked for.
         custom_network: whether a network of the user's own is trained.
     """
     from ..config import resolve_with_reasons
-    from ..data import load
+    from ..training.build import load_data
 
-    d = request.data
-    dataset = load(d.source, size=d.size, channels=d.channels, key=d.key, image=d.image)
+    dataset = load_data(request)
     resolution = resolve_with_reasons(request, dataset.facts(custom_network))
     for name, reason in resolution.reasons.items():
         warn(f"{name}: {reason}")
-    typer.echo(json.dumps(resolution.config.to_dict(), indent=2))
+    return resolution.config.to_dict()
 
 
 def run_training(
     request: Request, run: Path, network: Any = None, checkpoint_seconds: float = 60.0
-) -> None:
-    """Train with a progress report; end the process with 128 + n after signal n.
+) -> Any:
+    """Train with a progress report.
 
     Args:
         request: what was asked for.
         run: the run's folder.
         network: a network of the user's own, or None.
         checkpoint_seconds: seconds between checkpoints.
+
+    Returns:
+        The `Summary`; where a signal stopped the training its `signal` is not 0.
     """
     from ..training import train_with_progress
 
@@ -160,10 +187,46 @@ def run_training(
         log=True,
         checkpoint_seconds=checkpoint_seconds,
     )
-    say(
-        f"{summary.reason}: {summary.images:,} images in {duration(summary.seconds)}; "
-        f"{run}/model.safetensors"
-    )
+    say(f"{summary.reason}: {summary.images:,} images in {duration(summary.seconds)}")
+    return summary
+
+
+def next_command(run: Path, request: Request, summary: Any) -> Sequence[object]:
+    """The next useful command after training.
+
+    Args:
+        run: the run's folder.
+        request: what was asked for.
+        summary: how training ended.
+
+    Returns:
+        The same command where a signal stopped it, the same with the budget that a model that has
+        hardly begun needs, else `sample`.
+    """
+    verdict, arguments = summary.verdict, sys.argv[1:]
     if summary.signal:
-        say("run the same command again to resume")
-        raise typer.Exit(128 + summary.signal)
+        return arguments
+    if verdict is not None and verdict.needed_images and arguments[:1] == ["train"]:
+        if request.images is not None:
+            return with_option(arguments, "--images", str(verdict.needed_images))
+        seconds = verdict.needed_images / max(verdict.rate, 1e-9)
+        return with_option(arguments, "--budget", budget_text(seconds))
+    return "sample", run, "--out", run / "samples"
+
+
+def with_option(arguments: Sequence[str], option: str, value: str) -> list[str]:
+    """Arguments with one option replaced, or added at the end."""
+    found = list(arguments)
+    for k, argument in enumerate(found):
+        if argument == option:
+            return [*found[: k + 1], value, *found[k + 2 :]]
+        if argument.startswith(f"{option}="):
+            return [*found[:k], f"{option}={value}", *found[k + 1 :]]
+    return [*found, option, value]
+
+
+def budget_text(seconds: float) -> str:
+    """Seconds as --budget takes them, rounded up: 90s, 12m, 3h."""
+    if seconds <= 120:
+        return f"{math.ceil(seconds)}s"
+    return f"{math.ceil(seconds / 60)}m" if seconds <= 7200 else f"{math.ceil(seconds / 3600)}h"

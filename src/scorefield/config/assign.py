@@ -1,5 +1,6 @@
 """`override`: settings given by name, as texts such as "optim.lr=1e-3"."""
 
+import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -125,7 +126,7 @@ def _read(group: type[Group], name: str, text: str, path: str) -> Any:
     if path == "seconds":
         return parse_seconds(text, path)
     if getattr(kind, "__origin__", None) is tuple:
-        return tuple(part.strip() for part in text.strip("()[]").split(",") if part.strip())
+        return _parts(text)
     if _is_mapping(kind):
         value = _json_or_text(text)
         if not isinstance(value, dict):
@@ -135,3 +136,14 @@ def _read(group: type[Group], name: str, text: str, path: str) -> Any:
             )
         return value
     return text
+
+
+def _parts(text: str) -> tuple[Any, ...]:
+    """A list as one types it: a,b or (a,b) or [a,b], names with commas in quotes, or JSON."""
+    listed = _json_or_text(text)
+    if isinstance(listed, list):
+        return tuple(listed)
+    if text[:1] + text[-1:] in ("()", "[]"):
+        text = text[1:-1]
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(part.strip() for part in parts if part.strip())

@@ -1,0 +1,77 @@
+"""Options that several commands share: each is declared once, with its help and its check.
+
+groups.py    sets of options that a command takes as one parameter
+settings.py  options that stand for settings, with the settings' own help and ranges
+model.py     the model, the seed, and where the arithmetic runs
+reading.py   how data are read
+output.py    where results go; what is refused before any work
+sampling.py  how samples are drawn
+"""
+
+from .groups import with_groups
+from .model import (
+    Compile,
+    Device,
+    Execution,
+    NetworkFile,
+    Precision,
+    Run,
+    Seed,
+    Threads,
+    execution_request,
+)
+from .output import Force, Out, check_file, check_folder, refuse_existing
+from .reading import Reading
+from .sampling import (
+    Classes,
+    Final,
+    Guidance,
+    LadderText,
+    Levels,
+    Nfe,
+    Sampler,
+    SamplerOptions,
+    SamplingOptions,
+    Start,
+    StepsPerLevel,
+    parse_ladder,
+    parse_numbers,
+    parse_options,
+    sampler_table,
+)
+from .settings import setting_option
+
+__all__ = [
+    "Classes",
+    "Compile",
+    "Device",
+    "Execution",
+    "Final",
+    "Force",
+    "Guidance",
+    "LadderText",
+    "Levels",
+    "NetworkFile",
+    "Nfe",
+    "Out",
+    "Precision",
+    "Reading",
+    "Run",
+    "Sampler",
+    "SamplerOptions",
+    "SamplingOptions",
+    "Seed",
+    "Start",
+    "StepsPerLevel",
+    "Threads",
+    "check_file",
+    "check_folder",
+    "execution_request",
+    "parse_ladder",
+    "parse_numbers",
+    "parse_options",
+    "refuse_existing",
+    "sampler_table",
+    "setting_option",
+    "with_groups",
+]
