@@ -168,16 +168,60 @@ def load(
     return model.to(device)
 
 
+def read_card(path: Path) -> dict[str, Any] | None:
+    """The card of a model file, read without its tensors.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The card; {} where the file holds none, None where the file is missing or not whole.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "pt") as archive:
+            card = json.loads((archive.metadata() or {}).get("card", "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) else {}
+
+
 def _find_file(path: Path) -> Path:
+    """The model file of a path.
+
+    Raises:
+        InputError: There is none; the message states what the path is instead.
+    """
     file = path / "model.safetensors" if path.is_dir() else path
-    if file.exists():
+    if file.is_file():
         return file
-    got = (
-        "the run has not saved a model yet"
-        if path.is_dir()
-        else f"there is no file or folder {path}"
+    raise _no_model(path)
+
+
+def _no_model(path: Path) -> InputError:
+    """The error for a path without a model."""
+    return InputError(
+        f"need a run directory with model.safetensors, or a .safetensors file; {_what_it_is(path)}"
     )
-    raise InputError(f"need a run directory with model.safetensors, or a .safetensors file; {got}")
+
+
+def _what_it_is(path: Path) -> str:
+    """Why a path is no model, in words, and what to do."""
+    if path.is_dir():
+        if (path / "config.json").exists():
+            return f"{path} is a run that has not saved a model yet; train it longer"
+        runs = sorted(str(found.parent) for found in path.glob("*/model.safetensors"))
+        inside = f". Runs inside it: {', '.join(runs[:5])}" if runs else ""
+        return f"{path} is a folder, but not a run (it has no config.json){inside}"
+    if not path.exists():
+        return f"there is no file or folder {path}"
+    if path.suffix in (".pth", ".pt", ".ckpt"):
+        return f"{path} may be a checkpoint of other code; `scorefield import` converts NCSN's"
+    return (
+        f"{path} is another kind of file. If it holds data, train a model of it with `scorefield "
+        "train --data`, and give the run's directory here"
+    )
 
 
 def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -190,6 +234,8 @@ def _read_file(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             names = archive.keys()
             tensors = {name: archive.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
+        if file.suffix != ".safetensors":
+            raise _no_model(file) from error
         raise InputError(f"{file} is not a readable safetensors file: {error}") from error
     try:
         card = json.loads(metadata.get("card", "null"))
@@ -321,7 +367,8 @@ def save_state(folder: Path, images: int, state: dict[str, Any]) -> Path:
     """Write the training state, streamed to the disk, atomically.
 
     Args:
-        folder: The folder of states. The newest two generations stay.
+        folder: The folder of states. This one and the one before it stay; files of more images
+            are removed, since the state that was loaded was the newest whole one.
         images: Images seen; they name the file.
         state: Nested tensors and plain values.
 
@@ -337,8 +384,9 @@ def save_state(folder: Path, images: int, state: dict[str, Any]) -> Path:
         file.write(STATE_TRAILER + hashing.hash.hexdigest().encode() + b"\n")
 
     write_atomically(path, write)
-    for old in sorted(folder.glob("*.state"))[:-GENERATIONS]:
-        old.unlink(missing_ok=True)
+    names = sorted(found.name for found in folder.glob("*.state"))
+    for name in {*names} - {*[name for name in names if name <= path.name][-GENERATIONS:]}:
+        (folder / name).unlink(missing_ok=True)
     return path
 
 
@@ -349,7 +397,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
         folder: The folder of states.
 
     Returns:
-        The state, None where there is none, and a notice for each torn file that was passed over.
+        The state, None where none is whole, and a notice for each torn file that was passed over.
     """
     notices: list[str] = []
     for path in sorted(folder.glob("*.state"), reverse=True):
@@ -359,9 +407,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
                 file.seek(0)
                 part = cast(Any, io.BufferedReader(_Part(file, size)))
                 return torch.load(part, weights_only=True, map_location="cpu"), notices
-        notices.append(
-            f"{path.name} is torn (its checksum does not match): using the checkpoint before it"
-        )
+        notices.append(f"the training state {path.name} is torn: its checksum does not match")
     return None, notices
 
 

@@ -1,11 +1,14 @@
 """The command line.
 
-Exit codes: 0 done, or budget reached; 1 the machine failed (disk, memory); 2 invalid input;
-3 a value was not finite; 128 + n stopped by signal n, after saving.
+Exit codes: 0 done, or budget reached; 1 the machine failed (disk, memory) or a package is not
+installed; 2 invalid input; 3 a value was not finite; 128 + n stopped by signal n, after saving.
 """
 
+import shlex
 import sys
 
+# Names under which a package index knows the modules that this package imports.
+PACKAGES = {"PIL": "Pillow", "sklearn": "scikit-learn"}
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
@@ -23,6 +26,12 @@ def main() -> None:
     except NonFiniteError as problem:
         error(str(problem))
         sys.exit(3)
+    except ModuleNotFoundError as problem:
+        module = (problem.name or "").partition(".")[0]
+        if module in ("", "scorefield"):
+            raise
+        error(missing_package(module))
+        sys.exit(1)
     except KeyboardInterrupt:
         error("interrupted")
         sys.exit(130)
@@ -35,6 +44,16 @@ def main() -> None:
             "then run the same command again"
         )
         sys.exit(1)
+
+
+def missing_package(module: str) -> str:
+    """Which package is not installed, and how to install it."""
+    package = PACKAGES.get(module, module)
+    named = "PyTorch (the package torch)" if package == "torch" else f"the package {package}"
+    return (
+        f"{named} is not installed for {sys.executable}. Install it with\n    "
+        f"{shlex.quote(sys.executable)} -m pip install {package}"
+    )
 
 
 def is_machine_failure(problem: BaseException) -> bool:

@@ -42,7 +42,10 @@ class SamplerCommand(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help, with the registry's samplers below it."""
-        self.epilog = sampler_table()
+        try:
+            self.epilog = sampler_table()
+        except ModuleNotFoundError as problem:
+            self.epilog = f"The list of samplers needs the package {problem.name}."
         super().format_help(ctx, formatter)
 
 
