@@ -1,7 +1,7 @@
 """The network for vectors, tables and anything flattened: a residual perceptron.
 
 h = W x + b
-h <- h + A silu(B silu(modulate(norm(h), embedding)))    in each block; A starts at zero
+h <- h + A drop(silu(B silu(modulate(norm(h), embedding))))    in each block; A starts at zero
 out = head(silu(norm(h)))
 """
 
@@ -13,22 +13,23 @@ from torch import Tensor, nn
 
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
-from ..values import shape, whole
+from ..values import finite, shape, whole
 from .layers import Embedding, linear, modulate, rms_norm
 
 
 class Residual(nn.Module):
-    """h + A silu(B silu(modulate(norm(h)))), starting as the identity."""
+    """h + A drop(silu(B silu(modulate(norm(h))))), starting as the identity."""
 
-    def __init__(self, width: int, embedding: int) -> None:
+    def __init__(self, width: int, embedding: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.modulation = linear(embedding, 2 * width, zero=True)
         self.inner = linear(width, width)
         self.outer = linear(width, width, zero=True)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h = F.silu(modulate(rms_norm(x), self.modulation(embedding)))
-        return x + self.outer(F.silu(self.inner(h)))
+        return x + self.outer(F.dropout(F.silu(self.inner(h)), self.dropout, self.training))
 
 
 class MLP(nn.Module):
@@ -40,9 +41,11 @@ class MLP(nn.Module):
         depth: Number of residual blocks.
         embedding: Width of the embedding of noise level and conditions.
         conditions: What the network can be conditioned on, by name; None for nothing.
+        dropout: Fraction of the hidden features of each block that training sets to zero, in
+            [0, 1), so that small tables are not learned by heart.
 
     Raises:
-        InputError: For sizes below 1 or a negative depth.
+        InputError: For sizes below 1, a negative depth or a dropout out of range.
     """
 
     def __init__(
@@ -52,21 +55,26 @@ class MLP(nn.Module):
         depth: int = 3,
         embedding: int = 64,
         conditions: Mapping[str, ConditionSpec] | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         event_shape = shape(event_shape, "event_shape")
         width, depth = whole(width, "width"), whole(depth, "depth")
-        embedding = whole(embedding, "embedding")
+        embedding, dropout = whole(embedding, "embedding"), finite(dropout, "dropout")
         if min((*event_shape, width, embedding)) < 1 or depth < 0:
             raise InputError(
                 f"mlp needs sizes of at least 1; got event {tuple(event_shape)}, width={width}, "
                 f"depth={depth}, embedding={embedding}"
             )
-        self.options = {"width": width, "depth": depth, "embedding": embedding}
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout of the mlp must lie in [0, 1); got {dropout:g}")
+        self.options: dict[str, float] = {"width": width, "depth": depth, "embedding": embedding}
+        if dropout > 0:
+            self.options["dropout"] = dropout
         elements = math.prod(event_shape)
         self.embed = Embedding(embedding, conditions)
         self.stem = linear(elements, width)
-        self.blocks = nn.ModuleList(Residual(width, embedding) for _ in range(depth))
+        self.blocks = nn.ModuleList(Residual(width, embedding, dropout) for _ in range(depth))
         self.head = linear(width, elements, zero=True)
 
     def matrix_parameters(self) -> list[nn.Parameter]:

@@ -6,7 +6,8 @@ save_model("mine.safetensors", state.averaged_model())
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -209,6 +210,20 @@ def drop_conditions(batch: Batch, dropout: float) -> Batch:
 
 def _backward(state: TrainState, part: Batch, count: int) -> Tensor:
     """Add the gradients of a part of the batch; return its losses."""
-    losses = state.objective.losses(state.model, *part)
-    (losses.sum() / count).backward()
+    with _seeded(part.keys):
+        losses = state.objective.losses(state.model, *part)
+        (losses.sum() / count).backward()
     return losses.detach()
+
+
+@contextmanager
+def _seeded(keys: Tensor) -> Iterator[None]:
+    """PyTorch's random numbers follow from the batch, so that a resumed run has the same dropout.
+
+    The random numbers of the caller go on as if nothing had been drawn.
+    """
+    low, high = keys[0].tolist()
+    devices = [keys.device] if keys.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed((high << 32 | low) >> 1)  # below 2^63
+        yield
