@@ -59,6 +59,13 @@ class TestColumns:
         assert found["s"].tolist() == ["a", None, "b"]
         assert found["b"].tolist() == ["True", "False", None]
         assert math.isnan(found["n"][2]) and found["n"][1] == 2
+        clocks = pa.table(
+            {"t": pa.array([3600, 86399], pa.time32("s")), "d": pa.array([1, 90], pa.duration("s"))}
+        )
+        read = pairs_of(clocks, None, [TableColumn("t", "date", unit="seconds")])
+        assert [pair.column.kind for pair in read] == ["date", "integer"]
+        assert read[0].column.unit == "" and read[1].samples.tolist() == [1, 90]
+        assert columns.as_numbers(read[0].samples) == pytest.approx([1 / 24, 86399 / 86400])
         missing = [pair.missing[0] for pair in pairs_of(table)]
         assert missing == pytest.approx([1 / 3] * 5)
 

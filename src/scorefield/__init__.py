@@ -38,6 +38,7 @@ _NAMES = {
     "restore": "inverse",
     "sample": "sampling",
     "save_model": "checkpoint",
+    "show": "data",
     "train_step": "training",
 }
 _PACKAGES = {

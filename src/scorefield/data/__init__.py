@@ -10,6 +10,7 @@ from .images import read_images
 from .pipeline import Pipeline, split
 from .sources import NAMES, load
 from .toys import TOYS, toy_density
+from .view import View, show, view_of
 
 __all__ = [
     "NAMES",
@@ -18,12 +19,15 @@ __all__ = [
     "FittedUnits",
     "Pipeline",
     "Split",
+    "View",
     "as_dataset",
     "fit_units",
     "is_card_data",
     "load",
     "open_card_data",
     "read_images",
+    "show",
     "split",
     "toy_density",
+    "view_of",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import Cost, ScoreModel
+from ..plotting import paragraph
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,9 @@ class LogProb(Values):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.value.numpy().astype(dtype or np.float64)
 
+    def __repr__(self) -> str:
+        return paragraph(str(self))
+
     def __str__(self) -> str:
         return (
             f"log p = {self.mean:.4g} ± {self.mean_se:.2g} nats over {len(self)} samples, "
@@ -134,6 +138,13 @@ class BitsPerDim(Values):
     dequantisation: str = (
         "uniform: data are (v + u) / levels, u ~ U(0, 1), one draw; the bound of Theis et al. 2016"
     )
+
+    def __repr__(self) -> str:
+        return paragraph(
+            f"{self.mean:.4g} ± {self.mean_se:.2g} bits per dimension over {len(self.value):,} "
+            f"samples of {self.levels:,} levels, an upper bound; dequantisation "
+            f"{self.dequantisation}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold."""

@@ -25,7 +25,7 @@ from ..tensors import reals
 from ..units import Units
 from ..values import describe
 from .cost import count_cost, record
-from .describe import facts_table, model_facts, model_paragraph
+from .describe import model_html, model_paragraph
 
 LEVEL_TOLERANCE = 1e-3  # in ln sigma, to the nearest level of a model with fixed levels
 
@@ -137,7 +137,7 @@ class ScoreModel(nn.Module):
         return model_paragraph(self)
 
     def _repr_html_(self) -> str:
-        return facts_table(self.summary(), model_facts(self))
+        return model_html(self)
 
     def denoise(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None

@@ -4,31 +4,14 @@
 are listed by `print(model.network)`.
 """
 
-import html
 import math
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..plotting import facts_table, paragraph
+
 if TYPE_CHECKING:
     from .base import ScoreModel
-
-WIDTH = 88  # characters of a line
-
-
-def paragraph(text: str) -> str:
-    """Break a text into lines of one paragraph."""
-    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
-
-
-def facts_table(title: str, facts: Mapping[str, str]) -> str:
-    """Facts as HTML, a row each, for notebooks."""
-    rows = "".join(
-        f"<tr><td style='text-align:left'>{html.escape(name)}</td>"
-        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-        for name, value in facts.items()
-    )
-    return f"<b>{html.escape(title)}</b><table>{rows}</table>"
 
 
 def _noise_levels(model: "ScoreModel") -> str:
@@ -96,3 +79,8 @@ def model_paragraph(model: "ScoreModel") -> str:
     """A model in one paragraph."""
     facts = "; ".join(f"{name}: {value}" for name, value in model_facts(model).items())
     return paragraph(f"{model.summary()}. {facts[:1].upper()}{facts[1:]}.")
+
+
+def model_html(model: "ScoreModel") -> str:
+    """A model as a table, for notebooks."""
+    return facts_table(model.summary(), model_facts(model))

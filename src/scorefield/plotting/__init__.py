@@ -10,6 +10,7 @@ tell apart.
 from .animation import save_animation
 from .columns import TableColumn
 from .curves import save_loss_per_sigma, save_training_curve
+from .display import Picture, facts_table, paragraph, with_picture
 from .fields import save_scatter, save_score_field
 from .images import grid, save_grid
 from .layout import Layout, read_layout
@@ -24,9 +25,12 @@ __all__ = [
     "Chart",
     "Layout",
     "Panel",
+    "Picture",
     "TableColumn",
+    "facts_table",
     "grid",
     "grid_points",
+    "paragraph",
     "read_layout",
     "save_animation",
     "save_grid",
@@ -42,4 +46,5 @@ __all__ = [
     "save_training_curve",
     "shown_intensity",
     "to_pixels",
+    "with_picture",
 ]

@@ -6,6 +6,7 @@ are strings, dates datetime64; missing values are NaN, NaT or None.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Protocol
 
 import numpy as np
@@ -114,6 +115,8 @@ def _values(column: Any, name: str) -> Array:
         for v in array
     ):
         return np.array([np.nan if v is None else float(v) for v in array])
+    if array.dtype.kind == "O" and all(v is None or isinstance(v, date) for v in array):
+        return array.astype("datetime64[us]")
     if array.dtype.kind in "bUSO":
         words = [None if v is None or v != v else _word(v) for v in array.tolist()]
         return np.array(words, dtype=object)
@@ -131,7 +134,11 @@ def _arrow(column: Any) -> Any:
     kind = column.type
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_temporal(kind) and not (pa.types.is_time(kind) or pa.types.is_duration(kind)):
+    if pa.types.is_time(kind):  # of a day: that of 1970-01-01, which the ticks show as 23:59
+        return column.cast(pa.time64("us")).cast(pa.int64()).to_numpy().astype("datetime64[us]")
+    if pa.types.is_duration(kind):
+        return column.cast(pa.duration("us")).to_numpy() / np.timedelta64(1, "s")
+    if pa.types.is_temporal(kind):
         return column.cast(pa.timestamp("us")).to_numpy()
     if pa.types.is_decimal(kind) or pa.types.is_floating(kind) or pa.types.is_integer(kind):
         return column.cast(pa.float64()).to_numpy()
@@ -207,13 +214,15 @@ def _describe(given: ColumnLike | None, name: str, samples: Array, data: Array |
     if given.kind not in KINDS:
         raise InputError(f"the kind of a column is one of {', '.join(KINDS)}; got {given.kind!r}")
     kind = given.kind
-    words = samples.dtype.kind == "O"
-    if (kind == "constant" and varies) or words != (kind == "category"):
+    held = samples.dtype.kind
+    fits = (held == "O") == (kind == "category") and (held == "M") == (kind == "date")
+    if (kind == "constant" and varies) or not fits:
         kind = guessed
     if guessed == "constant" and not varies:
         kind = "constant"
     values = getattr(given, "values", None) or getattr(given, "words", None) or ()
-    return TableColumn(name, kind, tuple(values), getattr(given, "unit", None) or "")
+    unit = "" if held == "M" else getattr(given, "unit", None) or ""
+    return TableColumn(name, kind, tuple(values), unit)
 
 
 def pair_columns(

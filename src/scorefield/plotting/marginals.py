@@ -55,6 +55,7 @@ def _bar_values(pair: Pair) -> Array | None:
         numbers = [v for v in pair.column.values if isinstance(v, int | float)]
         known = numbers or (pair.samples if pair.data is None else pair.data)
         values = np.unique(np.asarray(known, dtype=np.float64))
+        values = values if len(values) <= FEW_INTEGERS else None
     else:
         return None
     # Samples that were not brought back to the values would vanish between the bars.
@@ -152,12 +153,13 @@ def _edges(pair: Pair, log: bool) -> Array:
     smallest = min(len(p) for p in (pair.samples, pair.data) if p is not None and len(p))
     count = int(np.clip(round(2 * smallest ** (1 / 3)), 10, 40))
     numbers = as_numbers(pair.pooled)
-    whole = pair.column.kind == "integer"
+    discrete = pair.column.kind in ("integer", "discrete")
+    whole = discrete and bool((numbers == numbers.round()).all())
     if log:
         low, high = value_range(np.log(numbers))
         return np.exp(np.linspace(low, high, count + 1))
     low, high = value_range(numbers, whole)
-    if whole:
+    if whole and high - low >= 2:
         # Bins of equal numbers of integers: others would alternate between two heights.
         step = max(1, round((high - low) / count))
         return np.arange(low, high + step, step)

@@ -113,7 +113,8 @@ def dates(low: float, high: float) -> list[Labelled]:
 
     days: Any = matplotlib.dates
     low, high = max(low, FIRST_DAY), min(high, LAST_DAY)
-    form = next(
+    form = "%H:%M" if 0 <= low < high <= 1 else ""  # times of day
+    form = form or next(
         form
         for span, form in ((1500, "%Y"), (150, "%Y-%m"), (3, "%Y-%m-%d"), (0, "%m-%d %H:%M"))
         if high - low > span or span == 0

@@ -5,7 +5,7 @@
 a kernel down a ladder; `api` brings samples to data units.
 """
 
-from .api import Record, Samples, draw, sample, working_type
+from .api import draw, sample, working_type
 from .diffusion import Euler, Heun, StochasticHeun
 from .kernel import Kernel, Projected
 from .ladders import named_ladder
@@ -22,6 +22,7 @@ from .multistep import (
 )
 from .recipe import SamplingRecipe, default_sampler, first_state, resolve_sampling, with_kernel
 from .registry import SAMPLERS, find_sampler, make_kernel, sampler_name
+from .results import Record, Samples
 from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseSDE
 from .state import Draws, State
 

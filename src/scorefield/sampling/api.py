@@ -6,7 +6,7 @@ the batch size or on its batch mates.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from numbers import Real
 from typing import Any, Literal, overload
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import conditions, rng
 from ..conditions import Condition
+from ..data import view_of
 from ..errors import InputError
 from ..models import Cost, Guided, ScoreModel, check_model
 from ..values import describe, flag, functions, plain, whole, whole_numbers
@@ -23,68 +24,15 @@ from .loop import Result, StepEvent, run
 from .recipe import (
     Ladder,
     SamplingRecipe,
-    Start,
     default_batch,
     first_state,
     resolve_sampling,
 )
+from .results import Record, Samples
 from .state import State
 
 BATCH_ELEMENTS = 1 << 18  # numbers a batch holds by default: 334 digits, 131,072 points of a plane
 DEFAULT_COUNT = 64
-
-
-@dataclass(frozen=True)
-class Record:
-    """How samples were drawn.
-
-    Args:
-        sampler: Name of the sampler.
-        options: The kernel's options.
-        ladder: Noise levels, model units.
-        steps_per_level: Visits of each level.
-        start: Where the first level started.
-        final: "denoise" or "none".
-        nfe: Evaluations of the model a sample.
-        cost: Evaluations and vector-Jacobian products in rows, over all samples.
-        seeds: {"seed", "count"}, one seed a sample, or None where keys were given.
-        count: Number of samples.
-        seconds: Wall time.
-        trace: (sigma, x) at each level when it is entered, x in data units; None where not
-            requested.
-    """
-
-    sampler: str
-    options: dict[str, Any]
-    ladder: list[float]
-    steps_per_level: int
-    start: Start
-    final: str
-    nfe: int
-    cost: Cost
-    seeds: dict[str, int] | list[int] | None
-    count: int
-    seconds: float
-    trace: list[tuple[float, Tensor]] | None = field(default=None, repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the trace, in a form that JSON can hold."""
-        return {k: v for k, v in asdict(self).items() if k != "trace"}
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What `draw` returns.
-
-    Args:
-        x: (count, *event) in data units; empty where a sink took them.
-        record: How they were drawn.
-        log_weight: (count,) log weights of a particle population; None for equal weights.
-    """
-
-    x: Tensor
-    record: Record
-    log_weight: Tensor | None = None
 
 
 def working_type(model: ScoreModel) -> tuple[torch.device, torch.dtype]:
@@ -195,7 +143,8 @@ def draw(
     record = parts.record(recipe, count, time.perf_counter() - began, trace)
     empty = torch.empty(0, *model.event_shape, dtype=dtype, device=device)
     samples = torch.cat(parts.x) if parts.x else empty
-    return Samples(samples, record, torch.cat(parts.weights) if parts.weights else None)
+    weights = torch.cat(parts.weights) if parts.weights else None
+    return Samples(samples, record, weights, view_of(model))
 
 
 class _Parts:

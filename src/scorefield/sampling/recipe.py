@@ -17,6 +17,7 @@ from ..conditions import Condition
 from ..errors import InputError
 from ..models import ScoreModel, check_model, prior
 from ..noise import check_ladder
+from ..plotting import paragraph
 from ..rng import Stream
 from ..values import describe, finite, items, mapping, one_of, whole
 from .kernel import Kernel
@@ -69,6 +70,17 @@ class SamplingRecipe:
         spare = int(self.final == "denoise")
         return steps * self.steps_per_level * self.kernel.evaluations_per_step + spare
 
+    def __repr__(self) -> str:
+        how = recipe_words(
+            self.name,
+            self.kernel.options(),
+            self.ladder.tolist(),
+            self.steps_per_level,
+            self.start,
+            self.final,
+        )
+        return paragraph(f"Sampling recipe: {how} {self.evaluations} evaluations a sample.")
+
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold."""
         return {
@@ -79,6 +91,41 @@ class SamplingRecipe:
             "start": self.start,
             "final": self.final,
         }
+
+
+def recipe_words(
+    sampler: str,
+    options: Mapping[str, Any],
+    ladder: Sequence[float],
+    steps_per_level: int,
+    start: Start,
+    final: str,
+) -> str:
+    """A recipe in a sentence.
+
+    Args:
+        sampler: Name of the sampler.
+        options: Its options.
+        ladder: Noise levels, largest first.
+        steps_per_level: Visits of each level.
+        start: Where the first level starts.
+        final: "denoise" or "none".
+
+    Returns:
+        The sentence.
+    """
+    given = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in options.items()
+    )
+    levels = f"{len(ladder)} noise levels from {ladder[0]:.4g} to {ladder[-1]:.4g} (model units)"
+    visits = "" if steps_per_level == 1 else f", {steps_per_level} steps at each"
+    where = start if isinstance(start, str) else f"{start[0]} in [{start[1]:g}, {start[2]:g}]"
+    last = "with" if final == "denoise" else "without"
+    return (
+        f"{sampler}{f' ({given})' if given else ''}, {levels}{visits}, start from "
+        f"{'the prior' if where == 'prior' else where}, {last} a last denoising."
+    )
 
 
 def card_recipe(model: ScoreModel) -> dict[str, Any]:
