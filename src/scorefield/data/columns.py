@@ -169,7 +169,7 @@ class Column:
         return out
 
     def outside(self, x: np.ndarray) -> np.ndarray:
-        """Which numbers (N,) are below or above the range, or None of them for words.
+        """Which numbers (N,) lie beyond the range of the data; none of words and few values.
 
         The range of numbers with a step reaches half a step beyond its ends.
         """
@@ -229,7 +229,10 @@ class Column:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "Column":
         """The column that `to_dict` wrote."""
-        return Column(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        found: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return Column(**found)
 
 
 def _reflected(x: np.ndarray, low: float, high: float) -> np.ndarray:

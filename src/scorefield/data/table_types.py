@@ -89,11 +89,24 @@ def to_numbers(array: Any) -> np.ndarray:
     if is_temporal(kind):
         narrow = t.is_date32(kind) or t.is_time32(kind)
         whole = pc.cast(array.view(pa.int32()) if narrow else array.view(pa.int64()), pa.int64())
-        return _exact(whole) / ticks(kind)
+        per = ticks(kind)
+        part = coarsest(whole, per)
+        return _exact(pc.divide(whole, part)) / (per // part)
     if t.is_integer(kind):
         return _exact(array)
+    if t.is_decimal(kind):
+        array = pc.cast(array, pa.string())  # a cast of decimals to floats does not round well
     numbers = pc.cast(array, pa.float64()).to_numpy(zero_copy_only=False)
     return np.array(numbers, dtype=np.float64)
+
+
+def coarsest(whole: Any, per: int) -> int:
+    """The largest power of 1000 that divides `per` and all whole numbers of an Arrow array."""
+    part = 1
+    present = pc.drop_null(whole).to_numpy(zero_copy_only=False)
+    while per % (part * 1000) == 0 and not (present % (part * 1000)).any():
+        part *= 1000
+    return part
 
 
 def _exact(array: Any) -> np.ndarray:
@@ -130,7 +143,7 @@ def from_numbers(numbers: np.ndarray, kind: Any, per: int = 0) -> Any:
         own = ticks(kind)
         parts = per if per and own % per == 0 else own
         narrow = t.is_date32(kind) or t.is_time32(kind)
-        top = (1 << 31) - 1 if narrow else (1 << 63) // (own // parts) - 1024
+        top = (1 << 31) - 1 if narrow else min((1 << 63) // (own // parts) - 1024, EXACT)
         whole = np.clip(np.rint(np.where(blank, 0, numbers) * parts), -top, top).astype(np.int64)
         stored = (whole * (own // parts)).astype(np.int32 if narrow else np.int64)
         return pa.array(stored, mask=blank).view(kind)

@@ -1,158 +1,240 @@
-"""Tables: .csv and .parquet as tensors, with errors that name the file, the line and the column."""
+"""`open_table`: a table as a Dataset of vectors, with a `TableForm` that gives tables back."""
 
-import csv
-import math
-import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 
 from ..errors import InputError
-from .files import Raw, to_tensor
+from ..values import did_you_mean
+from .cells import Unclear
+from .choose import choose
+from .column_kinds import describe, frequent, summary
+from .columns import Column
+from .dataset import Dataset, Reading, digest
+from .form import form_to_dict
+from .options import ReadOptions
+from .table_form import TableForm
+from .table_reading import (
+    Loaded,
+    choose_columns,
+    find_marks,
+    leave_out,
+    load_column,
+    missing_words,
+)
+from .table_sources import TABLE_SUFFIXES, Source, is_table, read_source
+from .table_types import is_words, to_numbers, to_words
 
-EXACT = 1 << 53  # whole numbers up to here are exact in float64
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _rounded(cell: str, value: float) -> bool:
-    """Whether a cell that is a whole number is not exactly `value`."""
-    digits = cell.strip().lstrip("+-")
-    return digits.isdecimal() and int(digits) != abs(value)
-
-
-def _complain(path: Path, delimiter: str, columns: list[str] | None, width: int) -> None:
-    """Raise for the first cell that is not a finite number, or that float64 would round."""
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        reader = csv.reader(handle, delimiter=delimiter)
-        rows = (row for row in reader if len(row) > 1 or any(cell.strip() for cell in row))
-        if columns:
-            next(rows)
-        for row in rows:
-            where = f"{path}: line {reader.line_num}"
-            if len(row) != width:
-                raise InputError(
-                    f"{where} has {len(row)} cells, the first line has {width}; every line needs "
-                    "the same"
-                )
-            for k, cell in enumerate(row):
-                name = f"column {k + 1}" + (f" ({columns[k]})" if columns else "")
-                value = _number(cell)
-                if value is None:
-                    raise InputError(
-                        f"{where}, {name}: {cell!r} is not a number; only numeric columns are taken"
-                    )
-                if abs(value) > EXACT and _rounded(cell, value):
-                    raise InputError(
-                        f"{where}, {name}: {cell.strip()} has more digits than float64 holds "
-                        "(2^53). Subtract an offset, or use a coarser unit, so that it is smaller"
-                    )
-                if not math.isfinite(value):
-                    raise InputError(
-                        f"{where}, {name} holds {cell.strip()}; every value must be finite. Drop "
-                        "or fill such rows"
-                    )
+__all__ = ["TABLE_SUFFIXES", "is_table", "open_table"]
+SHOWN_ROWS = 3
 
 
-def _table(path: Path) -> Raw:
-    with path.open(newline="", encoding="utf-8-sig") as handle:
-        top = next((line for line in handle if line.strip()), "")
-    delimiter = max(",;\t", key=top.count)
-    first = next(csv.reader([top], delimiter=delimiter), [])
-    if not first:
-        raise InputError(f"{path}: the file is empty; a table needs at least one line of numbers")
-    named = any(_number(cell) is None for cell in first)
-    columns = [cell.strip() or f"column {k + 1}" for k, cell in enumerate(first)] if named else None
-    try:
-        with path.open(encoding="utf-8-sig") as handle, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of no data: said below
-            lines = (line for line in handle if line.strip())
-            table = np.loadtxt(
-                lines,
-                delimiter=delimiter,
-                ndmin=2,
-                comments=None,
-                quotechar='"',
-                skiprows=int(named),
-            )
-    except UnicodeDecodeError:
-        raise
-    except ValueError as error:
-        _complain(path, delimiter, columns, len(first))
-        raise InputError(f"{path}: not a table of numbers ({error})") from error
-    if table.size == 0:
-        raise InputError(f"{path}: holds a line of names but no line of numbers")
-    suspect = not bool(np.isfinite(table).all()) or bool((np.abs(table) > EXACT).any())
-    if table.shape[1] != len(first) or suspect:
-        _complain(path, delimiter, columns, len(first))
-    return Raw(to_tensor(table, str(path)), columns=columns)
+def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
+    """Read a table.
 
+    Args:
+        source: The path of a text table (.csv, .tsv, .txt, .dat), a Parquet or an Arrow file
+            (.feather, .arrow); an Arrow table, a data frame of pandas or polars, a mapping from
+            names to arrays, an array of NumPy with named fields.
+        name: The source, for messages.
+        options: Reading options; those of tables are used.
 
-def read_csv(path: Path) -> Raw:
-    """A table of numbers, float64 (N, d), separated by commas, semicolons or tabs.
-
-    The first line may hold names; empty ones become "column k".
+    Returns:
+        The rows as vectors, float32 where every number of the source is, else float64; with the
+        form that gives tables back, and what was taken.
 
     Raises:
-        InputError: A cell is not a finite number, or lines have different lengths.
+        InputError: The table cannot be read as it is; the message gives line and column, and the
+            option that decides what is not clear.
     """
-    try:
-        return _table(path)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text file in UTF-8 ({error})") from error
+    read = read_source(Path(source) if isinstance(source, str) else source, name, options)
+    chosen = choose_columns(read, options)
+    if read.text:
+        read.marks = find_marks(read, chosen, options)
+        if not read.named:
+            read.notes.append(f"no line of names; columns are column 1 to {len(read.names)}")
+    loaded = _without_blank_columns(read, [load_column(read, k) for k in chosen])
+    kept, loaded = _without_blank_rows(read, loaded)
+    missing = {c.name: int(c.array.null_count) for c in loaded if c.array.null_count}
+    kept, loaded = _complete(read, kept, loaded, options.missing)
+    columns = [_describe(read, c, options.discrete) for c in loaded]
+    _check_discrete(read, columns, options.discrete)
+    form = TableForm.of(
+        tuple(columns),
+        named=read.named,
+        bounds=options.bounds,
+        format=read.format,
+        delimiter=read.delimiter,
+        decimal=read.marks.decimal,
+    )
+    parts = [column.encode(c.array) for column, c in zip(columns, loaded, strict=True)]
+    read.notes += [n for n in map(frequent, columns, (p[:, 0] for p in parts)) if n]
+    read.notes += summary(columns)
+    values = torch.from_numpy(np.concatenate(parts, 1)).to(getattr(torch, form.dtype))
+    index = choose(len(values), options.count, options.seed, name)
+    if index is not None:
+        values, kept = values[index], kept[index.numpy()]
+    return Dataset(
+        values,
+        name,
+        columns=form.element_names,
+        description={
+            "source": name,
+            "count": len(values),
+            "shape": list(form.event_shape),
+            "dtype": form.dtype,
+            "image": False,
+            "image_because": "rows of a table",
+            "sha256": digest(values),
+            "form": form_to_dict(form),
+        },
+        form=form,
+        reading=_reading(read, columns, missing),
+        source_rows=None if len(kept) == read.table.num_rows else torch.from_numpy(kept),
+    )
 
 
-def read_parquet(path: Path) -> Raw:
-    """A table of numeric columns, (N, d): float32 where every column is, else float64.
+def _without_blank_columns(read: Source, loaded: list[Loaded]) -> list[Loaded]:
+    """The columns that hold something; blank ones are reported."""
+    blank = [c.name for c in loaded if c.array.null_count == len(c.array)]
+    if len(blank) == len(loaded):
+        raise InputError(f"{read.name}: every cell of {', '.join(blank)} is blank")
+    if blank:
+        read.left_out.append(f"columns that are blank in every row: {', '.join(blank)}")
+    return [c for c in loaded if c.name not in blank]
 
-    Raises:
-        InputError: The file is not readable, a value is missing, or a column is not numeric.
+
+def _without_blank_rows(read: Source, loaded: list[Loaded]) -> tuple[np.ndarray, list[Loaded]]:
+    """The rows of which some cell is not blank, with their numbers; others are reported.
+
+    A table of one column keeps its blank rows: they are missing values.
     """
+    rows = np.arange(read.table.num_rows)
+    if len(loaded) == 1:
+        return rows, loaded
+    blank = np.logical_and.reduce([_nulls(c.array) for c in loaded])
+    if not blank.any():
+        return rows, loaded
+    first = read.places(np.flatnonzero(blank)[:SHOWN_ROWS].tolist())
+    read.left_out.append(f"{int(blank.sum())} rows of blank cells only ({first}, ...)")
+    return rows[~blank], [_filtered(c, ~blank) for c in loaded]
+
+
+def _nulls(array: Any) -> np.ndarray:
+    return np.asarray(array.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _filtered(column: Loaded, keep: np.ndarray) -> Loaded:
+    return replace(column, array=column.array.filter(pa.array(keep)))
+
+
+def _complete(
+    read: Source, rows: np.ndarray, loaded: list[Loaded], missing: str | None
+) -> tuple[np.ndarray, list[Loaded]]:
+    """Rows without missing values, as the option says."""
+    blank = [_nulls(c.array) for c in loaded]
+    some = np.logical_or.reduce(blank)
+    if not some.any():
+        return rows, loaded
+    if missing is None:
+        raise InputError(_missing(read, rows, loaded, blank))
+    if missing == "drop":
+        if some.all():
+            raise InputError(
+                f"{read.name}: every row has a missing value, so that --missing drop leaves none. "
+                "Give --missing median (missing='median'), or leave columns out with --columns"
+            )
+        read.left_out.append(f"{int(some.sum())} of {len(rows)} rows, which have missing values")
+        return rows[~some], [_filtered(c, ~some) for c in loaded]
+    filled = [c if not m.any() else _filled(read, c, m) for c, m in zip(loaded, blank, strict=True)]
+    return rows, filled
+
+
+def _missing(read: Source, rows: np.ndarray, loaded: list[Loaded], blank: list[np.ndarray]) -> str:
+    """The error about missing values."""
+    found = []
+    for c, where in zip(loaded, blank, strict=True):
+        if where.any():
+            places = read.places(rows[np.flatnonzero(where)[:SHOWN_ROWS]].tolist())
+            more = ", ..." if where.sum() > SHOWN_ROWS else ""
+            found.append(f"{_label(read, c)} {int(where.sum())}{missing_words(c)}: {places}{more}")
+    affected = int(np.logical_or.reduce(blank).sum())
+    shown = "; ".join(found[:6]) + (f"; and {len(found) - 6} columns more" * (len(found) > 6))
+    return (
+        f"{read.name}: values are missing in {affected} of {len(rows)} rows: {shown}. Leave these "
+        "rows out with --missing drop (missing='drop'), fill in the column's median or most "
+        "frequent word with --missing median (missing='median'), or leave columns out with "
+        f"--columns='-{_first_missing(loaded, blank)}'"
+    )
+
+
+def _label(read: Source, column: Loaded) -> str:
+    """A column for messages, with its number in text tables."""
+    named = read.text and read.names[column.place]
+    return f"column {column.place + 1} ({column.name})" if named else column.name
+
+
+def _first_missing(loaded: list[Loaded], blank: list[np.ndarray]) -> str:
+    return next(c.name for c, where in zip(loaded, blank, strict=True) if where.any())
+
+
+def _filled(read: Source, column: Loaded, blank: np.ndarray) -> Loaded:
+    """A column with its (lower) median, or its most frequent word, where values are missing."""
+    present = column.array.drop_null()
+    if is_words(present.type):
+        counts = pc.value_counts(to_words(present)).to_pylist()
+        best = min(counts, key=lambda c: (-c["counts"], c["values"]))["values"]
+        place = to_words(present).to_pylist().index(best)
+    else:
+        numbers = to_numbers(present)
+        place = int(np.argsort(numbers, kind="stable")[(len(numbers) - 1) // 2])
+    scalar = present[place]
+    count, what = int(blank.sum()), scalar.as_py()
+    read.notes.append(f"{count} missing values of {column.name} were filled in with {what}")
+    first = len(column.array)
+    where = np.where(blank, first, np.arange(first))
+    both = pa.concat_arrays([column.array, present.slice(place, 1)])
+    return replace(column, array=both.take(pa.array(where)))
+
+
+def _describe(read: Source, column: Loaded, discrete: Sequence[str] | None) -> Column:
+    chosen = None if discrete is None else column.name in discrete
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise InputError(
-            f"{path}: reading parquet needs pyarrow; install it with pip install "
-            "'scorefield[tables]'"
-        ) from error
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: not a readable parquet file ({error})") from error
-    if table.num_rows == 0 or table.num_columns == 0:
-        raise InputError(
-            f"{path}: the table is empty, {table.num_rows} rows and {table.num_columns} columns"
-        )
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        kind = column.type
-        if not (
-            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-        ):
+        return describe(column.name, column.array, column.style, chosen)
+    except Unclear as error:
+        advice = "" if "--columns" in str(error) else leave_out(column.name)
+        raise read.error(column.place, f"{error}{advice}", error.rows) from error
+
+
+def _check_discrete(
+    read: Source, columns: Sequence[Column], discrete: Sequence[str] | None
+) -> None:
+    names = [column.name for column in columns]
+    for entry in discrete or ():
+        if entry not in names and entry != "none":
             raise InputError(
-                f"{path}: column {name!r} has type {kind}; only numeric columns are taken. Drop "
-                "or encode it"
+                f"{read.name}: discrete names {entry!r}, which is no column that is taken"
+                f"{did_you_mean(entry, names)} The columns are {', '.join(names)}"
             )
-        if column.null_count:
-            row = column.is_null().to_pylist().index(True)
-            raise InputError(
-                f"{path}: row {row} (from 0), column {name!r} is missing; every value must be "
-                "there. Drop or fill such rows"
-            )
-    real = np.float32 if all(pa.types.is_float32(c.type) for c in table.columns) else np.float64
-    values = np.empty((table.num_rows, table.num_columns), real)
-    for k, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
-        numbers = column.to_numpy()
-        values[:, k] = numbers
-        large = numbers.dtype.kind in "iu" and bool((np.abs(values[:, k]) > EXACT).any())
-        if large and bool((values[:, k].astype(object) != numbers.astype(object)).any()):
-            raise InputError(
-                f"{path}: column {name!r} holds whole numbers with more digits than float64 holds "
-                "(2^53). Subtract an offset, or use a coarser unit, so that they are smaller"
-            )
-    return Raw(to_tensor(values, str(path)), columns=list(table.column_names))
+
+
+def _reading(read: Source, columns: Sequence[Column], missing: dict[str, int]) -> Reading:
+    lows = [c.low for c in columns if c.low is not None and not c.style and c.kind != "date"]
+    highs = [c.high for c in columns if c.high is not None and not c.style and c.kind != "date"]
+    types = list(dict.fromkeys(column.type for column in columns))
+    return Reading(
+        format=read.format,
+        stored_dtype=", ".join(types),
+        low=min(lows) if lows else None,
+        high=max(highs) if highs else None,
+        names=tuple(c.name for c in columns) if read.named else None,
+        missing=missing,
+        left_out=tuple(read.left_out),
+        notes=tuple(read.notes),
+    )

@@ -11,7 +11,7 @@ import pyarrow.csv as pa_csv
 
 from ..errors import InputError
 from .options import ReadOptions
-from .table_source import Source
+from .table_sources import Source
 from .text_layout import NAMES, Layout, collapse, lines_of, read_layout, rows_of
 
 BLOCK = 1 << 24  # bytes that Arrow parses at a time; no row may be longer

@@ -1,0 +1,188 @@
+"""Rows of another table for a model: its columns are matched by name and read as the model's."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..values import did_you_mean
+from .cells import Marks, Unclear, read_numbers, read_times
+from .columns import Column
+from .options import ReadOptions
+from .table_reading import find_marks, finite, load_typed
+from .table_sources import Source, is_table, read_source
+from .table_types import is_temporal
+
+if TYPE_CHECKING:
+    from .table_form import TableForm
+
+SHOWN_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that were read for a model.
+
+    Attributes:
+        values: (N, d) in data units; NaN where a value is missing.
+        table: The columns of the model as an Arrow table of their types, null where missing; None
+            for rows that came as an array.
+        notes: What a user should know: columns that were not taken, and choices of the reader.
+    """
+
+    values: Tensor
+    table: Any
+    notes: tuple[str, ...] = ()
+
+
+def read_rows(
+    form: "TableForm",
+    items: Any,
+    name: str = "the data",
+    options: ReadOptions | None = None,
+    blanks: bool = False,
+) -> Rows:
+    """Read rows of another table as those of a model's data.
+
+    Args:
+        form: The form of the model's data.
+        items: A path, an Arrow table, a data frame, a mapping from names to arrays, or an array or
+            tensor (N, d) of encoded rows.
+        name: The source, for messages.
+        options: Reading options; what they leave open is read off the file, else as in the model's
+            data.
+        blanks: Whether missing values are allowed.
+
+    Returns:
+        The rows, in the order of the source.
+
+    Raises:
+        InputError: Columns of the model are missing or hold something else, a word is not known, or
+            a value is missing.
+    """
+    if not isinstance(items, (str, Path)) and not is_table(items):
+        return Rows(_encoded(form, items, name, blanks), None)
+    options = options or ReadOptions()
+    items = Path(items) if isinstance(items, str) else items
+    known = form.names if form.named else None
+    source = read_source(items, name, options, known, form.delimiter)
+    source.marks = Marks(form.decimal)
+    places, notes = _match(form, source)
+    if source.text:
+        source.marks = find_marks(source, places, options)
+    parts, arrays = [], []
+    for column, k in zip(form.columns, places, strict=True):
+        try:
+            array = _typed(source, k, column)
+            parts.append(column.encode(array))
+        except Unclear as error:
+            raise source.error(k, str(error), error.rows) from error
+        arrays.append(array)
+    values = np.concatenate(parts, 1)
+    if not blanks:
+        _refuse_blanks(form, source, values)
+    tensor = torch.from_numpy(values).to(getattr(torch, form.dtype))
+    stored = [_as(array, column) for array, column in zip(arrays, form.columns, strict=True)]
+    return Rows(tensor, pa.table(stored, names=list(form.names)), (*source.notes, *notes))
+
+
+def _as(array: Any, column: Column) -> Any:
+    """An array as the column's type where that loses nothing, else as it is."""
+    try:
+        return array.cast(column.arrow)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return array
+
+
+def _encoded(form: "TableForm", items: Any, name: str, blanks: bool) -> Tensor:
+    """Encoded rows that came as an array."""
+    try:
+        values = torch.as_tensor(items)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{name}: rows of a table are needed: a file, a table, or an array of "
+            f"{form.event_shape[0]} columns; got {type(items).__name__}"
+        ) from error
+    values = values[None] if values.ndim == 1 else values
+    if values.ndim != 2 or values.shape[1] != form.event_shape[0] or values.is_complex():
+        raise InputError(
+            f"{name}: rows of the model's table have {form.event_shape[0]} numbers "
+            f"({_listed(form.element_names)}); got shape {tuple(values.shape)}"
+        )
+    if not blanks and bool(torch.isnan(values).any()):
+        row = int(torch.isnan(values).any(1).nonzero()[0])
+        raise InputError(f"{name}: row {row} (from 0) holds NaN; every value must be there")
+    return values.to("cpu", getattr(torch, form.dtype))
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _match(form: "TableForm", source: Source) -> tuple[list[int], list[str]]:
+    """The position in the source of each column of the model, and notes."""
+    if not form.named and not (source.named and set(form.names) & set(source.names)):
+        if source.table.num_columns != len(form.columns):
+            raise InputError(
+                f"{source.name}: has {source.table.num_columns} columns; the model's data have "
+                f"{len(form.columns)}, without names"
+            )
+        return list(range(len(form.columns))), []
+    if not source.named:
+        raise InputError(
+            f"{source.name}: the first line holds no names, and the model's columns are matched by "
+            f"name: {_listed(form.names)}. Add a line of names"
+        )
+    labels = source.labels
+    missing = [name for name in form.names if name not in labels]
+    if missing:
+        rest = [label for label in labels if label not in form.names]
+        near = did_you_mean(missing[0], rest) if rest else "."
+        raise InputError(
+            f"{source.name}: has no column {', '.join(map(repr, missing))}; the model's data have "
+            f"{_listed(form.names)}. Its columns are {_listed(labels)}{near}"
+        )
+    twice = [name for name in form.names if labels.count(name) > 1]
+    if twice:
+        raise InputError(f"{source.name}: more than one column has the name {twice[0]!r}")
+    extra = [label for label in labels if label not in form.names]
+    notes = []
+    if extra:
+        notes.append(f"columns that the model does not have are not taken: {_listed(extra)}")
+    return [labels.index(name) for name in form.names], notes
+
+
+def _typed(source: Source, k: int, column: Column) -> Any:
+    """The values of column k of the source, as those of a column of the model."""
+    if not source.text:
+        return load_typed(source, k)
+    cells = source.column(k)
+    if column.words:
+        return cells
+    if is_temporal(column.arrow):
+        return read_times(cells, column.arrow).array
+    return finite(source, k, read_numbers(cells, source.marks))
+
+
+def _refuse_blanks(form: "TableForm", source: Source, values: np.ndarray) -> None:
+    blank = np.isnan(values)
+    if not blank.any():
+        return
+    found = []
+    for column in form.columns:
+        rows = np.flatnonzero(blank[:, form.elements[column.name]].any(1))
+        if len(rows):
+            more = " ..." if len(rows) > SHOWN_ROWS else ""
+            places = source.places(rows[:SHOWN_ROWS].tolist())
+            found.append(f"{column.name} {len(rows)} ({places}{more})")
+    raise InputError(
+        f"{source.name}: values are missing: {', '.join(found)}. Every value must be there; leave "
+        "such rows out, or fill them in with scorefield restore"
+    )
