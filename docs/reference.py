@@ -159,16 +159,19 @@ def index_page() -> str:
     lines += [*title("Packages", "-"), ".. list-table::", "   :widths: 25 75", ""]
     for name in rooms():
         module = importlib.import_module(f"scorefield.{name}")
-        lines += [f"   * - :doc:`{name}`", f"     - {summary(module)}"]
+        lines += [f"   * - :doc:`scorefield.{name}`", f"     - {summary(module)}"]
     lines += ["", ".. toctree::", "   :hidden:", ""]
-    lines += [f"   scorefield.{name} <{name}>" for name in rooms()]
+    lines += [f"   scorefield.{name}" for name in rooms()]
     return "\n".join([*lines, ""])
 
 
 def write_pages(app: Any = None) -> None:
     """Write the reference's pages; a page that has not changed is left alone."""
+    import manual
+
     FOLDER.mkdir(exist_ok=True)
-    pages = {"index": index_page(), **{name: room_page(name) for name in rooms()}}
+    pages = {"index": index_page(), **{f"scorefield.{name}": room_page(name) for name in rooms()}}
+    pages |= manual.pages()
     for old in FOLDER.glob("*.rst"):
         if old.stem not in pages:
             old.unlink()
