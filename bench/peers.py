@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scorefield import networks
 from scorefield.config import override, preset
-from scorefield.data import load
+from scorefield.data import open as open_data
 from scorefield.errors import InputError
 from scorefield.execution import cores
 from scorefield.noise import geometric
@@ -78,7 +78,7 @@ def ours(
         name: The preset.
     """
     data = "mnist5k"
-    dataset = load(data)
+    dataset = open_data(data)
     request = override(preset(name), ["seconds=7200", f"data.source={data}", *settings])
     config = resolve_config(request, dataset)
     setup = build(config, dataset)
@@ -193,7 +193,7 @@ def _peer(make: Callable[[Tensor], Candidate], scale: bool) -> Callable[[Path], 
     """`make` on mnist5k, in [-1, 1] where the library expects that."""
 
     def build_peer(scratch: Path) -> Candidate:
-        images = load("mnist5k").floats(slice(None))
+        images = open_data("mnist5k").floats(slice(None))
         return make(images.mul(2).sub(1) if scale else images)
 
     return build_peer

@@ -37,9 +37,10 @@ def classifier() -> tuple[nn.Module, Tensor]:
     """The trained network in evaluation mode, images (N, 1, 28, 28) in [0, 1] -> logits (N, 11),
     and the held-out digits it never saw.
     """
-    from scorefield.data import load, split
+    from scorefield.data import open as open_data
+    from scorefield.data import split
 
-    digits = load("mnist5k")
+    digits = open_data("mnist5k")
     assert digits.labels is not None
     x, y = digits.floats(slice(None)), digits.labels
     train, held = split(y, len(digits), 123, 0.1)

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from scorefield.data import load
+from scorefield.data import open as open_data
 from scorefield.errors import InputError
 from scorefield.objectives import OBJECTIVES
 
@@ -66,7 +66,7 @@ def test_every_kind_loads_in_its_shape(kind, tmp_path, monkeypatch):
     for name in ("photographs", "signals", "volumes"):
         make = getattr(shapes, name)
         monkeypatch.setattr(shapes, name, lambda side, count, seed, make=make: make(side, 6, seed))
-    data = load(str(shapes.KINDS[kind](tmp_path)))
+    data = open_data(str(shapes.KINDS[kind](tmp_path)))
     assert len(data) == 6
     expected = {
         "32 x 32 RGB array": (3, 32, 32),

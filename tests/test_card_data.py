@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from data_helpers import random_pictures, random_table, refused
-from scorefield.data import is_card_data, load, open_card_data, split
+from scorefield.data import is_card_data, open_card_data, split
+from scorefield.data import open as open_data
 
 
 def card_of(source, seed=3, held_out=0.2, **options):
     """A card as training writes it, with the entries that decide data and split."""
-    data = load(source, **options)
+    data = open_data(source, **options)
     settings = {"source": str(source), "size": None, "channels": None, "key": None}
     settings |= {k: v for k, v in options.items() if k in settings} | {"held_out": held_out}
     return {"config": {"seed": seed, "data": settings}, "data": data.description}, data
@@ -25,7 +26,7 @@ def test_the_split_is_that_of_training(source):
     assert torch.equal(opened.train, train) and torch.equal(opened.held_out, held)
     other = open_card_data(card | {"config": card["config"] | {"seed": 4}})
     assert not torch.equal(other.held_out, held)  # control: the seed decides
-    assert is_card_data(card, data) and not is_card_data(card, load("moons"))
+    assert is_card_data(card, data) and not is_card_data(card, open_data("moons"))
 
 
 def test_options_of_reading_are_those_of_training(tmp_path):

@@ -15,8 +15,9 @@ import torch
 import typer
 from PIL import Image
 
+from cli_helpers import SMALL, Command, call, files, fix_precision, samples_of
 from digit_classifier import blurred_noise, classifier, confident
-from scorefield import checkpoint, cli, execution, rng
+from scorefield import checkpoint, execution, rng
 from scorefield.cli import demo as demo_module
 from scorefield.cli.app import app
 from scorefield.cli.likelihood import Chosen, data_units
@@ -24,7 +25,8 @@ from scorefield.cli.loading import ready
 from scorefield.cli.options import SamplingOptions, execution_request
 from scorefield.conditions import ConditionSpec
 from scorefield.config import settings
-from scorefield.data import fit_units, load
+from scorefield.data import fit_units
+from scorefield.data import open as open_data
 from scorefield.errors import InputError
 from scorefield.models import FORMS, Preconditioned
 from scorefield.networks import build
@@ -33,37 +35,15 @@ from scorefield.runs import Run
 from scorefield.sampling import SAMPLERS, draw
 from scorefield.units import quantise
 
-SMALL = ["--images", "640", "--threads", "1", "--set", "optim.batch=64", "--compile", "off"]
-
-
-def call(*arguments: object) -> int:
-    """Run the command line in this process and return its exit code."""
-    before, sys.argv = sys.argv, ["scorefield", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    finally:
-        sys.argv = before
-    return 0
-
 
 @pytest.fixture(autouse=True)
 def float32_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether bfloat16 is faster is measured in every command: a busy machine could change it."""
-    monkeypatch.setattr(execution, "bf16_gain", lambda threads: 1.0)
+    fix_precision(monkeypatch)
 
 
 @pytest.fixture
-def command(capsys):
-    """Run the command line in this process -> (exit code, standard output, standard error)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = call(*arguments)
-        out = capsys.readouterr()
-        return code, out.out, " ".join(out.err.split())
-
-    return run
+def command(capsys) -> Command:
+    return Command(capsys)
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +52,6 @@ def ring(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("ring") / "run"
     assert call("train", "--data", "ring", "--run", folder, *SMALL) == 0
     return folder
-
-
-def files(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def samples_of(folder: Path) -> np.ndarray:
-    return np.load(folder / "samples.npz")["samples"]
 
 
 # -- train
@@ -489,7 +461,7 @@ def test_likelihood_measures_the_held_out_part(digits_run, tmp_path, command):
 @pytest.mark.parametrize("dequantise", ["uniform", "none"])
 def test_likelihood_dequantises_only_where_training_did(dequantise):
     """B28: noise was added to the data of a model that had never seen it."""
-    dataset = load("digits")
+    dataset = open_data("digits")
     index = torch.arange(20)
     units = fit_units(dataset, index, dequantise=dequantise).units
     network = build("mlp", (1, 8, 8), width=4, depth=1)
@@ -505,7 +477,7 @@ def test_likelihood_dequantises_only_where_training_did(dequantise):
 
 
 def test_likelihood_gives_the_labels_as_condition():
-    dataset = load("digits")
+    dataset = open_data("digits")
     index = torch.arange(10)
     specs = {"class": ConditionSpec("class", 10)}
     network = build("mlp", (1, 8, 8), conditions=specs, width=4, depth=1)
@@ -925,7 +897,7 @@ def test_a_report_without_an_evaluation_is_refused(tmp_path):
 
 
 def test_the_demo_shows_digits_of_different_classes():
-    dataset = load("digits")
+    dataset = open_data("digits")
     chosen = demo_module.choose_digits(dataset.labels, torch.arange(200, 400))
     assert len(set(dataset.labels[chosen].tolist())) == demo_module.INPUTS
     few = demo_module.choose_digits(torch.zeros(3, dtype=torch.int64), torch.tensor([2, 1]))

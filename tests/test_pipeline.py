@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data_helpers import random_pictures, random_table, refused
 from scorefield import rng
-from scorefield.data import Pipeline, fit_units, load, split
+from scorefield.data import Pipeline, fit_units, split
+from scorefield.data import open as open_data
 from scorefield.units import Units, quantise
 
 # -- split
@@ -98,7 +99,7 @@ def test_standardising_against_numpy(shape):
         + np.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
         - 3
     )
-    data = load(array, channels=None if len(shape) == 1 else shape[0])
+    data = open_data(array, channels=None if len(shape) == 1 else shape[0])
     index = torch.arange(0, 300, 2)
     fitted = fit_units(data, index)
     part = array[::2]
@@ -120,12 +121,12 @@ def test_moments_of_far_away_data_do_not_cancel():
     float32 all.
     """
     array = 1e4 + 1e-4 * random_table(5000, 2)
-    fitted = fit_units(load(array), torch.arange(5000))
+    fitted = fit_units(open_data(array), torch.arange(5000))
     np.testing.assert_allclose(fitted.units.scale, array.std(0) / 0.5, rtol=1e-7)
 
 
 def test_units_of_images_are_per_channel():
-    data = load(random_pictures(40, (6, 5, 3)))
+    data = open_data(random_pictures(40, (6, 5, 3)))
     fitted = fit_units(data, torch.arange(40))
     truth = (data.values.double() + 0.5) / 256
     assert fitted.units.image and fitted.units.scale.shape == (3, 1, 1)
@@ -145,9 +146,9 @@ def test_constant_columns_come_back_exactly(tmp_path, dtype):
         with (tmp_path / "t.csv").open("w") as handle:
             handle.write("a,b,c,d\n")
             handle.writelines(",".join(map(repr, row)) + "\n" for row in table.tolist())
-        data = load(tmp_path / "t.csv")
+        data = open_data(tmp_path / "t.csv")
     else:
-        data = load(table)
+        data = open_data(table)
     fitted = fit_units(data, torch.arange(1000))
     assert fitted.constant == (("b", "d") if dtype == np.float64 else ("column 1", "column 3"))
     assert fitted.units.scale[1] == 1 and fitted.units.scale[3] == 1
@@ -161,7 +162,7 @@ def test_constant_columns_come_back_exactly(tmp_path, dtype):
 def test_constant_channel_of_pictures():
     pictures = random_pictures(9, (4, 4, 3))
     pictures[..., 2] = 77
-    data = load(pictures)
+    data = open_data(pictures)
     fitted = fit_units(data, torch.arange(9))
     assert fitted.constant == ("channel 2",)
     back = fitted.units.to_data(fitted.units.to_model(data.floats(slice(None))) + 1)
@@ -170,7 +171,7 @@ def test_constant_channel_of_pictures():
 
 def test_moments_are_those_of_the_data_that_training_sees():
     """The moments agree with batches of the pipeline, dequantised or not."""
-    digits = load("digits")
+    digits = open_data("digits")
     index = torch.arange(1797)
     for kind in ("standardise", "unit"):
         for dequantise in ("uniform", "none"):
@@ -190,7 +191,7 @@ def test_moments_are_those_of_the_data_that_training_sees():
 
 
 def test_units_unit_logit_and_none():
-    digits = load("digits")
+    digits = open_data("digits")
     index = torch.arange(1000)
     x = digits.floats(index).double()
     for kind in ("unit", "none"):
@@ -204,12 +205,14 @@ def test_units_unit_logit_and_none():
     torch.testing.assert_close(
         fitted.moments.mean, (u / (1 - u)).log().mean(0), rtol=1e-6, atol=1e-6
     )
-    assert len(fit_units(load(random_table()), torch.arange(200), kind="none").moments.mean) == 3
+    assert (
+        len(fit_units(open_data(random_table()), torch.arange(200), kind="none").moments.mean) == 3
+    )
     for kind in ("unit", "logit"):
         refused(
             "[0, 1]",
             "spans",
-            call=lambda k=kind: fit_units(load(random_table()), torch.arange(200), kind=k),
+            call=lambda k=kind: fit_units(open_data(random_table()), torch.arange(200), kind=k),
         )
     refused("units must be one of", "'best'", call=lambda: fit_units(digits, index, kind="best"))
     refused("empty", call=lambda: fit_units(digits, index[:0]))
@@ -220,8 +223,8 @@ def test_units_unit_logit_and_none():
 
 
 def pipelines():
-    pictures = load(random_pictures(23, (6, 5, 3)))
-    table = load(random_table(23, 3, dtype=np.float32))
+    pictures = open_data(random_pictures(23, (6, 5, 3)))
+    table = open_data(random_table(23, 3, dtype=np.float32))
     index = split(None, 23, 0, 4)[0]
     standard, logit = (
         fit_units(pictures, index).units,
@@ -291,7 +294,9 @@ def test_batches_are_the_data_in_model_units():
 
 @pytest.mark.parametrize("levels", [17, 256])
 def test_dequantisation_is_uniform_within_the_bin(levels):
-    data = load("digits", count=100) if levels == 17 else load(random_pictures(100, (8, 8)))
+    data = (
+        open_data("digits", count=100) if levels == 17 else open_data(random_pictures(100, (8, 8)))
+    )
     pipe = Pipeline(data, torch.arange(100), Units.identity(), 0, dtype=torch.float64)
     u = pipe.batch(0, 500)[0] * levels - data.values[pipe.indices(0, 500)]
     assert float(u.min()) >= -1e-12 and float(u.max()) < 1 + 1e-9
@@ -312,7 +317,7 @@ def test_held_out_examples_are_always_the_same():
 
 
 def test_conditions_are_the_labels_of_the_examples_served():
-    data = load("digits", count=300)
+    data = open_data("digits", count=300)
     units = Units.identity(image=True)
     pipe = Pipeline(data, torch.arange(0, 300, 2), units, 0, condition="class")
     x, condition = pipe.batch(140, 30)
@@ -323,15 +328,15 @@ def test_conditions_are_the_labels_of_the_examples_served():
     plain = Pipeline(data, torch.arange(0, 300, 2), units, 0)
     assert plain.batch(140, 30)[1] is None and plain.held_out(index)[1] is None
     assert torch.equal(plain.batch(140, 30)[0], x)
-    table = load(random_table())
+    table = open_data(random_table())
     refused("labels", call=lambda: Pipeline(table, index, units, 0, condition="class"))
     refused("none or class", call=lambda: Pipeline(data, index, units, 0, condition="vector"))
 
 
 def test_a_pipeline_keeps_everything_on_its_device():
     """The meta device stands in for an accelerator: mixing it with CPU tensors raises."""
-    digits = load("digits", count=50)
-    table = load(random_table(50))
+    digits = open_data("digits", count=50)
+    table = open_data(random_table(50))
     for data, flip in ((digits, True), (table, False)):
         units = fit_units(data, torch.arange(40)).units
         condition = "class" if data.labels is not None else "none"
@@ -348,7 +353,7 @@ def test_draws_of_data_and_exact_draws_are_independent():
     means = torch.tensor([[-5.0, -5.0], [5.0, 5.0]], dtype=torch.float64)
     mixture = GaussianMixture(means, torch.eye(2, dtype=torch.float64).expand(2, 2, 2), [0.2, 0.8])
     n, chance = 4000, 0.2**2 + 0.8**2
-    toy = load("mixture", count=n, seed=0).values
+    toy = open_data("mixture", count=n, seed=0).values
     drawn = mixture.sample(n, seed=0)
     same = ((toy[:, 0] > 0) == (drawn[:, 0] > 0)).double().mean()
     assert abs(float(same) - chance) < 4.5 * math.sqrt(chance * (1 - chance) / n)
@@ -367,7 +372,7 @@ def test_random_streams_of_data_differ():
 
 
 def test_bad_pipelines_raise_input_errors():
-    table, digits, units = load(random_table()), load("digits"), Units.identity()
+    table, digits, units = open_data(random_table()), open_data("digits"), Units.identity()
     index = torch.arange(100)
     refused("flip", "none", call=lambda: Pipeline(table, index, units, 0, flip=True))
     refused(

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from scorefield.data import Pipeline, fit_units, load
+from scorefield.data import Pipeline, fit_units
+from scorefield.data import open as open_data
 from scorefield.units import Units
 
 N = 2000
@@ -60,7 +61,7 @@ def test_digits_survive_the_way_to_model_units_and_back(tmp_path, name, dtype):
     if name not in found:
         pytest.skip("needs pyarrow")
     truth = table()[:, 1:2] if name == "int64" else table()
-    data = load(found[name])
+    data = open_data(found[name])
     assert data.values.dtype == torch.float64 and np.array_equal(data.values.numpy(), truth)
     units = fit_units(data, torch.arange(N)).units
     assert units.dtype == torch.float64 and not bool(units.constant.any())
@@ -85,7 +86,7 @@ def test_digits_survive_the_way_to_model_units_and_back(tmp_path, name, dtype):
 
 def test_float32_before_standardising_loses_them():
     """Negative control: what a cast to float32 before the shift leaves of Julian dates."""
-    data = load(table())
+    data = open_data(table())
     units = fit_units(data, torch.arange(N)).units
     cast_first = units.to_model(data.values.float().double())[:, :2]
     right = units.to_model(data.values)[:, :2]
@@ -99,7 +100,7 @@ def test_float32_before_standardising_loses_them():
 def test_columns_that_vary_are_not_taken_for_constant(mean, std):
     """1e-12 of the mean is far above float64's rounding: only a few eps of it count as constant."""
     x = mean + std * np.random.default_rng(1).normal(size=(500, 1))
-    fitted = fit_units(load(x), torch.arange(500))
+    fitted = fit_units(open_data(x), torch.arange(500))
     assert fitted.constant == ()
     np.testing.assert_allclose(fitted.units.scale, 2 * x.std(0), rtol=1e-3)
 
@@ -107,12 +108,12 @@ def test_columns_that_vary_are_not_taken_for_constant(mean, std):
 def test_rounding_of_a_constant_counts_as_constant():
     x = np.full((600, 2), 0.3)
     x[::3, 0] = 0.1 + 0.2  # the next number above 0.3
-    assert fit_units(load(x), torch.arange(600)).constant == ("column 0", "column 1")
+    assert fit_units(open_data(x), torch.arange(600)).constant == ("column 0", "column 1")
     assert bool(Units.standardising(torch.tensor([0.3]), torch.tensor([1e-17])).constant)
 
 
 def test_float32_data_stay_float32():
-    data = load(table()[:, 2:].astype(np.float32))
+    data = open_data(table()[:, 2:].astype(np.float32))
     units = fit_units(data, torch.arange(N)).units
     assert data.values.dtype == units.dtype == torch.float32
     x, _ = Pipeline(data, torch.arange(N), units, 0).batch(0, 10)

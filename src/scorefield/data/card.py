@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..config.groups import DataRequest
 from ..errors import InputError
 from .dataset import Dataset
+from .opening import open as open_data
+from .options import ReadOptions
 from .pipeline import split
-from .sources import load
 
 
 class Split(NamedTuple):
@@ -28,12 +31,17 @@ def is_card_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
     )
 
 
-def _read(place: Any, settings: Mapping[str, Any], image: bool | None) -> Dataset:
-    """Load data with the options of the training run."""
-    size, channels, key = (settings.get(name) for name in ("size", "channels", "key"))
+def _read(place: Any, settings: Mapping[str, Any]) -> Dataset:
+    """Open data with the reading options of the training run."""
+    options = ReadOptions.of_settings(DataRequest.from_dict(known_settings(settings)))
     if not isinstance(place, (str, os.PathLike)):
-        size = key = None
-    return load(place, size=size, channels=channels, key=key, image=image)
+        options = replace(options, size=None, key=None)
+    return open_data(place, options)
+
+
+def known_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The data settings of a card that this version has; those of other versions are left out."""
+    return {name: settings[name] for name in DataRequest.model_fields if name in settings}
 
 
 def open_card_data(card: Mapping[str, Any] | None, source: Any = None) -> Split:
@@ -41,7 +49,7 @@ def open_card_data(card: Mapping[str, Any] | None, source: Any = None) -> Split:
 
     Args:
         card: The model card.
-        source: Where the data are now, if not at the place that the card names: anything `load`
+        source: Where the data are now, if not at the place that the card names: anything `open`
             takes. The content must be the same.
 
     Returns:
@@ -64,7 +72,7 @@ def open_card_data(card: Mapping[str, Any] | None, source: Any = None) -> Split:
             "the model was trained on an array in memory, which cannot be read again; give the data"
         )
     place = named if source is None else source
-    dataset = place if isinstance(place, Dataset) else _read(place, settings, known.get("image"))
+    dataset = place if isinstance(place, Dataset) else _read(place, settings)
     if not is_card_data(card, dataset):
         changed = [
             k for k in ("sha256", "labels_sha256") if known.get(k) != dataset.description.get(k)

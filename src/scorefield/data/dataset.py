@@ -1,11 +1,8 @@
-"""`Dataset`: N examples of one shape as a tensor (N, *event), and what is known of them.
-
-`as_dataset` makes one of an array; the table in `arrays` says how its dimensions are read.
-"""
+"""`Dataset`: N examples of one shape as a tensor (N, *event), and what is known of them."""
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,17 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config.facts import DataFacts
-from .arrays import (
-    PICTURE_CHANNELS,
-    arrange,
-    check_array,
-    decide_image,
-    find_range,
-    image_by_argument,
-    number_labels,
-    row_bytes,
-    to_float,
-)
+from .arrays import row_bytes
 from .form import Form
 from .statistics import Statistics, accumulate, blocks, by_channel
 
@@ -110,6 +97,48 @@ class Dataset:
             return None
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
 
+    @property
+    def report(self) -> list[str]:
+        """Two lines: what was taken, and what was left out, missing or decided on the way."""
+        return [self._taken(), self._decided()]
+
+    def _taken(self) -> str:
+        r, event = self.reading, self.event_shape
+        if isinstance(r.names, tuple):
+            shown = ", ".join(r.names[:8]) + (
+                f" and {len(r.names) - 8} more" if r.names[8:] else ""
+            )
+            what = f"{len(self):,} rows of {len(r.names)} columns ({shown})"
+        elif len(event) == 1:
+            what = f"{len(self):,} vectors of {event[0]} numbers"
+        else:
+            kinds = {2: "signals", 3: "images" if self.image else "fields", 4: "volumes"}
+            places = " x ".join(map(str, event[1:]))
+            plural = "s" if event[0] != 1 else ""
+            kind = kinds.get(len(event), "examples")
+            what = f"{len(self):,} {kind} of {places}, {event[0]} channel{plural}"
+            if r.channel_axis is not None and r.channel_axis > 1:
+                what += f" (axis {r.channel_axis} of the source)"
+        held = ", ".join(f"{count:,} {name}" for name, count in r.formats.items())
+        origin = held if len(r.formats) > 1 else r.format
+        values = f"; {r.stored_dtype}" if r.stored_dtype else ""
+        if r.low is not None and r.high is not None:
+            values += f" {r.low:g} to {r.high:g}"
+        if self.quantisation_levels is not None:
+            values += f", {self.quantisation_levels} levels"
+        classes = f"; {self.classes} classes" if self.classes else ""
+        return f"{self.name}: {what}{values}{classes}; {origin}"
+
+    def _decided(self) -> str:
+        r = self.reading
+        parts = []
+        if r.missing:
+            cells = ", ".join(f"{name}: {count:,}" for name, count in list(r.missing.items())[:6])
+            parts.append(f"blank cells by column: {cells}")
+        parts += [f"left out: {text}" for text in r.left_out]
+        parts += list(r.notes)
+        return "; ".join(parts) or "everything was taken as it is stored"
+
     def rows(self, index: Tensor) -> Tensor:
         """The numbers, from 0, that the examples at `index` have in the source; int64."""
         return index if self.source_rows is None else self.source_rows[index]
@@ -163,85 +192,9 @@ class Dataset:
         )
 
 
-def _digest(values: Tensor) -> str:
+def digest(values: Tensor) -> str:
     """SHA-256 of the values' bytes in the order (N, *event)."""
     digest = hashlib.sha256()
     for part in blocks(len(values), row_bytes(values)):
         digest.update(values[part].contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def as_dataset(
-    values: Tensor,
-    name: str,
-    labels: Tensor | None = None,
-    class_names: Sequence[str] | None = None,
-    columns: Sequence[str] | None = None,
-    channels: int | None = None,
-    image: bool | None = None,
-    quantisation_levels: int = 256,
-    extra: dict[str, Any] | None = None,
-) -> Dataset:
-    """A Dataset of an array (N, ...) by the table in `arrays`.
-
-    Args:
-        values: The array; any real type.
-        name: The source, for messages.
-        labels: (N,) whole numbers.
-        class_names: The names of classes 0, 1, ...
-        columns: The names of a table's columns.
-        channels: The length of the channel axis, where the table needs it.
-        image: Whether the examples are images in [0, 1]; None decides by type, shape and range. The
-            description records the reason as `image_because`.
-        quantisation_levels: How many values a uint8 element can take.
-        extra: Further entries of the description.
-
-    Returns:
-        The data set, channels first.
-
-    Raises:
-        InputError: The array is empty, has an unusable type or number of dimensions, holds a NaN or
-            an infinity (the row is named), or it is not clear whether it holds images.
-    """
-    values = values.detach().cpu()
-    check_array(values, name)
-    axis, insert = arrange(values.shape, channels, name)
-    if insert is not None:
-        values = values.unsqueeze(insert)
-    elif axis is not None and axis != 1:
-        values = values.movedim(axis, 1)
-    if image is not None:
-        values = image_by_argument(values, image, name)
-    picture = values.ndim == 4 and values.shape[1] in PICTURE_CHANNELS
-    quantised = picture and values.dtype == torch.uint8 and image is not False
-    if quantised:
-        because = f"uint8 values and examples are {tuple(values.shape[1:])}"
-        is_image = True
-    else:
-        values = to_float(values, name)
-        is_image, because = decide_image(values, find_range(values, name), image, name)
-    names = None
-    if labels is not None:
-        labels, names = number_labels(labels, class_names)
-    description = {
-        "source": name,
-        "count": len(values),
-        "shape": list(values.shape[1:]),
-        "dtype": str(values.dtype).removeprefix("torch."),
-        "image": is_image,
-        "image_because": because,
-        "sha256": _digest(values),
-        **({} if labels is None else {"labels_sha256": _digest(labels[:, None])}),
-        **({} if names is None else {"class_names": list(names)}),
-        **(extra or {}),
-    }
-    return Dataset(
-        values,
-        name,
-        labels,
-        None if columns is None else tuple(columns),
-        is_image,
-        quantisation_levels if quantised else None,
-        names,
-        description,
-    )

@@ -1,9 +1,9 @@
-"""Array files: .npy and .npz as tensors, with errors that name the file. No pickle is ever read."""
+"""Array files: .npy and .npz, with errors that name the file. No pickle is ever read."""
 
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,17 +40,25 @@ LABEL_KEYS = (
 )
 
 
-class Raw(NamedTuple):
-    """The content of a source.
+@dataclass
+class Stored:
+    """An array as it is stored, and what belongs to it.
 
-    values: (N, ...); labels: int64 (N,), columns: names of a table's columns, class_names: names of
-    classes 0, 1, ...; each may be None.
+    Attributes:
+        array: (N, ...).
+        labels: int64 (N,), and `classes`, the names of classes 0, 1, ...; each may be None.
+        format: "npy", "npz", "array" and so on.
+        key: The name of the array in an .npz.
+        notes, left_out: Sentences for the report.
     """
 
-    values: Tensor
+    array: np.ndarray
     labels: Tensor | None = None
-    columns: list[str] | None = None
-    class_names: list[str] | None = None
+    classes: list[str] | None = None
+    format: str = "array"
+    key: str = "samples"
+    notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def to_tensor(array: np.ndarray, name: str) -> Tensor:
@@ -59,6 +67,7 @@ def to_tensor(array: np.ndarray, name: str) -> Tensor:
     Raises:
         InputError: The array holds anything but numbers, or whole numbers above int64's.
     """
+    array = np.asarray(array)
     if array.dtype.kind not in "biufc":
         raise InputError(f"{name}: need an array of numbers; got dtype {array.dtype}")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
@@ -101,19 +110,31 @@ def to_labels(array: np.ndarray, count: int) -> tuple[Tensor, list[str] | None] 
     return torch.from_numpy(array.astype(np.int64)), None
 
 
-def read_npy(path: Path) -> Raw:
-    """The array of an .npy file. Above 256 MB it is memory-mapped, copy on write.
+def load_npy(path: Path) -> np.ndarray:
+    """The array of an .npy file, as stored. Above 256 MB it is memory-mapped, copy on write.
+
+    Raises:
+        InputError: The file is not a readable array; pickled objects are not read.
+    """
+    try:
+        large = path.stat().st_size > MEMORY_MAP
+        found: np.ndarray = np.load(path, mmap_mode="c" if large else None, allow_pickle=False)
+    except (ValueError, EOFError, OSError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
+        if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
+            raise
+        raise InputError(f"{path}: not a readable .npy array of numbers ({error})") from error
+    if not isinstance(found, np.ndarray):
+        raise InputError(f"{path}: an .npz archive named .npy; rename it to end in .npz")
+    return found
+
+
+def read_npy(path: Path) -> Stored:
+    """The array of an .npy file.
 
     Raises:
         InputError: The file is not a readable array of numbers.
     """
-    try:
-        array = np.load(
-            path, mmap_mode="c" if path.stat().st_size > MEMORY_MAP else None, allow_pickle=False
-        )
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a readable .npy array of numbers ({error})") from error
-    return Raw(to_tensor(array, str(path)))
+    return Stored(load_npy(path), format="npy")
 
 
 def _label_keys(key: str) -> Iterator[str]:
@@ -130,7 +151,53 @@ def _label_keys(key: str) -> Iterator[str]:
     yield from LABEL_KEYS
 
 
-def read_npz(path: Path, key: str | None = None) -> Raw:
+def choose_key(names: list[str], key: str | None, source: str) -> str:
+    """The array that is taken: `key`, the only one that is not labels, or one of the usual names.
+
+    Raises:
+        InputError: There is no such array, or several and no usual name among them.
+    """
+    listed = ", ".join(names)
+    if key is not None:
+        if key not in names:
+            raise InputError(f"{source}: holds no array {key!r}; it holds {listed}")
+        return key
+    candidates = [name for name in names if name not in LABEL_KEYS] or names
+    usual = [name for name in VALUE_KEYS if name in candidates]
+    if len(candidates) > 1 and not usual:
+        raise InputError(f"{source}: holds the arrays {listed}; say which with key= (--key NAME)")
+    return candidates[0] if len(candidates) == 1 else usual[0]
+
+
+def of_arrays(arrays: dict[str, np.ndarray], key: str | None, source: str, format: str) -> Stored:
+    """One array of several by name, with its labels where their length fits.
+
+    Raises:
+        InputError: There is no array, or it is not clear which one is meant.
+    """
+    names = list(arrays)
+    if not names:
+        raise InputError(f"{source}: the archive holds no array")
+    key = choose_key(names, key, source)
+    array = arrays[key]
+    count = len(array) if array.ndim else 0
+    labels, classes, taken = None, None, None
+    for name in _label_keys(key):
+        if name in names and name != key:
+            found = to_labels(arrays[name], count)
+            if found is not None:
+                (labels, classes), taken = found, name
+                break
+    stored = Stored(array, labels, classes, format, key)
+    if len(names) > 1:
+        stored.notes.append(f"array {key!r}" + (f", labels {taken!r}" if taken else ""))
+        rest = [name for name in names if name not in (key, taken)]
+        if rest:
+            stored.left_out.append(f"arrays {', '.join(rest)} (key= or --key takes another)")
+    return stored
+
+
+def read_npz(path: Path, key: str | None = None) -> Stored:
     """The array `key` of an .npz file, and its labels where their length fits.
 
     Without a key it is the only array that is not labels, else the first of the usual names.
@@ -140,29 +207,17 @@ def read_npz(path: Path, key: str | None = None) -> Raw:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise InputError(f"{path}: an .npy array named .npz; rename it to end in .npy")
             names = list(archive.files)
-            if not names:
-                raise InputError(f"{path}: the archive holds no array")
-            if key is None:
-                candidates = [name for name in names if name not in LABEL_KEYS] or names
-                usual = [name for name in VALUE_KEYS if name in candidates]
-                if len(candidates) > 1 and not usual:
-                    raise InputError(
-                        f"{path}: holds the arrays {', '.join(names)}; say which with key="
-                    )
-                key = candidates[0] if len(candidates) == 1 else usual[0]
-            elif key not in names:
-                raise InputError(f"{path}: holds no array {key!r}; it holds {', '.join(names)}")
-            array = archive[key]
-            count = len(array) if array.ndim else 0
-            found = (
-                to_labels(archive[name], count)
-                for name in _label_keys(key)
-                if name in names and name != key
-            )
-            labels, class_names = next((x for x in found if x is not None), (None, None))
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
+            chosen = choose_key(names, key, str(path)) if names else None
+            wanted = {chosen, *(_label_keys(chosen) if chosen else ())}
+            # Arrays that are not taken are not decompressed.
+            arrays = {
+                name: archive[name] if name in wanted else np.empty(0, np.int8) for name in names
+            }
+    except InputError:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile, OSError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a readable .npz archive of numbers ({error})") from error
-    return Raw(to_tensor(array, f"{path}[{key}]"), labels, class_names=class_names)
+    return of_arrays(arrays, chosen, str(path), "npz")

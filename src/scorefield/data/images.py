@@ -1,43 +1,85 @@
-"""A folder of pictures: every PNG and JPEG below it, decoded to uint8 (N, C, H, W).
+"""A folder of pictures as one array, without loss.
 
-With a `size` each picture is scaled until it covers (H, W), and the centre is cut out. Without one
-all pictures must have the same size. 16-bit greys are scaled to 8 bits; JPEGs are turned as their
-EXIF says.
+Every picture below the folder is read, linked folders once, hidden files not. With a `size` each
+picture is scaled until it covers (height, width), and the centre is cut out. Without one all
+pictures must have the same size.
 """
 
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .options import ReadOptions
+from .picture_files import SUFFIXES, Head, as_array, damage, fit, read_head, read_pixels
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-SUFFIXES = {".png", ".jpg", ".jpeg"}
-GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L"}
-NAMED = 3  # how many offenders an error names
+NAMED = 3  # how many offenders a message names
+WORDS = {"1": "1-bit", "8": "8-bit", "16": "16-bit", "32": "32-bit whole", "float": "float"}
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Every PNG and JPEG below `folder` but hidden ones, in the order of their paths.
+@dataclass
+class Folder:
+    """The pictures of a folder.
+
+    Attributes:
+        files: Their paths in order.
+        pixels: (N, H, W) or (N, H, W, C) as stored.
+        formats: Number of pictures by format.
+        labels: int64 (N,), and `classes`, where each picture lies in one of several sub-folders.
+        notes, left_out: Sentences for the report.
+        kept: Numbers, from 0, of the files that could be read; None where all could.
+    """
+
+    files: list[Path]
+    pixels: np.ndarray
+    formats: dict[str, int]
+    labels: Tensor | None = None
+    classes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    kept: list[int] | None = None
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder in the order of their paths; each real folder once, hidden ones not."""
+    seen: set[str] = set()
+    for top, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(top)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(top) / name for name in names if not name.startswith("."))
+
+
+def list_images(folder: Path) -> tuple[list[Path], list[str]]:
+    """The pictures below a folder, and sentences about the files that are none.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no picture.
     """
-    found = [
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]
+    every = [path for path in _walk(folder) if path.is_file()]
+    found = [path for path in every if path.suffix.lower() in SUFFIXES]
+    others = Counter(
+        p.suffix.lower() or "no suffix" for p in every if p.suffix.lower() not in SUFFIXES
+    )
+    listed = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(6))
     if not found:
-        others = sorted({p.suffix.lower() or "no suffix" for p in folder.rglob("*") if p.is_file()})
-        held = f"it holds files with {', '.join(others[:6])}" if others else "it is empty"
-        raise InputError(f"{folder}: no PNG or JPEG in this folder or below it; {held}")
-    return sorted(found, key=lambda p: p.relative_to(folder).as_posix())
+        held = f"it holds files with {', '.join(sorted(others)[:6])}" if others else "it is empty"
+        raise InputError(
+            f"{folder}: no picture (PNG, JPEG, TIFF, BMP, WebP, GIF, PGM, TGA) in this folder or "
+            f"below it; {held}"
+        )
+    words = [f"files that are no pictures: {listed}"] if others else []
+    return sorted(found, key=lambda p: p.relative_to(folder).as_posix()), words
 
 
 def folder_labels(folder: Path, files: list[Path]) -> tuple[Tensor | None, list[str]]:
@@ -76,101 +118,200 @@ def check_size(size: Any) -> tuple[int, int] | None:
     return pair[0], pair[1]
 
 
-def _fit(image: "Image", size: tuple[int, int]) -> "Image":
-    """Scaled by one factor to cover (H, W), then cut to it around the centre."""
-    from PIL.Image import Resampling
-
-    height, width = size
-    factor = max(height / image.height, width / image.width)
-    scaled = (max(width, round(image.width * factor)), max(height, round(image.height * factor)))
-    if scaled != image.size:
-        image = image.resize(scaled, Resampling.LANCZOS)
-    left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
-    return image.crop((left, top, left + width, top + height))
-
-
-def _decode(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
-    """One picture as uint8 (H, W, C)."""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16-bit grey, which convert("L") would clip
-            image = Image.fromarray(
-                (np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8)
-            )
-        image = image.convert("L" if channels == 1 else "RGB")
-    pixels = np.asarray(image if size is None else _fit(image, size))
-    return pixels[:, :, None] if channels == 1 else pixels
+def _heads(files: list[Path]) -> tuple[dict[Path, Head], dict[Path, str]]:
+    """The heads of pictures, and why others cannot be read."""
+    heads: dict[Path, Head] = {}
+    bad: dict[Path, str] = {}
+    for path in files:
+        try:
+            heads[path] = read_head(path)
+        except InputError:
+            raise
+        except damage() as error:
+            bad[path] = str(error) or type(error).__name__
+    return heads, bad
 
 
-def _is_grey(path: Path) -> bool:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.mode in GREY
-
-
-def read_images(files: list[Path], size: Any = None, channels: int | None = None) -> Tensor:
-    """Decode pictures.
-
-    Args:
-        files: Paths of PNG or JPEG files.
-        size: Height and width, or None for the pictures' own common size.
-        channels: 1 (grey) or 3 (RGB); None is 1 where every file is grey, else 3.
-
-    Returns:
-        uint8 (N, C, H, W).
+def _one_depth(heads: dict[Path, Head]) -> str:
+    """The depth of all pictures; 1-bit pictures among 8-bit ones become 8-bit.
 
     Raises:
-        InputError: Files are damaged (they are named), or sizes differ and `size` is None.
+        InputError: The depths differ.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    if channels not in (None, 1, 3):
-        raise InputError(f"channels of pictures must be 1 (grey) or 3 (RGB); got {channels}")
-    target = check_size(size)
-    # What Pillow raises for a damaged file: SyntaxError comes from its PNG reader.
-    damaged = (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        Image.DecompressionBombError,
-    )
-    bad: dict[Path, str] = {}
-    if channels is None:
-        channels = 1
-        for path in files:
-            try:
-                if not _is_grey(path):
-                    channels = 3
-                    break
-            except damaged:
-                continue  # the file is read again below, and named
-    out: Tensor | None = None
-    first = files[0]
-    for k, path in enumerate(files):
-        try:
-            pixels = _decode(path, channels, target)
-        except damaged as error:
-            bad[path] = str(error) or type(error).__name__
-            continue
-        shape = (channels, *pixels.shape[:2])
-        if out is None:
-            out, first = torch.empty(len(files), *shape, dtype=torch.uint8), path
-        elif out.shape[1:] != shape:
-            (h, w), (height, width) = out.shape[2:], shape[1:]
-            sizes = f"{first} is {h} x {w}, {path} is {height} x {width} (height x width)"
-            raise InputError(f"pictures of different sizes: {sizes}; give size=(height, width)")
-        out[k] = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-    if bad:
-        named = "; ".join(f"{path} ({why})" for path, why in list(bad.items())[:NAMED])
-        rest = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    first: dict[str, Path] = {}
+    for path, head in heads.items():
+        first.setdefault(head.depth, path)
+    depths = set(first)
+    if depths == {"1", "8"}:
+        return "8"
+    if len(depths) > 1:
+        listed = ", ".join(f"{first[d]} is {WORDS[d]}" for d in sorted(depths))
         raise InputError(
-            f"{len(bad)} of {len(files)} pictures cannot be read: {named}{rest}. Mend or remove "
-            "them"
+            f"pictures of different depths: {listed}. Convert them to one depth, or keep them in "
+            "folders of their own"
         )
+    return depths.pop()
+
+
+def _one_size(heads: dict[Path, Head]) -> tuple[int, int]:
+    items = iter(heads.items())
+    first, head = next(items)
+    for path, other in items:
+        if other.size != head.size:
+            (h, w), (height, width) = head.size, other.size
+            raise InputError(
+                f"pictures of different sizes: {first} is {h} x {w}, {path} is {height} x {width} "
+                "(height x width); give size=(height, width) (--size: one number for squares)"
+            )
+    return head.size
+
+
+def _refuse_damaged(bad: dict[Path, str], count: int) -> None:
+    named = "; ".join(f"{path} ({why})" for path, why in list(bad.items())[:NAMED])
+    rest = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    raise InputError(
+        f"{len(bad)} of {count} pictures cannot be read: {named}{rest}. Mend or remove them, or "
+        "leave them out with skip_unreadable=True (--skip-unreadable)"
+    )
+
+
+def _channels(heads: dict[Path, Head], given: int | None, notes: list[str]) -> int:
+    """1 or 3 channels, without transparency; says where colours or greys are converted."""
+    colour = sum(head.colour for head in heads.values())
+    if given not in (None, 1, 3):
+        raise InputError(f"channels of pictures must be 1 (grey) or 3 (RGB); got {given}")
+    channels = given or (3 if colour else 1)
+    if channels == 3 and colour < len(heads):
+        notes.append(f"{len(heads) - colour} grey pictures among {colour} in colour, read as RGB")
+    if channels == 1 and colour:
+        notes.append(f"{colour} pictures in colour, read as grey because channels=1 was given")
+    return channels
+
+
+def read_folder(folder: Path, options: ReadOptions) -> Folder:
+    """Read the pictures of a folder.
+
+    Args:
+        folder: The folder.
+        options: size, channels, alpha, skip_unreadable, count and seed.
+
+    Raises:
+        InputError: There are none, files are damaged (they are named), sizes or depths differ, or
+            transparency would be lost.
+    """
+    from .choose import choose
+
+    files, left_out = list_images(folder)
+    labels, classes = folder_labels(folder, files)
+    index = choose(len(files), options.count, options.seed, str(folder))
+    kept = None if index is None else index.tolist()
+    if kept is not None and index is not None:
+        files, labels = [files[i] for i in kept], None if labels is None else labels[index]
+    found = read_files(files, options)
+    if found.kept is not None:
+        labels = None if labels is None else labels[found.kept]
+        kept = found.kept if kept is None else [kept[k] for k in found.kept]
+    found.labels, found.classes, found.kept = labels, classes, kept
+    found.left_out = left_out + found.left_out
+    if labels is not None:
+        found.notes.append(f"{len(classes)} sub-folders are classes")
+    return found
+
+
+def read_files(files: list[Path], options: ReadOptions) -> Folder:
+    """Read pictures as one array.
+
+    Args:
+        files: Paths of pictures.
+        options: size, channels, alpha and skip_unreadable.
+
+    Raises:
+        InputError: As `read_folder`.
+    """
+    heads, bad = _heads(files)
+    if bad and not options.skip_unreadable:
+        _refuse_damaged(bad, len(files))
+    notes: list[str] = []
+    if not heads:
+        _refuse_damaged(bad, len(files))
+    deep, target = _one_depth(heads), check_size(options.size)
+    size = target or _one_size(heads)
+    channels = _channels(heads, options.channels, notes)
+    pixels, kept, transparent = _decode(files, heads, bad, options, (deep, channels, size))
+    if bad and not options.skip_unreadable:
+        _refuse_damaged(bad, len(files))
+    good = [files[k] for k in kept]
+    left = []
+    if bad:
+        named = ", ".join(str(path) for path in list(bad)[:NAMED])
+        left.append(f"{len(bad)} files that cannot be read ({named})")
+    _describe(heads, deep, options.alpha, transparent, notes)
+    formats = dict(Counter(heads[path].format for path in good))
+    every = None if len(kept) == len(files) else kept
+    return Folder(good, pixels, formats, notes=notes, left_out=left, kept=every)
+
+
+def _decode(
+    files: list[Path],
+    heads: dict[Path, Head],
+    bad: dict[Path, str],
+    options: ReadOptions,
+    wanted: tuple[str, int, tuple[int, int]],
+) -> tuple[np.ndarray, list[int], int]:
+    """Pixels (N, H, W[, C]), the numbers of the files that were read, and how many had holes."""
+    deep, channels, size = wanted
+    out: np.ndarray | None = None
+    kept: list[int] = []
+    transparent = 0
+    for k, path in enumerate(files):
+        if path not in heads:
+            continue
+        try:
+            image, holes = read_pixels(path, channels, options.alpha, deep)
+        except damage() as error:
+            bad[path] = str(error) or type(error).__name__
+            if not options.skip_unreadable:
+                _refuse_damaged(bad, len(files))
+            continue
+        if holes and options.alpha is None:
+            raise InputError(
+                f"{path} has transparent pixels, whose colour is not seen. Give alpha=white or "
+                "black to lay pictures on a background, keep to learn the transparency as a "
+                "channel, or drop to ignore it (--alpha white|black|keep|drop)"
+            )
+        transparent += holes
+        if options.size is not None:
+            image = fit(image, size)
+        one = as_array(image, deep)
+        if out is None:
+            out = np.empty((len(files), *one.shape), one.dtype)
+        out[len(kept)] = one
+        kept.append(k)
+    if out is None:
+        _refuse_damaged(bad, len(files))
     assert out is not None
-    return out
+    return out[: len(kept)], kept, transparent
+
+
+def _describe(
+    heads: dict[Path, Head], deep: str, alpha: str | None, transparent: int, notes: list[str]
+) -> None:
+    """Add sentences about what was converted."""
+    with_alpha = sum(head.alpha for head in heads.values())
+    if with_alpha and alpha == "keep":
+        notes.append("transparency is the last channel")
+    elif with_alpha and transparent:
+        did = {"drop": "dropped", "white": "laid on white", "black": "laid on black"}[str(alpha)]
+        notes.append(f"transparency of {transparent} pictures {did}")
+    elif with_alpha:
+        notes.append(f"{with_alpha} pictures have a transparency channel that is opaque; dropped")
+    palette = sum(head.palette for head in heads.values())
+    if palette:
+        notes.append(f"{palette} pictures with a palette, read as colours")
+    turned = sum(head.turned for head in heads.values())
+    if turned:
+        notes.append(f"{turned} pictures turned as their EXIF says")
+    if deep == "8" and any(head.depth == "1" for head in heads.values()):
+        notes.append("1-bit pictures among 8-bit ones, read as 0 and 255")
+    if any(head.format == "jpeg" for head in heads.values()):
+        notes.append("JPEG's compression is part of the data; samples are written as PNG")

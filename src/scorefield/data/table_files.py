@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 
 from ..errors import InputError
 from ..files import write_atomically
-from .table_types import t
+from .table_types import coarsest, t
 
 FORMATS = ("csv", "tsv", "parquet", "feather")
 PART = 1 << 16  # rows that are turned into text at a time
@@ -113,6 +114,8 @@ def text_cells(array: Any, decimal: str = ".", style: str = "") -> list[str]:
             array = _clock(array, style)
         elif style:
             array = pc.strftime(array, format=style)
+        elif t.is_timestamp(kind):
+            array = _without_zeros(array)
         cells = pc.fill_null(pc.cast(array, pa.string()), "").to_pylist()
     if t.is_floating(kind) and array.null_count:
         blank = np.asarray(array.is_null().to_numpy(zero_copy_only=False))
@@ -120,6 +123,14 @@ def text_cells(array: Any, decimal: str = ".", style: str = "") -> list[str]:
     if decimal != "." and (t.is_floating(kind) or t.is_decimal(kind)):
         cells = [cell.replace(".", decimal) for cell in cells]
     return cells
+
+
+def _without_zeros(array: Any) -> Any:
+    """Timestamps in the coarsest unit that holds them, which has the fewest digits as text."""
+    unit = ("s", "ms", "us", "ns")
+    own = unit.index(array.type.unit)
+    part = coarsest(array.cast(pa.int64()), 1000**own)
+    return array.cast(pa.timestamp(unit[own - round(math.log(part, 1000))], array.type.tz))
 
 
 def _clock(array: Any, style: str) -> Any:

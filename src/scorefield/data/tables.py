@@ -121,8 +121,9 @@ def _without_blank_rows(read: Source, loaded: list[Loaded]) -> tuple[np.ndarray,
     blank = np.logical_and.reduce([_nulls(c.array) for c in loaded])
     if not blank.any():
         return rows, loaded
-    first = read.places(np.flatnonzero(blank)[:SHOWN_ROWS].tolist())
-    read.left_out.append(f"{int(blank.sum())} rows of blank cells only ({first}, ...)")
+    places = read.places(np.flatnonzero(blank)[:SHOWN_ROWS].tolist())
+    more = ", ..." if blank.sum() > SHOWN_ROWS else ""
+    read.left_out.append(f"rows in which every cell is blank: {int(blank.sum())} ({places}{more})")
     return rows[~blank], [_filtered(c, ~blank) for c in loaded]
 
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .. import rng
 from ..conditions import Condition
-from ..data import Pipeline, load
+from ..data import Pipeline
+from ..data import open as open_data
 from ..data.toys import MODES, WEIGHTS
 from ..exact import GaussianMixture
 from ..models import ScoreModel, as_sigma
@@ -190,7 +191,7 @@ def serve(source: Any, seed: int = 0, count: int | None = None) -> Pipeline:
         seed: decides the order, and the draws of a toy set.
         count: number of examples; None takes all.
     """
-    data = load(source, count=count, seed=seed)
+    data = open_data(source, count=count, seed=seed)
     return Pipeline(data, torch.arange(len(data)), Units.identity(), seed, dequantise="none")
 
 

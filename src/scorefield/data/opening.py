@@ -1,0 +1,263 @@
+"""`open`: the one way in. Any source of data becomes a `Dataset` that states what was taken."""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .dataset import Dataset
+from .files import Stored, of_arrays, read_npy, read_npz
+from .images import read_files, read_folder
+from .making import make_dataset, pick
+from .options import ReadOptions
+from .picture_files import SUFFIXES
+from .sources import EMBEDDED, NAMES, as_numbers, read_items
+from .table_sources import is_table
+from .tables import TABLE_SUFFIXES, open_table
+from .toys import TOYS, toy
+
+# What each option is for; other sources refuse it.
+PURPOSE = {
+    "size": "folders of pictures",
+    "alpha": "folders of pictures",
+    "skip_unreadable": "folders of pictures",
+    "key": "arrays of an .npz",
+    "channels": "pictures and arrays",
+    "channels_last": "arrays",
+    "image": "arrays and pictures",
+    "range": "arrays and pictures",
+    "header": "tables",
+    "delimiter": "tables",
+    "decimal": "tables",
+    "thousands": "tables",
+    "columns": "tables",
+    "missing": "tables",
+    "discrete": "tables",
+}
+TEXT = ("header", "delimiter", "decimal", "thousands")
+TABLE = (*TEXT, "columns", "missing", "discrete")
+FOLDER = ("size", "alpha", "skip_unreadable")
+ARRAY = ("channels", "channels_last", "image", "range")
+CONVERT = {
+    ".mat": "scipy.io.loadmat",
+    ".h5": "h5py.File",
+    ".hdf5": "h5py.File",
+    ".pt": "torch.load(..., weights_only=True)",
+    ".pth": "torch.load(..., weights_only=True)",
+    ".pkl": "pickle.load",
+    ".pickle": "pickle.load",
+    ".xlsx": "pandas.read_excel",
+    ".xls": "pandas.read_excel",
+    ".json": "pandas.read_json",
+    ".fits": "astropy.io.fits.getdata",
+    ".nc": "xarray.open_dataset",
+    ".zarr": "zarr.open",
+    ".nii": "nibabel.load",
+}
+
+
+def _refuse(source: str, options: ReadOptions, *fields: str) -> None:
+    """Raise for options that have no meaning for `source`."""
+    for name in fields:
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            raise InputError(
+                f"{name}={value!r} is for {PURPOSE[name]}, and {source} is something else. Leave "
+                "it out"
+            )
+
+
+def _missing(source: str) -> InputError:
+    """The error for a string that is neither a name nor a path."""
+    path = Path(source)
+    if path.suffix or path.name != source:
+        parent = path.parent
+        if not parent.is_dir():
+            return InputError(
+                f"no such file or folder: {source}; the folder {parent} does not exist either"
+            )
+        close = difflib.get_close_matches(path.name, os.listdir(parent), n=3, cutoff=0.5)
+        hint = (
+            f"; in {parent} there is {', '.join(close)}"
+            if close
+            else f"; nothing in {parent} has a name like it"
+        )
+        return InputError(f"no such file or folder: {source}{hint}")
+    near = difflib.get_close_matches(source.lower(), NAMES, n=1, cutoff=0.0)[0]
+    return InputError(
+        f"unknown data {source!r}; did you mean {near!r}? Names are {', '.join(NAMES)}; anything "
+        "else must be a file or folder"
+    )
+
+
+def _of_stored(
+    stored: Stored, name: str, options: ReadOptions, levels: int | None = None
+) -> Dataset:
+    """A stored array, or the part of it that `count` chooses, as a Dataset."""
+    chosen, index = pick(stored, options, name)
+    return replace(make_dataset(chosen, name, options, levels), source_rows=index)
+
+
+def _named(name: str, options: ReadOptions) -> Dataset:
+    _refuse(name, options, "key", *FOLDER, *TABLE)
+    if name in TOYS:
+        points = toy(name, options.count, options.seed).numpy()
+        extra = {"seed": options.seed}
+        stored = Stored(points, format="toy density")
+        return make_dataset(stored, name, options, None, ("x1", "x2"), extra=extra)
+    stored, levels = EMBEDDED[name]()
+    return _of_stored(stored, name, options, levels)
+
+
+def _folder(folder: Path, options: ReadOptions) -> Dataset:
+    _refuse(str(folder), options, "key", "channels_last", *TABLE)
+    found = read_folder(folder, options)
+    return _pictures(found, str(folder), options)
+
+
+def _pictures(found: Any, name: str, options: ReadOptions) -> Dataset:
+    """The pictures of a folder or a list of files as a Dataset."""
+    main = max(found.formats, key=found.formats.get)
+    stored = Stored(
+        found.pixels,
+        found.labels,
+        found.classes or None,
+        main,
+        "samples",
+        found.notes,
+        found.left_out,
+    )
+    dataset = make_dataset(stored, name, options, picture_format=main)
+    rows = None if found.kept is None else torch.tensor(found.kept)
+    reading = replace(dataset.reading, formats=found.formats)
+    return replace(dataset, reading=reading, source_rows=rows)
+
+
+def _file(path: Path, options: ReadOptions) -> Dataset:
+    suffix, name = path.suffix.lower(), str(path)
+    if suffix in SUFFIXES:
+        raise InputError(f"{path}: one picture is not a data set; give the folder that holds them")
+    if suffix in TABLE_SUFFIXES:
+        _refuse(name, options, "key", *FOLDER, *ARRAY)
+        return open_table(path, name, options)
+    if suffix not in (".npy", ".npz"):
+        reader = CONVERT.get(suffix)
+        how = f". Read it with {reader} and give the array, or save it as .npy" if reader else ""
+        raise InputError(
+            f"{path}: files of type {suffix or '(none)'} are not read; give .npy, .npz, "
+            f"{', '.join(TABLE_SUFFIXES)} or a folder of pictures{how}"
+        )
+    _refuse(name, options, *FOLDER, *TABLE)
+    if suffix == ".npy":
+        _refuse(name, options, "key")
+    stored = read_npz(path, options.key) if suffix == ".npz" else read_npy(path)
+    return _array(stored, name, options)
+
+
+def _array(stored: Stored, name: str, options: ReadOptions) -> Dataset:
+    """An array; records with names are a table."""
+    if stored.array.dtype.names is not None:
+        return open_table(stored.array, name, options)
+    stored.array = as_numbers(stored.array, name)
+    return _of_stored(stored, name, options)
+
+
+def _is_paths(source: Any) -> bool:
+    return (
+        isinstance(source, (list, tuple))
+        and len(source) > 0
+        and all(isinstance(item, (str, os.PathLike)) for item in source)
+    )
+
+
+def _memory(source: Any, options: ReadOptions) -> Dataset:
+    """Data in memory: arrays, tensors, tables, mappings, torch Datasets, iterables."""
+    kind = type(source).__name__
+    if isinstance(source, torch.utils.data.DataLoader):
+        raise InputError(
+            "a DataLoader was given, which shuffles and batches by itself; give its Dataset "
+            "(loader.dataset)"
+        )
+    if isinstance(source, torch.utils.data.Dataset):
+        _refuse(kind, options, "key", *FOLDER, *TABLE)
+        return make_dataset(read_items(source, options), kind, options)
+    if isinstance(source, Mapping) and any(np.ndim(value) > 1 for value in source.values()):
+        _refuse(kind, options, *FOLDER, *TABLE)
+        arrays = {str(name): _plain(value) for name, value in source.items()}
+        return _array(of_arrays(arrays, options.key, kind, "mapping"), kind, options)
+    if is_table(source):
+        _refuse(kind, options, "key", *FOLDER, *ARRAY)
+        return open_table(source, "table", options)
+    if _is_paths(source):
+        _refuse(kind, options, "key", "channels_last", *TABLE)
+        files = [Path(item) for item in source]
+        return _pictures(read_files(files, options), f"{len(files)} files", options)
+    _refuse(kind, options, "key", *FOLDER, *TABLE)
+    if isinstance(source, (Tensor, np.ndarray)) or hasattr(source, "__array__"):
+        stored = Stored(_plain(source))
+        if not isinstance(source, (Tensor, np.ndarray)):
+            stored.notes.append(f"the values of a {kind}; its coordinates and names are not kept")
+        return _array(stored, "array", options)
+    if isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
+        items = list(source) if isinstance(source, (set, frozenset)) else source
+        return make_dataset(read_items(items, options), kind, options)
+    raise InputError(
+        "data must be a name, a path, an array, a tensor, a table, a mapping, an iterable of "
+        f"arrays or a torch Dataset; got {kind}"
+    )
+
+
+def _plain(value: Any) -> np.ndarray:
+    """An array or tensor as a NumPy array; bfloat16, which NumPy lacks, becomes float32."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        return (value.to(torch.float32) if value.dtype == torch.bfloat16 else value).numpy()
+    return value if isinstance(value, np.ndarray) else np.asarray(value)
+
+
+def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Dataset:
+    """Read the data of `source`, and state what was taken.
+
+    Args:
+        source: A name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a folder of
+            pictures, an .npy or .npz file, a table (.csv, .tsv, .txt, .parquet, .feather), a numpy
+            array, a tensor, a data frame, an Arrow table, a mapping of arrays or of columns, a
+            list of picture files, an iterable of arrays, a torch Dataset of arrays or (array,
+            label), or a Dataset of this package, which is returned.
+        options: Reading options.
+        named: Single options by name, such as channels_last=True; they override `options`.
+
+    Returns:
+        The data set. Its `report` is two lines that say what was taken, and what was left out or
+        decided; `facts()` has the same as values.
+
+    Raises:
+        InputError: The source cannot be read, or reading it would be ambiguous or lose
+            information; the message names the option that decides.
+
+    Example:
+        data = sf.data.open("people.csv", missing="drop")
+        print(*data.report)
+    """
+    read = (options or ReadOptions()).merge(**named)
+    if isinstance(source, Dataset):
+        if read != ReadOptions():
+            raise InputError("options of open are for sources; a Dataset is used as it is")
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        text, path = os.fspath(source), Path(source)
+        if isinstance(source, str) and text in NAMES:
+            return _named(text, read)
+        if path.is_dir():
+            return _folder(path, read)
+        if path.exists():
+            return _file(path, read)
+        raise _missing(str(text))
+    return _memory(source, read)
