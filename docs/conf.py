@@ -16,6 +16,7 @@ project = "scorefield"
 author = "the scorefield authors"
 version = release = scorefield.__version__
 
+smartquotes = False  # --out stays --out
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}

@@ -32,7 +32,7 @@ def default_of(option: Any) -> str:
         return "required"
     if isinstance(option.show_default, str):
         return option.show_default
-    if option.default in (None, False) or callable(option.default):
+    if option.default is None or option.default is False or callable(option.default):
         return ""
     return str(option.default)
 

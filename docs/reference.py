@@ -108,7 +108,8 @@ def entry(module: ModuleType, name: str) -> list[str]:
             lines += ["", *entry(value, inner)]
         return lines
     if inspect.isclass(value):
-        return [f".. autoclass:: {full}", "   :members:", "   :show-inheritance:", ""]
+        bases = [] if value.__bases__ == (object,) else ["   :show-inheritance:"]
+        return [f".. autoclass:: {full}", "   :members:", *bases, ""]
     if inspect.isroutine(value):
         return [f".. autofunction:: {full}", ""]
     text = constant_text(module, name)
