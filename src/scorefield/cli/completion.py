@@ -1,5 +1,7 @@
 """What the shell completes: names, settings, and the paths of runs and data."""
 
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -43,6 +45,12 @@ def assignments(incomplete: str) -> list[tuple[str, str]]:
     return []
 
 
+def _typed(path: str) -> str:
+    """A path as one types it: bash inserts what it gets, other shells quote by themselves."""
+    bash = os.environ.get("_SCOREFIELD_COMPLETE", "").endswith("bash")
+    return re.sub(r"([^\w/.,:=@%+-])", r"\\\1", path) if bash else path
+
+
 def _entries(incomplete: str) -> Iterator[Path]:
     """Files and folders whose path begins with the text; hidden ones only where that was typed."""
     folder, slash, name = incomplete.rpartition("/")
@@ -83,7 +91,7 @@ def runs(incomplete: str) -> list[str]:
             found.append(str(path))
         if len(found) >= MOST:
             break
-    return found[:MOST]
+    return [_typed(path) for path in found[:MOST]]
 
 
 def data(incomplete: str) -> list[str]:
@@ -94,4 +102,4 @@ def data(incomplete: str) -> list[str]:
         for path in _entries(incomplete)
         if path.is_dir() or path.suffix.lower() in DATA_SUFFIXES
     ]
-    return [*named, *there[:MOST]]
+    return [*named, *map(_typed, there[:MOST])]

@@ -48,6 +48,7 @@ def choose_target(card: dict[str, Any] | None, format: str | None, count: int) -
     Raises:
         InputError: the model's data have no such format.
     """
+    from ..data import NAMES
     from ..data.form import form_of
 
     form = form_of(card)
@@ -61,6 +62,8 @@ def choose_target(card: dict[str, Any] | None, format: str | None, count: int) -
                 "holds its samples"
             )
         return Target()
+    if format is None and str(((card or {}).get("data") or {}).get("source")) in NAMES:
+        return Target()  # built-in data have no kind of file
     if format is not None and format not in form.formats:
         raise InputError(
             f"--format must be one of {', '.join(form.formats)}, or none for samples.npz alone; "
@@ -76,8 +79,10 @@ def choose_target(card: dict[str, Any] | None, format: str | None, count: int) -
 
 def column_names(card: dict[str, Any] | None) -> dict[str, Any]:
     """The names of a table's columns, as an array for samples.npz; {} for other data."""
-    names = ((card or {}).get("data") or {}).get("columns")
-    return {"columns": list(names)} if names else {}
+    from ..data.form import form_of
+
+    form: Any = form_of(card)
+    return {"columns": list(form.element_names)} if form and form.kind == "table" else {}
 
 
 def next_command(run: Path, model: Any, out: Path) -> tuple[object, ...]:
