@@ -90,6 +90,7 @@ def take(condition: Condition | None, rows: Tensor | slice) -> Condition | None:
 
 def repeat(condition: Condition | None, times: int) -> Condition | None:
     """Every row `times` times in a row: (B, ...) -> (B times, ...)."""
+    times = whole(times, "times", 0)
     if condition is None:
         return None
     return {name: value.repeat_interleave(times, 0) for name, value in condition.items()}
@@ -131,6 +132,7 @@ def null(specs: Specs, count: int, device: torch.device | str = "cpu") -> Condit
     Returns:
         A condition with `count` rows.
     """
+    count = whole(count, "count", 0)
     return {
         name: torch.full((count,), NULL_CLASS, device=device)
         if spec.kind == "class"
@@ -231,7 +233,7 @@ def resolve(
     for name, value in condition.items():
         if name not in specs:
             known = "; ".join(f"{key!r}: {spec.describe()}" for key, spec in specs.items())
-            raise InputError(f"{model} takes {known or 'no condition'}; got {name!r}")
+            raise InputError(f"{model} takes {known or 'no condition'}; got the condition {name!r}")
         if value is None:
             continue
         spec = specs[name]
@@ -253,7 +255,8 @@ def _classes(value: Any, spec: ConditionSpec, name: str) -> Tensor:
             f"the condition {name!r} takes one class a sample; got shape {tuple(value.shape)}"
         )
     if isinstance(value, Tensor):
-        listed = [None if item == NULL_CLASS else item for item in value.reshape(-1).tolist()]
+        found = items(value.reshape(-1), f"the condition {name!r}", f"{spec.describe()}")
+        listed = [None if item == NULL_CLASS else item for item in found]
     elif isinstance(value, str) or isinstance(plain(value), str | Number):
         listed = [value]
     else:

@@ -221,6 +221,8 @@ def _draw(
             f"keys must be an int64 tensor (B, 2) as rng.keys makes it; got {keys.dtype} "
             f"{tuple(keys.shape)}"
         )
+    step, draw = whole(step, "step", 0), whole(draw, "draw", 0)
+    shape = tuple(whole_numbers(shape, "shape", 0))
     size = math.prod(shape)
     blocks = (size + 3) // 4
     out = torch.empty(len(keys), blocks * 4, dtype=dtype, device=keys.device)
@@ -265,6 +267,7 @@ def normal(
     Returns:
         (B, *shape) on the keys' device.
     """
+    shape = tuple(whole_numbers(shape, "shape", 0))
     if isinstance(keys, Blend):
         a, b = (
             normal(part, stream, step, shape, dtype, draw) for part in (keys.first, keys.second)

@@ -49,6 +49,8 @@ def as_tensor(value: Any, name: str) -> Tensor:
         array = array.astype(np.int64)
     elif array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
+    elif array.dtype.kind == "c" and array.dtype.itemsize > 16:
+        array = array.astype(np.complex128)
     native = array.dtype.newbyteorder("=")
     return torch.from_numpy(np.array(array, dtype=native, order="C", copy=True))
 
@@ -144,11 +146,19 @@ def float64(value: Any, name: str) -> Tensor:
     Raises:
         InputError: For anything else.
     """
-    found = reals(value, name, torch.float64)
-    bad = ~torch.isfinite(found)
+    return check_finite(reals(value, name, torch.float64), name)
+
+
+def check_finite(value: Tensor, name: str) -> Tensor:
+    """`value`, which is refused where an element is not finite.
+
+    Raises:
+        InputError: For a NaN or an infinity.
+    """
+    bad = ~torch.isfinite(value)
     if bool(bad.any()):
         raise InputError(f"{name} must be finite; got {int(bad.sum())} values that are not")
-    return found
+    return value
 
 
 def floats(value: Any, name: str) -> Tensor:
@@ -159,7 +169,7 @@ def floats(value: Any, name: str) -> Tensor:
     Raises:
         InputError: For anything else.
     """
-    if isinstance(value, Tensor) and value.is_floating_point():
+    if isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided:
         return value
     found = reals(value, name)
     return found if found.is_floating_point() else found.to(torch.float64)

@@ -94,6 +94,12 @@ def _real(value: Any, name: str, needed: str) -> Any:
     return found
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is one real number, truth values left out."""
+    found = plain(value)
+    return isinstance(found, Real | Decimal) and not isinstance(found, bool)
+
+
 def number(value: Any, name: str) -> float:
     """A float, infinity and NaN included.
 

@@ -47,7 +47,7 @@ def _pairs(assignments: Iterable[str] | Mapping[str, Any]) -> list[tuple[str, An
     if isinstance(assignments, Mapping):
         return list(_flat(assignments, Request, ""))
     pairs = []
-    for text in items(assignments, "assignments", "a list of texts NAME=VALUE, or a mapping"):
+    for text in items(assignments, "assignments", "a mapping, or a list of texts NAME=VALUE"):
         name, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
         if not equals or not name.strip():
             raise InputError(
@@ -60,7 +60,7 @@ def _pairs(assignments: Iterable[str] | Mapping[str, Any]) -> list[tuple[str, An
 
 def _flat(values: Any, group: type[Group], prefix: str) -> Iterator[tuple[str, Any]]:
     """The entries of a mapping; an entry for a group of settings as one entry a setting."""
-    for name, value in mapping(values, prefix.removesuffix(".") or "settings").items():
+    for name, value in mapping(values, prefix.removesuffix(".") or "assignments").items():
         info = group.model_fields.get(name)
         kind = None if info is None else split_type(info.annotation)[0]
         if isinstance(kind, type) and issubclass(kind, Group):

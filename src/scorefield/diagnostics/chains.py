@@ -27,7 +27,7 @@ def split_chains(draws: Tensor) -> Tensor:
     Returns:
         (2 C, T // 2, ...); the middle draw of an odd T is left out.
     """
-    draws = floats(draws, "draws")
+    draws = _read(draws)
     half = draws.shape[1] // 2
     return torch.cat([draws[:, :half], draws[:, -half:]])
 
@@ -41,7 +41,7 @@ def rank_normalise(draws: Tensor) -> Tensor:
     Returns:
         (C, T, K) float64; tied draws share the average of their ranks.
     """
-    draws = floats(draws, "draws")
+    draws = _read(draws)
     flat = draws.reshape(-1, draws.shape[-1]).to(torch.float64)
     count = len(flat)
     scores = torch.empty_like(flat)
@@ -53,17 +53,22 @@ def rank_normalise(draws: Tensor) -> Tensor:
     return normal.reshape(draws.shape)
 
 
+def _read(draws: Tensor) -> Tensor:
+    """The draws as a floating tensor, all of them finite."""
+    draws = floats(draws, "draws")
+    bad = int((~torch.isfinite(draws)).sum())
+    if bad:
+        raise NonFiniteError(f"{bad} of the {draws.numel()} draws are not finite")
+    return draws
+
+
 def _check_draws(draws: Tensor) -> tuple[Tensor, bool]:
     """The draws (C, T, K) in float64, and whether they had three dimensions."""
-    draws = floats(draws, "draws")
+    draws = _read(draws)
     if draws.ndim not in (2, 3) or draws.shape[1] < 4 or len(draws) < 1:
         raise InputError(
             "draws must be (chains, steps) or (chains, steps, K) with at least 4 steps; got "
             f"{tuple(draws.shape)}"
-        )
-    if not bool(torch.isfinite(draws).all()):
-        raise NonFiniteError(
-            f"{int((~torch.isfinite(draws)).sum())} of the {draws.numel()} draws are not finite"
         )
     wide = draws.ndim == 3
     return (draws if wide else draws[..., None]).detach().to("cpu", torch.float64), wide

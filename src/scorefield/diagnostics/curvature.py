@@ -14,7 +14,7 @@ from .. import rng
 from ..conditions import Condition
 from ..models import ScoreModel, as_sigma, check_model
 from ..rng import Stream
-from ..tensors import floats
+from ..tensors import check_finite, floats
 from ..values import whole
 
 KRYLOV = 20  # products that the eigenvalue is read from
@@ -48,8 +48,8 @@ def curvature(
         (B,) in x's type, 1/(model units)².
     """
     check_model(model)
-    x, steps = floats(x, "x"), whole(steps, "steps", 1)
-    level = as_sigma(sigma)
+    x, steps = check_finite(floats(x, "x"), "x"), whole(steps, "steps", 1)
+    level = as_sigma(sigma).detach()
     count, d = len(x), math.prod(x.shape[1:])
     width = WIDTH * float(level) * math.sqrt(d)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..conditions import Condition
 from ..models import ScoreModel, prior
-from ..tensors import floats
+from ..tensors import check_finite, floats
 from ..values import finite
 
 SIGNIFICANT = 4.5  # standard errors beyond which a difference is significant
@@ -32,7 +32,7 @@ def start_mismatch(
         warning is given where that square, or the mean of the whitened x, differs from the prior's
         by more than 4.5 standard errors over chains and by more than 5 % of the variance.
     """
-    x, sigma = floats(x, "x"), finite(sigma, "sigma", 0.0)
+    x, sigma = check_finite(floats(x, "x"), "x"), finite(sigma, "sigma", 0.0)
     white = prior(model, sigma, condition).whiten(x.detach().to("cpu", torch.float64))
     count, d = white.shape
     square = white.square().mean(1)

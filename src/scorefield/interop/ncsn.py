@@ -21,7 +21,6 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from ..networks import build
 from ..noise import check_ladder, geometric
 from ..rng import Stream
 from ..units import Quantisation, Units
-from ..values import file_path, finite, flag, one_of, plain, whole, whole_numbers
+from ..values import file_path, finite, flag, is_number, one_of, whole, whole_numbers
 
 FAMILIES = ("ncsn", "ncsnv2")
 SIGMAS = (1.0, 0.01)  # NCSN's published range
@@ -295,7 +294,7 @@ def _shape(
     """(C, H, W): the given size, or the variant's published one."""
     size = (28 if channels == 1 else SIZES[variant]) if image_size is None else image_size
     name = "image_size"
-    sides = [whole(size, name)] * 2 if isinstance(plain(size), Real) else whole_numbers(size, name)
+    sides = [whole(size, name)] * 2 if is_number(size) else whole_numbers(size, name)
     shape = (channels, *sides)
     if len(shape) != 3 or min(shape) < 1:
         raise InputError(

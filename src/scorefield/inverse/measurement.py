@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import rng
 from ..errors import InputError
-from ..tensors import as_tensor, reals
+from ..tensors import as_tensor, check_finite, reals
 from ..units import Units
 from ..values import describe, finite
 from .operators import Composed, Mask, Operator, Rescaled
@@ -226,7 +226,7 @@ def simulate(x: Tensor, operator: Operator, noise_std: float = 0.0, seed: int = 
         InputError: `noise_std` is negative or not finite, or x is not floating.
     """
     noise_std = finite(noise_std, "noise_std", 0.0)
-    x = reals(x, "x")
+    x = check_finite(reals(x, "x"), "x")
     if not x.is_floating_point():
         raise InputError(f"simulate needs floats in data units; got {x.dtype}")
     y = operator.A(x)

@@ -92,7 +92,7 @@ class LikelihoodOptions:
     def __post_init__(self) -> None:
         for name in ("sigma_min", "sigma_max", "rtol", "atol"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name in ("rtol", "atol"):
                 value = values.finite(value, name, 0.0, above=True)
                 object.__setattr__(self, name, value)
         if self.batch is not None:

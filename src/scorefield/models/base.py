@@ -82,6 +82,12 @@ class Moments:
     variance: Tensor
     covariance: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "variance", "covariance"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, reals(value, name, torch.float64))
+
     @property
     def data_std(self) -> float:
         """The data's standard deviation, root mean square over the elements."""

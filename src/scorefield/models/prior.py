@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..conditions import Condition
+from ..values import finite
 from .base import ScoreModel
 
 
@@ -84,6 +85,7 @@ def prior(model: ScoreModel, sigma: float, condition: Condition | None = None) -
     Returns:
         N(mean, sigma² I + covariance or variance of x0), or N(0, sigma² I) without moments.
     """
+    sigma = finite(sigma, "sigma", 0.0)
     known = model.moments(condition)
     if known is None:
         zero = torch.zeros(model.event_shape, dtype=torch.float64)

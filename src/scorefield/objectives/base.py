@@ -69,6 +69,8 @@ class Objective:
                 f"the weight must be one of {', '.join(WEIGHTS)}, or a function of (sigma, "
                 f"sigma_data); got {self.weight!r}"
             )
+        if isinstance(self.weight, str):
+            object.__setattr__(self, "weight", str(self.weight))
         sigma_data = finite(self.sigma_data, "sigma_data", 0.0, above=True)
         object.__setattr__(self, "sigma_data", sigma_data)
 

@@ -12,7 +12,7 @@ from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
 from ..models import ScoreModel, as_sigma, check_model
-from ..tensors import floats
+from ..tensors import check_finite, floats
 from ..values import finite, whole
 from .base import Objective
 
@@ -80,7 +80,7 @@ def mean_loss(
     """
     check_model(model)
     objective.check(model)
-    x0 = floats(x0, "x0")
+    x0 = check_finite(floats(x0, "x0"), "x0")
     levels = as_sigma(sigma).reshape(-1)
     keys = rng.keys(seed, len(x0) * len(levels)).reshape(len(levels), len(x0), 2)
     losses = [
@@ -128,7 +128,7 @@ def fisher_divergence(
             )
         x = truth.sample(whole(count, "count", 0), finite(sigma, "sigma", 0.0), seed)
         x = x if own is None else x.to(own.dtype)
-    x = floats(x, "x")
+    x = check_finite(floats(x, "x"), "x")
     there = x if own is None else x.to(own.device)
     gap = truth.score(x, sigma) - model.score(there, sigma).to(x.device)
     return _estimate(gap.square().flatten(1).sum(1) / 2)

@@ -7,7 +7,6 @@ the batch size or on its batch mates.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Real
 from typing import Any, Literal, overload
 
 import torch
@@ -18,7 +17,7 @@ from ..conditions import Condition
 from ..data import view_of
 from ..errors import InputError
 from ..models import Cost, Guided, ScoreModel, check_model
-from ..values import describe, flag, functions, plain, whole, whole_numbers
+from ..values import describe, flag, functions, is_number, whole, whole_numbers
 from .kernel import Kernel
 from .loop import Result, StepEvent, run
 from .recipe import (
@@ -197,8 +196,7 @@ def _add(a: Cost, b: Cost) -> Cost:
 def _seeds(seed: Any) -> int | list[int]:
     """A seed, or a list of seeds."""
     try:
-        single = isinstance(plain(seed), Real)
-        return whole(seed, "seed") if single else whole_numbers(seed, "seed")
+        return whole(seed, "seed") if is_number(seed) else whole_numbers(seed, "seed")
     except InputError as error:
         raise InputError(
             "seed must be a whole number, a sequence of them or keys; got "

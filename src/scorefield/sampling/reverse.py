@@ -206,6 +206,7 @@ class PredictorCorrector(Kernel):
                 f"norms must be one of {', '.join(NORMS)}; got {self.norms!r}. Norms over the "
                 "batch make samples depend on batch mates"
             )
+        object.__setattr__(self, "norms", str(self.norms))
         object.__setattr__(self, "r", finite(self.r, "r"))
         object.__setattr__(self, "cap", finite(self.cap, "cap", 0.0, above=True))
         object.__setattr__(self, "corrections", whole(self.corrections, "corrections", 1))
