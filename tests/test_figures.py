@@ -95,17 +95,17 @@ QUICKEST = {1, 2}
 def test_experiment_writes_its_files_and_finds_the_known_facts(number: int, tmp_path: Path) -> None:
     experiment = EXPERIMENTS[number]
     finished = []
-    made = make_figures(tmp_path, [number], QUICK, lambda e, m: finished.append(e.number))[number]
+    result = make_figures(tmp_path, [number], QUICK, lambda e, r: finished.append(e.number))[number]
     assert finished == [number]
     record = json.loads((tmp_path / f"{experiment.stem}.json").read_text())
-    assert record["quick"] and record["found"] == made.found and finite(record)
+    assert record["quick"] and record["conclusion"] == result.conclusion and finite(record)
     assert record["files"] and all((tmp_path / name).exists() for name in record["files"])
     for name in record["files"]:
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 100
             assert name.endswith(".png") or picture.n_frames > 3
         assert f"({name})" in (tmp_path / "figures.md").read_text()
-    facts_of(number, json.loads(json.dumps(made.numbers)))
+    facts_of(number, json.loads(json.dumps(result.numbers)))
 
 
 @pytest.mark.slow

@@ -49,23 +49,23 @@ def figures(
     earlier = [path for n in numbers or range(1, 9) for path in sorted(out.glob(f"{n}_*"))]
     o.refuse_existing([out / "figures.md", *earlier], force)
     from ..execution import choose
-    from ..figures import EXPERIMENTS, Experiment, Made, Settings, make_figures
+    from ..figures import EXPERIMENTS, Experiment, Result, Settings, make_figures
     from ..figures.common import threads as threads_for
 
     latest = time.perf_counter()
 
-    def tell(experiment: Experiment, made: Made) -> None:
+    def report(experiment: Experiment, result: Result) -> None:
         nonlocal latest
         now = time.perf_counter()
         say(
             f"{experiment.number}/{len(EXPERIMENTS)} {experiment.question} "
-            f"{duration(now - latest)}\n    {made.found}"
+            f"{duration(now - latest)}\n    {result.conclusion}"
         )
-        say("    " + ", ".join(str(file) for file in made.files))
+        say("    " + ", ".join(str(file) for file in result.files))
         latest = now
 
     with threads_for(choose("cpu", "float32", "off", threads).threads):
-        made = make_figures(out, numbers, Settings(quick, run), tell)
-    files = [file for one in made.values() for file in one.files]
-    found = {number: {"found": one.found, "numbers": one.numbers} for number, one in made.items()}
-    return Outcome([out / "figures.md", *files], ("demo",), {"experiments": found})
+        results = make_figures(out, numbers, Settings(quick, run), report)
+    files = [file for one in results.values() for file in one.files]
+    facts = {n: {"conclusion": r.conclusion, "numbers": r.numbers} for n, r in results.items()}
+    return Outcome([out / "figures.md", *files], ("demo",), {"experiments": facts})

@@ -9,7 +9,7 @@
     7 objectives   denoising, sliced and exact score matching compared
     8 forming      digits forming over the noise levels; inpainting
 
-Each experiment is a file of this folder with a function `make(stem, settings) -> Made`, which
+Each experiment is a file of this folder with a function `make(stem, settings) -> Result`, which
 draws, trains and samples with the parts of this package. Numbers with seconds in them belong to
 the machine; all others are functions of the seeds.
 """
@@ -23,9 +23,9 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import write_bytes, write_json
-from .common import Made, Settings, threads
+from .common import QUICK, Result, Settings, threads
 
-__all__ = ["EXPERIMENTS", "Experiment", "Made", "Settings", "make_figures"]
+__all__ = ["EXPERIMENTS", "Experiment", "Result", "Settings", "make_figures"]
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Experiment:
         """The beginning of the names of its files."""
         return f"{self.number}_{self.module}"
 
-    def make(self, out: Path, settings: Settings) -> Made:
+    def make(self, out: Path, settings: Settings) -> Result:
         """Run the experiment and write its pictures into the folder `out`."""
         with threads(self.threads):
             module = import_module(f".{self.module}", __name__)
-            made: Made = module.make(out / self.stem, settings)
-            return made
+            result: Result = module.make(out / self.stem, settings)
+            return result
 
 
 EXPERIMENTS: dict[int, Experiment] = {
@@ -80,21 +80,21 @@ def make_figures(
     out: Path,
     numbers: Sequence[int] = (),
     settings: Settings | None = None,
-    tell: Callable[[Experiment, Made], None] = lambda experiment, made: None,
-) -> dict[int, Made]:
+    on_finished: Callable[[Experiment, Result], None] = lambda experiment, result: None,
+) -> dict[int, Result]:
     """Run experiments and write their pictures, a JSON of each, and figures.md, the page of all.
 
     Args:
-        out: the folder to write to.
-        numbers: of the experiments; empty runs all.
-        settings: sizes, and the run for experiment 8.
-        tell: called after each experiment.
+        out: The folder to write to.
+        numbers: Numbers of the experiments; empty: all.
+        settings: Sizes, and the run for experiment 8.
+        on_finished: Called after each experiment.
 
     Returns:
-        number -> what the experiment made.
+        number -> the experiment's result.
 
     Raises:
-        InputError: if there is no such experiment, or `out` is a file.
+        InputError: If there is no such experiment, or `out` is a file.
     """
     unknown = sorted(set(numbers) - EXPERIMENTS.keys())
     if unknown:
@@ -104,27 +104,29 @@ def make_figures(
     if out.exists() and not out.is_dir():
         raise InputError(f"--out must name a folder; {out} is a file")
     settings = settings or Settings()
-    done: dict[int, Made] = {}
+    done: dict[int, Result] = {}
     page: list[str] = ["# The article's experiments, computed afresh"]
+    if settings.quick:
+        page.append(QUICK)
     for number in sorted(set(numbers) or EXPERIMENTS):
         experiment = EXPERIMENTS[number]
         began = time.perf_counter()
-        made = experiment.make(out, settings)
+        result = experiment.make(out, settings)
         record: dict[str, Any] = {
             "experiment": number,
             "question": experiment.question,
-            "found": made.found,
+            "conclusion": result.conclusion,
             "quick": settings.quick,
-            "files": [file.name for file in made.files],
+            "files": [file.name for file in result.files],
             "seconds": round(time.perf_counter() - began, 2),
         }
-        write_json(out / f"{experiment.stem}.json", record | {"numbers": made.numbers})
+        write_json(out / f"{experiment.stem}.json", record | {"numbers": result.numbers})
         page += [
             f"## {number}. {experiment.question}",
-            made.found,
-            *(f"![{file.stem}]({file.name})" for file in made.files),
+            result.conclusion,
+            *(f"![{file.stem}]({file.name})" for file in result.files),
         ]
-        done[number] = made
-        tell(experiment, made)
+        done[number] = result
+        on_finished(experiment, result)
     write_bytes(out / "figures.md", ("\n\n".join(page) + "\n").encode())
     return done

@@ -30,6 +30,7 @@ from ..objectives import Objective
 from ..plotting import grid_points
 from ..units import Units
 
+QUICK = "Quick form (--quick): little training and few samples; not the article's result."
 FRAME = (-8.0, 8.0, -8.0, 8.0)
 GRID = 64  # cells a side of the error maps
 RADIUS = 3.0  # standard deviations: what counts as near a mode
@@ -52,20 +53,33 @@ class Settings:
         """Return one of two sizes."""
         return quick if self.quick else full
 
+    def caption(self, text: str) -> str:
+        """Return the text for below a picture, which states the quick form where it is one."""
+        return f"{text} {QUICK}" if self.quick else text
+
+    def title(self, text: str) -> str:
+        """Return the text for above a picture, which names the quick form where it is one."""
+        return f"{text} (quick form)" if self.quick else text
+
 
 @dataclass(frozen=True)
-class Made:
-    """What an experiment made.
+class Result:
+    """The result of an experiment.
 
     Attributes:
-        files: the pictures.
-        found: the result in a sentence or two.
-        numbers: for the JSON.
+        files: The pictures.
+        conclusion: The result in a sentence or two.
+        numbers: The numbers of its JSON file.
     """
 
     files: list[Path]
-    found: str
+    conclusion: str
     numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 seed, 3 seeds."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 @contextmanager
@@ -183,7 +197,7 @@ def errors(model: ScoreModel, sigma: float) -> tuple[Tensor, Tensor]:
     return gap.norm(dim=1), near(x)
 
 
-def serve(source: Any, seed: int = 0, count: int | None = None) -> Pipeline:
+def pipeline_of(source: Any, seed: int = 0, count: int | None = None) -> Pipeline:
     """Return a pipeline of data in their own units; images in [0, 1] as they are stored.
 
     Args:

@@ -11,10 +11,10 @@ import torch
 
 from ..data.toys import MODES
 from ..plotting import grid_points, save_score_field
-from .common import FRAME, GRID, Made, Settings, mixture
+from .common import FRAME, GRID, Result, Settings, mixture
 
 
-def make(stem: Path, settings: Settings) -> Made:
+def make(stem: Path, settings: Settings) -> Result:
     """Draw the score over the density, and compare it with central differences of log p.
 
     Args:
@@ -44,7 +44,7 @@ def make(stem: Path, settings: Settings) -> Made:
         "largest_score_in_the_frame": float(score.norm(dim=1).max()),
         "mass_in_the_frame": float(p.log_prob(x).exp().sum() * cell),
     }
-    return Made(
+    return Result(
         [path],
         f"The score is the slope of log p: it equals central differences of log p to {gap:.1g} "
         "everywhere in the frame.",

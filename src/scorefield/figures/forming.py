@@ -23,7 +23,7 @@ from ..plotting import save_animation, save_inpainting
 from ..runs import Run
 from ..sampling import draw, resolve_sampling
 from ..training import fit
-from .common import Made, Settings
+from .common import QUICK, Result, Settings
 
 SEED, SECONDS, QUICK_IMAGES = 8, 60, 4096
 COUNT, INPUTS, DRAWS, FRAMES = 36, 5, 6, 30
@@ -88,7 +88,8 @@ def _draw_forming(
     keep = sorted({round(i) for i in torch.linspace(0, len(trace) - 1, FRAMES).tolist()})
     frames = [trace[i] for i in keep]
     captions = [
-        "denoised" if sigma == 0 else f"annealed Langevin, σ = {sigma:.3g}" for sigma, _ in frames
+        settings.title("denoised" if sigma == 0 else f"annealed Langevin, σ = {sigma:.3g}")
+        for sigma, _ in frames
     ]
     images = [x.clamp(0, 1) for _, x in frames]
     record = samples.record.to_dict()
@@ -110,6 +111,8 @@ def _draw_inpainting(
     measurement = Measurement(observed, operators.Mask(mask))
     result = restore(model, measurement, DRAWS, SEED, method="inpainting", options=options)
     title = f"The left half is known: {DRAWS} draws of the right half of held-out images"
+    if settings.quick:
+        title += f"\n{QUICK}"
     columns = (truth, observed, mask, result.draws, result.mean, result.std)
     return save_inpainting(path, *columns, title=title), result
 
@@ -124,7 +127,7 @@ def _last_held_out(run: Path) -> float | None:
     return next((r["held_out"] for r in reversed(records) if "held_out" in r), None)
 
 
-def make(stem: Path, settings: Settings) -> Made:
+def make(stem: Path, settings: Settings) -> Result:
     """Draw forming.gif and inpainting.png, and compare the completions with the mean image.
 
     Args:
@@ -170,10 +173,10 @@ def make(stem: Path, settings: Settings) -> Made:
         },
         "inpainting": facts,
     }
-    found = (
+    conclusion = (
         f"{COUNT} images form over {record['levels']} levels. The mean of {DRAWS} completions of "
         f"the hidden half is {facts['rms_error_of_the_mean_of_draws']:.2f} (rms) from the truth, "
         f"the mean image {facts['rms_error_of_the_data_mean']:.2f}; known pixels change by "
         f"{facts['largest_change_of_a_known_pixel']:g}."
     )
-    return Made([forming, sheet], found, numbers)
+    return Result([forming, sheet], conclusion, numbers)

@@ -16,7 +16,7 @@ from .. import rng
 from ..data.toys import MODES
 from ..plotting import save_moving_points
 from ..sampling import Langevin, State, StepEvent, run
-from .common import FRAME, SMALL, Made, Settings, mixture, small_mode, with_interval
+from .common import FRAME, SMALL, Result, Settings, mixture, small_mode, with_interval
 
 SEED, EPSILON, STEPS, SHOWN = 2, 0.1, 400, 1500
 TINY = 1e-4  # stands for sigma = 0, which a ladder cannot hold; p_sigma is p to 1e-8
@@ -56,7 +56,7 @@ def draw(count: int) -> tuple[Tensor, dict[int, Tensor]]:
     return result.x, frames
 
 
-def make(stem: Path, settings: Settings) -> Made:
+def make(stem: Path, settings: Settings) -> Result:
     """Draw the points after some of the steps as a GIF, and measure where they end.
 
     Args:
@@ -80,7 +80,7 @@ def make(stem: Path, settings: Settings) -> Made:
             f"truly {SMALL:g}"
             for step in shown
         ],
-        f"Langevin dynamics from uniform noise (exact score, ε = {EPSILON:g})",
+        settings.title(f"Langevin dynamics from uniform noise (exact score, ε = {EPSILON:g})"),
     )
     rest = x - MODES[torch.cdist(x, MODES).argmin(1)]
     expected = 2 * EPSILON / (1 - (1 - EPSILON) ** 2)
@@ -97,10 +97,10 @@ def make(stem: Path, settings: Settings) -> Made:
         },
         "weight_after_steps": {step: weight["value"] for step, weight in weights.items()},
     }
-    found = (
+    conclusion = (
         f"After {STEPS} steps the points lie as the modes do: variance {variance:.3f} within "
         f"them, where the discretised dynamics has {expected:.3f}. "
         f"But the small mode holds {with_interval(weight)} of them instead of {SMALL:g}: as many "
         "as started nearer to it."
     )
-    return Made([path], found, numbers)
+    return Result([path], conclusion, numbers)

@@ -19,14 +19,14 @@ from .common import (
     FRAME,
     GRID,
     RADIUS,
-    Made,
     PlainScore,
+    Result,
     Settings,
     circles,
     errors,
     mixture,
     near,
-    serve,
+    pipeline_of,
     train_at,
 )
 
@@ -60,7 +60,20 @@ def learn(
     return trained.model, gap, numbers
 
 
-def make(stem: Path, settings: Settings) -> Made:
+def _caption(numbers: dict[str, Any]) -> str:
+    """What the picture shows, for below it."""
+    inside, factor = numbers["fraction_of_data_inside"], numbers["sliced"]["factor"]
+    return (
+        "p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I); grey: its density, contours where log p is "
+        "k²/2 below its maximum. Arrows: direction of the score, colour its size. Dashed: "
+        f"{RADIUS:g} standard deviations around the modes, which hold {inside:.1%} of the data. "
+        f"Right: |learned − true| on {GRID}² cells; its mean is {factor:.0f} times larger outside "
+        f"the circles than inside. A perceptron, {numbers['steps']:,} steps of {BATCH} points, no "
+        "noise added."
+    )
+
+
+def make(stem: Path, settings: Settings) -> Result:
     """Draw the true score, the learned score, and the size of their difference.
 
     Args:
@@ -71,7 +84,7 @@ def make(stem: Path, settings: Settings) -> Made:
         The picture, and mean errors inside and outside three standard deviations of a mode.
     """
     p, steps = mixture(), settings.pick(STEPS, 150)
-    data = serve("mixture", SEED, count=steps * BATCH)  # each point is used once
+    data = pipeline_of("mixture", SEED, count=steps * BATCH)  # each point is used once
     held = p.sample(8192, seed=SEED + 100).float()
     numbers: dict[str, Any] = {
         "grid": GRID,
@@ -101,20 +114,14 @@ def make(stem: Path, settings: Settings) -> Made:
             ),
         ],
         FRAME,
-        "A learned score is right where the data are, and only there",
-        "p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I); grey: its density, contours where log p is "
-        "k²/2 below its maximum. Arrows: direction of the "
-        f"score, colour its size. Dashed: {RADIUS:g} standard deviations around the modes, which "
-        f"hold {numbers['fraction_of_data_inside']:.1%} of the data. "
-        f"Right: |learned − true| on {GRID}² cells; its mean is {result['factor']:.0f} times "
-        "larger outside the circles than inside. A perceptron, "
-        f"{steps:,} steps of {BATCH} points, no noise added.",
+        settings.title("A learned score is right where the data are, and only there"),
+        settings.caption(_caption(numbers)),
         value_label="|learned − true score|",
     )
-    found = (
+    conclusion = (
         f"The mean error of the learned score is {result['factor']:.0f} times larger away from "
         f"the data ({result['mean_error_outside']:.2f}) than near "
         f"them ({result['mean_error_inside']:.2f}); with the exact form of the loss "
         f"{numbers['exact']['factor']:.0f} times."
     )
-    return Made([path], found, numbers)
+    return Result([path], conclusion, numbers)

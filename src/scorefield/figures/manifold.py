@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..objectives import make_objective
 from ..plotting import Chart, save_seed_curves
-from .common import Made, Settings, serve, train_at
+from .common import Result, Settings, count_of, pipeline_of, train_at
 
 SEEDS, STEPS, BATCH, WINDOW = 5, 1000, 128, 20
 NOISE = 0.01  # of one in [0, 1]
@@ -49,7 +49,7 @@ def train_seeds(sigma: float, seeds: int, steps: int) -> tuple[Tensor, dict[str,
     # Outputs in units of 1/NOISE, the size that the noisy data's score has; the same for both.
     options: dict[str, Any] = {"batch": BATCH, "decay": False, "scale": 1 / NOISE}
     runs = [
-        train_at(sigma, objective, serve("digits", seed), steps, seed, **options)
+        train_at(sigma, objective, pipeline_of("digits", seed), steps, seed, **options)
         for seed in range(seeds)
     ]
     each = torch.tensor([run.losses for run in runs], dtype=torch.float64)
@@ -70,7 +70,7 @@ def train_seeds(sigma: float, seeds: int, steps: int) -> tuple[Tensor, dict[str,
     return losses, facts
 
 
-def make(stem: Path, settings: Settings) -> Made:
+def make(stem: Path, settings: Settings) -> Result:
     """Draw the loss of several seeds, without and with noise.
 
     Args:
@@ -100,19 +100,23 @@ def make(stem: Path, settings: Settings) -> Made:
     path = save_seed_curves(
         stem.with_suffix(".png"),
         charts,
-        "Score matching on images: erratic without noise, converging with a little noise",
-        f"Sliced score matching of a plain score on 8 × 8 digits in [0, 1]. Thin lines: {seeds} "
-        f"seeds, means over {WINDOW} steps; thick: their mean; "
-        "band: their range; the scales differ. Roughness: rises over rises and falls, 0 for a "
-        "loss that only falls, 0.5 for one that goes nowhere. "
-        "Last tenth, spread over seeds relative to the mean: "
-        f"{rough['relative_spread_over_seeds']:.0%} without, "
-        f"{smooth['relative_spread_over_seeds']:.0%} with noise.",
+        settings.title(
+            "Score matching on images: erratic without noise, converging with a little noise"
+        ),
+        settings.caption(
+            "Sliced score matching of a plain score on 8 × 8 digits in [0, 1]. Thin lines: "
+            f"{count_of(seeds, 'seed')}, means over {WINDOW} steps; thick: their mean; "
+            "band: their range; the scales differ. Roughness: rises over rises and falls, 0 for a "
+            "loss that only falls, 0.5 for one that goes nowhere. "
+            "Last tenth, spread over seeds relative to the mean: "
+            f"{rough['relative_spread_over_seeds']:.0%} without, "
+            f"{smooth['relative_spread_over_seeds']:.0%} with noise."
+        ),
     )
-    found = (
+    conclusion = (
         f"Without noise the loss goes up and down (roughness {rough['roughness']['mean']:.2f}, "
         f"spread over seeds {rough['relative_spread_over_seeds']:.0%}); "
         f"with noise of standard deviation {NOISE:g} it falls ({smooth['roughness']['mean']:.2f}, "
         f"{smooth['relative_spread_over_seeds']:.0%})."
     )
-    return Made([path], found, numbers)
+    return Result([path], conclusion, numbers)

@@ -16,7 +16,7 @@ import torch
 from ..data import Pipeline
 from ..objectives import make_objective
 from ..plotting import Panel, grid_points, save_planes
-from .common import FRAME, GRID, Made, Settings, errors, mixture, serve, train_at
+from .common import FRAME, GRID, Result, Settings, errors, mixture, pipeline_of, train_at
 
 SEED, STEPS, BATCH = 4, 1500, 256
 SIGMAS = (0.0, 1.5, 5.0)
@@ -63,7 +63,18 @@ def learn(sigma: float, data: Pipeline, steps: int) -> tuple[Panel, Panel, dict[
     return above, Panel(title, values=gap.reshape(GRID, GRID)), row
 
 
-def make(stem: Path, settings: Settings) -> Made:
+def _caption(steps: int) -> str:
+    """What the picture shows, for below it."""
+    return (
+        "p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I). Above: the score learned from data with "
+        "noise of σ, arrows coloured by its size, over p_σ in grey. Below: |learned − true score "
+        f"of p_σ| over a score's typical size √(2 / (1 + σ²)), on {GRID}² cells. Sliced score "
+        f"matching, variance-reduced, {steps:,} steps of {BATCH} points each. More noise: more of "
+        "the square is covered, and p_σ is further from p."
+    )
+
+
+def make(stem: Path, settings: Settings) -> Result:
     """Draw learned scores over p_sigma, and their errors, for three values of sigma.
 
     Args:
@@ -74,20 +85,15 @@ def make(stem: Path, settings: Settings) -> Made:
         The picture, and for each sigma coverage of the frame, errors and total variation.
     """
     steps = settings.pick(STEPS, 100)
-    data = serve("mixture", SEED, count=steps * BATCH)
+    data = pipeline_of("mixture", SEED, count=steps * BATCH)
     learned = [learn(sigma, data, steps) for sigma in SIGMAS]
     rows = [row for _, _, row in learned]
     path = save_planes(
         stem.with_suffix(".png"),
         [*(above for above, _, _ in learned), *(below for _, below, _ in learned)],
         FRAME,
-        "Noise: the score is learned further out, but it is another density's",
-        "p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I). Above: the score learned from data with "
-        "noise of σ, arrows coloured by its size, over p_σ in grey. Below: "
-        f"|learned − true score of p_σ| over a score's typical size √(2 / (1 + σ²)), on {GRID}² "
-        f"cells. Sliced score matching, variance-reduced, {steps:,} steps of "
-        f"{BATCH} points each. More noise: more of the square is covered, and p_σ is further from "
-        "p.",
+        settings.title("Noise: the score is learned further out, but it is another density's"),
+        settings.caption(_caption(steps)),
         columns=len(SIGMAS),
         value_label="relative error of the score",
     )
@@ -98,9 +104,9 @@ def make(stem: Path, settings: Settings) -> Made:
         "batch": BATCH,
         "levels": rows,
     }
-    found = "With " + "; ".join(
+    conclusion = "With " + "; ".join(
         f"σ = {row['sigma']:g} the score is learned on {row['coverage']:.0%} of the square, at "
         f"{row['total_variation_to_p']:.2f} total variation from p"
         for row in rows
     )
-    return Made([path], found + ".", numbers)
+    return Result([path], conclusion + ".", numbers)

@@ -15,7 +15,7 @@ import torch
 from ..data import Pipeline
 from ..objectives import fisher_divergence, make_objective
 from ..plotting import Chart, save_seed_curves
-from .common import Made, Settings, mixture, serve, train_at
+from .common import Result, Settings, mixture, pipeline_of, train_at
 
 SEED, SEEDS, STEPS, BATCH = 7, 3, 300, 256
 SIGMAS = (0.1, 0.3, 1.0)
@@ -53,7 +53,7 @@ def step_seconds(dimensions: tuple[int, ...], rounds: int) -> dict[str, list[flo
     """
     table: dict[str, list[float]] = {name: [] for name in OBJECTIVES}
     for d in dimensions:
-        data = serve(torch.randn(4096, d, generator=torch.Generator().manual_seed(SEED)))
+        data = pipeline_of(torch.randn(4096, d, generator=torch.Generator().manual_seed(SEED)))
         times: dict[str, list[float]] = {name: [] for name in OBJECTIVES}
         for _ in range(rounds):
             for name in OBJECTIVES:
@@ -67,21 +67,36 @@ def step_seconds(dimensions: tuple[int, ...], rounds: int) -> dict[str, list[flo
     return table
 
 
+def _caption(seeds: int, timed: int) -> str:
+    """What the picture shows, for below it."""
+    drawn = "one seed" if seeds == 1 else f"dots: {seeds} seeds, open markers: their mean"
+    return (
+        f"Left: p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I) with noise of σ; {drawn}. Error: root "
+        "mean square of learned − true score over that of the true score. Right: a perceptron on "
+        f"examples of d elements, the fastest of {timed} steps, methods in turn, on this machine. "
+        "The objectives stand side by side at each σ and d. Denoising's target is −z/σ, mostly "
+        "noise where σ is small; sliced forms add a backward pass a slice, the exact trace one an "
+        "element."
+    )
+
+
 def draw(
     path: Path,
     error: dict[str, list[list[float]]],
     seconds: dict[str, list[float]],
+    settings: Settings,
     steps: int,
     timed: int,
 ) -> Path:
     """Draw the error over sigma and the time of a step over the dimension.
 
     Args:
-        path: of the picture.
+        path: The path of the picture.
         error: objective -> a row a seed, a number a sigma.
         seconds: objective -> a number a dimension.
-        steps: of training, for the caption.
-        timed: number of steps that were timed, for the caption.
+        settings: Whether this is the quick form, for the caption.
+        steps: Steps of training, for the caption.
+        timed: Number of steps that were timed, for the caption.
 
     Returns:
         The path.
@@ -109,18 +124,12 @@ def draw(
     return save_seed_curves(
         path,
         charts,
-        "Accuracy and cost of four score-matching objectives",
-        f"Left: p = 1/5 N((−5, −5), I) + 4/5 N((5, 5), I) with noise of σ; thin lines: {seeds} "
-        "seeds, thick: their mean. Error: root mean square of "
-        "learned − true score over that of the true score. Right: a perceptron on examples of d "
-        "elements, the fastest of "
-        f"{timed} steps, methods in turn, on this machine. Denoising's target is −z/σ, "
-        "mostly noise where σ is small; sliced forms add a backward "
-        "pass a slice, the exact trace one an element.",
+        settings.title("Accuracy and cost of four score-matching objectives"),
+        settings.caption(_caption(seeds, timed)),
     )
 
 
-def make(stem: Path, settings: Settings) -> Made:
+def make(stem: Path, settings: Settings) -> Result:
     """Draw the error over sigma, and the time a step over the dimension.
 
     Args:
@@ -133,10 +142,10 @@ def make(stem: Path, settings: Settings) -> Made:
     steps, seeds = settings.pick(STEPS, 40), settings.pick(SEEDS, 1)
     rounds = settings.pick(ROUNDS, 1)
     dimensions = DIMENSIONS[: settings.pick(len(DIMENSIONS), 2)]
-    data = [serve("mixture", SEED + seed, count=steps * BATCH) for seed in range(seeds)]
+    data = [pipeline_of("mixture", SEED + seed, count=steps * BATCH) for seed in range(seeds)]
     error = {name: relative_errors(name, data, steps) for name in OBJECTIVES}
     seconds = step_seconds(dimensions, rounds)
-    path = draw(stem.with_suffix(".png"), error, seconds, steps, rounds * TIMED)
+    path = draw(stem.with_suffix(".png"), error, seconds, settings, steps, rounds * TIMED)
     mean = {name: torch.tensor(rows).mean(0).tolist() for name, rows in error.items()}
     ratio = {
         name: [s / base for s, base in zip(row, seconds["denoising"], strict=True)]
@@ -153,7 +162,7 @@ def make(stem: Path, settings: Settings) -> Made:
         "seconds_per_step": seconds,
         "seconds_relative_to_denoising": ratio,
     }
-    found = (
+    conclusion = (
         f"At σ = {SIGMAS[0]:g} the relative error is "
         + ", ".join(f"{mean[name][0]:.2f} ({name})" for name in OBJECTIVES)
         + f", at σ = {SIGMAS[-1]:g} "
@@ -162,4 +171,4 @@ def make(stem: Path, settings: Settings) -> Made:
         + ", ".join(f"{ratio[name][-1]:.1f} ({name})" for name in OBJECTIVES[1:])
         + " times one of denoising."
     )
-    return Made([path], found, numbers)
+    return Result([path], conclusion, numbers)

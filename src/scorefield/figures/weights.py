@@ -17,10 +17,12 @@ from .. import rng
 from ..noise import geometric
 from ..plotting import Panel, save_planes
 from ..sampling import AnnealedLangevin, Langevin, State, run
-from .common import FRAME, SMALL, Made, Settings, mixture, small_mode, with_interval
+from .common import FRAME, SMALL, Result, Settings, mixture, small_mode, with_interval
 
 SEED, SHOWN = 5, 2000
 SIGMA_MAX, SIGMA_MIN, LEVELS, STEPS, EPSILON = 20.0, 1.0, 10, 100, 0.05
+# Annealed points have variance 1 + SIGMA_MIN²: six of its standard deviations around the modes.
+SHOWN_FRAME = (-11.5, 11.5, -11.5, 11.5)
 TINY = 1e-4  # plain Langevin's one level: no noise
 
 
@@ -64,7 +66,19 @@ def draw(count: int, seed: int = SEED) -> dict[str, Tensor]:
     }
 
 
-def make(stem: Path, settings: Settings) -> Made:
+def _caption(shown: int, count: int) -> str:
+    """What the picture shows, for below it."""
+    return (
+        f"Dots: {shown:,} of {count:,} points a method. Grey: the density each aims at, contours "
+        "where log p is k²/2 below its maximum; annealed Langevin ends at p with noise of σ = "
+        f"{SIGMA_MIN:g}. Numbers: fraction of points in the lower left mode, with 95 % intervals. "
+        f"Both dynamics start uniform in [−8, 8]², take {LEVELS * STEPS:,} steps with ε = "
+        f"{EPSILON:g} (at the last level) and the exact score; annealed: {LEVELS} levels of σ from "
+        f"{SIGMA_MAX:g} to {SIGMA_MIN:g}, {STEPS} steps each."
+    )
+
+
+def make(stem: Path, settings: Settings) -> Result:
     """Draw the points of the three methods side by side.
 
     Args:
@@ -92,15 +106,11 @@ def make(stem: Path, settings: Settings) -> Made:
             )
             for name, x in drawn.items()
         ],
-        FRAME,
-        f"Which samplers give the modes their weights? The lower left one has {SMALL:g}",
-        f"Dots: {shown:,} of {count:,} points a method. Grey: the density each aims at, contours "
-        "where log p is k²/2 below its maximum; annealed "
-        f"Langevin ends at p with noise of σ = {SIGMA_MIN:g}. Numbers: fraction of points in the "
-        "lower left mode, with 95 % intervals. Both dynamics start "
-        f"uniform in [−8, 8]², take {LEVELS * STEPS:,} steps with ε = {EPSILON:g} (at the last "
-        f"level) and the exact score; annealed: {LEVELS} levels of σ "
-        f"from {SIGMA_MAX:g} to {SIGMA_MIN:g}, {STEPS} steps each.",
+        SHOWN_FRAME,
+        settings.title(
+            f"Which samplers give the modes their weights? The lower left one has {SMALL:g}"
+        ),
+        settings.caption(_caption(shown, count)),
     )
     numbers: dict[str, Any] = {
         "true_weight": SMALL,
@@ -114,9 +124,9 @@ def make(stem: Path, settings: Settings) -> Made:
             "epsilon": EPSILON,
         },
     }
-    found = (
+    conclusion = (
         "Weight of the small mode, truly 0.2: "
         + "; ".join(f"{name} {with_interval(weight)}" for name, weight in weights.items())
         + "."
     )
-    return Made([path], found, numbers)
+    return Result([path], conclusion, numbers)
