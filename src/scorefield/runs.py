@@ -8,18 +8,21 @@ metrics.jsonl       losses and held-out losses, one JSON object a line
 schedule.jsonl      decisions that the clock made, one JSON object a line (training/schedule.py)
 ema/                snapshots of the averages, from which averages of other lengths are rebuilt
 previews/           pictures from fixed seeds, made during training
+segments/           1/model.safetensors: the model of a finished segment, where the run went on
+nonfinite/          batch and weights of a step that was not finite
+old-1/, old-2/      earlier runs that --restart set aside, each a run directory of its own
 loss_per_sigma.png  held-out loss at each noise level, made at the end
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .files import json_ready, write_bytes, write_json
+from .files import json_ready, write_bytes
 from .values import file_path
 
 Record = dict[str, Any]
@@ -42,60 +45,67 @@ class Run:
         self.schedule = self.folder / "schedule.jsonl"
         self.snapshots = self.folder / "ema"
         self.previews = self.folder / "previews"
+        self.segments = self.folder / "segments"
+        self.evidence = self.folder / "nonfinite"
         self.loss_per_sigma = self.folder / "loss_per_sigma.png"
 
-    def match_config(self, differences: Callable[[Record], list[str]]) -> bool:
-        """Compare the stored configuration, without writing.
-
-        Args:
-            differences: Maps the content of config.json to the settings that differ, in words.
+    def read_config(self) -> Record | None:
+        """The content of config.json.
 
         Returns:
-            True where the run exists and has the same configuration, False where there is no run.
+            The content; None where there is no such file.
 
         Raises:
-            InputError: For another configuration (it names what differs), a config.json that
-                cannot be read, or a folder that is a file.
+            InputError: For a config.json that cannot be read, or a folder that is a file.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"a run is a folder; {self.folder} is a file")
         if not self.config.exists():
-            return False
+            return None
         try:
             stored = json.loads(self.config.read_text())
         except ValueError as error:
-            raise InputError(
-                f"{self.config} is not JSON ({error}); move the folder away or use another --run"
-            ) from error
-        if not isinstance(stored, dict):
-            raise InputError(f"{self.config} does not hold a configuration; use another --run")
-        changed = differences(stored)
-        if changed:
-            raise InputError(
-                f"{self.folder} holds a run of another configuration: {'; '.join(changed[:6])}. "
-                "Use the same settings to continue it, or another --run"
-            )
-        return True
+            why = "is empty" if self.config.stat().st_size == 0 else f"is not JSON ({error})"
+            raise InputError(f"{self.config} {why}. {self.way_out()}") from error
+        if not isinstance(stored, dict) or not isinstance(stored.get("config"), dict):
+            raise InputError(f"{self.config} does not hold a configuration. {self.way_out()}")
+        return stored
 
-    def write_or_match_config(
-        self, content: Record, differences: Callable[[Record], list[str]]
-    ) -> bool:
-        """Write config.json, or find the same configuration there.
+    def way_out(self) -> str:
+        """What can be done where a run cannot go on in this folder: a sentence."""
+        return (
+            "Use another --run, or --restart (Python: scorefield.training.set_aside(run)), which "
+            f"moves what the folder holds to {self._next_old()} and begins again"
+        )
 
-        Args:
-            content: What config.json holds.
-            differences: As in `match_config`.
+    def _next_old(self) -> Path:
+        number = 1
+        while (self.folder / f"old-{number}").exists():
+            number += 1
+        return self.folder / f"old-{number}"
+
+    def set_aside(self) -> Path | None:
+        """Move the files of the run to a new folder old-1, old-2, ... in the run directory.
 
         Returns:
-            True where the run existed and continues, False where it is new.
-
-        Raises:
-            InputError: As `match_config`.
+            The folder, which is a run directory of its own; None where there was nothing to move.
         """
-        if self.match_config(differences):
-            return True
-        write_json(self.config, content)
-        return False
+        names = (
+            *(self.config, self.model, self.last, self.state, self.metrics, self.schedule),
+            *(self.snapshots, self.previews, self.loss_per_sigma, self.segments, self.evidence),
+        )
+        found = [path for path in names if path.exists()]
+        if not found:
+            return None
+        old = self._next_old()
+        old.mkdir()
+        for path in found:
+            path.rename(old / path.name)
+        return old
+
+    def segment_model(self, number: int) -> Path:
+        """The model file of a finished segment, by its number from 1."""
+        return self.segments / str(number) / self.model.name
 
     def log(self, record: Record) -> None:
         """Append one line to metrics.jsonl; numbers that are not finite become null."""
@@ -105,17 +115,21 @@ class Run:
         """The lines of metrics.jsonl."""
         return read_lines(self.metrics)
 
-    def rewind(self, images: int) -> None:
+    def rewind(self, images: int, start: int = 0) -> None:
         """Drop what was written after `images` images; a resumed run writes it again.
 
         These are lines of metrics.jsonl, snapshots of the averages, previews and the last
         evaluation. schedule.jsonl stays: a resumed run follows it.
+
+        Args:
+            images: Images seen.
+            start: Images where the present segment began; last evaluations up to there stay.
         """
         if self.metrics.exists():
             kept = [
                 record
                 for record in self.records()
-                if record.get("images", 0) <= images and not record.get("final")
+                if record.get("images", 0) <= (start if record.get("final") else images)
             ]
             write_lines(self.metrics, kept)
         for folder, pattern in ((self.snapshots, "*.safetensors"), (self.previews, "*.png")):

@@ -9,7 +9,7 @@ every invalid value is an InputError that names the setting. An explicit 0 is a 
 
 from ..values import parse_count, parse_seconds
 from .assign import override
-from .compare import differences
+from .compare import differences, keep_open
 from .describe import Setting, json_schema, settings
 from .facts import DataFacts
 from .groups import (
@@ -68,6 +68,7 @@ __all__ = [
     "Setting",
     "differences",
     "json_schema",
+    "keep_open",
     "override",
     "parse_count",
     "parse_seconds",

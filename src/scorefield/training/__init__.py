@@ -3,19 +3,23 @@
 TrainState, train_step    model, objective, optimiser and averages; one step on a Batch
 Evaluator                 held-out losses and previews
 RunWriter                 what a run directory holds
-Schedule, Budget          progress from images and from a durable record of the clock's decisions
-train, fit                from settings or data to a run directory that can be resumed
+Schedule, Budget, Goal    progress from images and from a durable record of the clock's decisions
+train, fit                from settings or data to a run directory that can go on
+set_aside                 makes room for a new run in the directory of another one
 """
 
 from .batches import Batch, Batches, draw_sigma
+from .budget import Budget
 from .ema import EMA
 from .evaluator import Evaluator, HeldOutLoss
 from .fit import fit
 from .posthoc import rebuild
-from .schedule import Budget, Schedule, learning_rate
+from .run import set_aside, train
+from .schedule import Schedule
+from .segment import Goal, learning_rate
 from .shown import train_with_progress
 from .state import StepResult, TrainState, train_step
-from .trainer import Hooks, Progress, Summary, train
+from .summary import Hooks, Progress, Summary
 from .verdict import Verdict
 from .writer import RunWriter
 
@@ -25,6 +29,7 @@ __all__ = [
     "Batches",
     "Budget",
     "Evaluator",
+    "Goal",
     "HeldOutLoss",
     "Hooks",
     "Progress",
@@ -38,6 +43,7 @@ __all__ = [
     "fit",
     "learning_rate",
     "rebuild",
+    "set_aside",
     "train",
     "train_step",
     "train_with_progress",

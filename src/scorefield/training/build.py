@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from .. import networks, rng
 from ..conditions import ConditionSpec
 from ..config import Config, Request, resolve
-from ..data import Dataset, FittedUnits, Pipeline, fit_units, load, split
+from ..data import Dataset, FittedUnits, Pipeline, ReadOptions, fit_units, split
+from ..data import open as open_data
 from ..errors import InputError
 from ..execution import Execution, check_device, choose, count_layers, require_float32_eager
 from ..models import FORMS, Preconditioned
@@ -36,7 +37,7 @@ def load_data(request: Request, data: Any = None) -> Dataset:
 
     Args:
         request: The settings; their group `data` names the source and how to read it.
-        data: Anything that `data.load` takes, in place of the source; None: `data.source`.
+        data: Anything that `data.open` takes, in place of the source; None: `data.source`.
 
     Returns:
         The data set.
@@ -46,7 +47,7 @@ def load_data(request: Request, data: Any = None) -> Dataset:
     """
     d = request.data
     source = d.source if data is None else data
-    return load(source, size=d.size, channels=d.channels, key=d.key, image=d.image)
+    return open_data(source, ReadOptions.of_settings(d))
 
 
 def resolve_config(request: Request, dataset: Dataset, custom_network: bool = False) -> Config:
@@ -197,7 +198,11 @@ def build_objective(config: Config) -> Objective:
 
 
 def choose_execution(
-    config: Config, model: Preconditioned, objective: Objective, recorded: dict[str, Any] | None
+    config: Config,
+    model: Preconditioned,
+    objective: Objective,
+    recorded: dict[str, Any] | None,
+    planned: float | None = None,
 ) -> Execution:
     """Choose device, precision, compilation and threads of a run.
 
@@ -209,6 +214,8 @@ def choose_execution(
         model: The model, for its shape and number of layers.
         objective: The objective; a second-order one needs eager float32.
         recorded: The recorded `Execution.to_dict()` of this run; None for a new run.
+        planned: Seconds of work ahead where a recorded run goes on to a larger budget: whether to
+            compile is then chosen again. None keeps the record.
 
     Returns:
         The execution, with nothing left open.
@@ -219,21 +226,22 @@ def choose_execution(
     """
     e = config.execution
     own = config.network.name == "custom"  # code that a compiler may not take: not unless asked
-    if recorded is None:
-        planned = config.seconds or (config.images or 0) * SECONDS_PER_IMAGE
-        return choose(
-            e.device,
-            e.precision,
+    kept = None if recorded is None else Execution(**recorded)
+    if kept is None or planned is not None:
+        known = e if kept is None else kept
+        chosen = choose(
+            e.device or known.device,
+            e.precision or known.precision,
             e.compile or ("off" if own else None),
-            e.threads,
-            planned=planned,
+            e.threads or known.threads,
+            planned=planned or config.seconds or (config.images or 0) * SECONDS_PER_IMAGE,
             spatial=len(model.event_shape) - 1,
             second_order=objective.second_order,
             layers=count_layers(model.network),
         )
+        return chosen if kept is None else dataclasses.replace(chosen, notice=kept.notice)
     if objective.second_order:
         require_float32_eager(e.precision, e.compile)
-    kept = Execution(**recorded)
     return dataclasses.replace(
         kept,
         device=check_device(e.device or kept.device),
@@ -271,6 +279,7 @@ def build(
     dataset: Dataset,
     network: nn.Module | None = None,
     recorded: dict[str, Any] | None = None,
+    planned: float | None = None,
 ) -> Setup:
     """Build the parts of a training and check them against each other.
 
@@ -282,6 +291,7 @@ def build(
         dataset: The data.
         network: The user's own network, which is copied; None: the one that the settings name.
         recorded: The recorded execution settings of this run; None for a new run.
+        planned: As for `choose_execution`.
 
     Returns:
         The parts, on their device. Nothing has been written to the disk.
@@ -294,7 +304,7 @@ def build(
     fitted = fit_units(dataset, train, config.noise.sigma_data, d.units, d.dequantise)
     model = build_model(config, dataset, fitted, network)
     objective = build_objective(config)
-    execution = choose_execution(config, model, objective, recorded)
+    execution = choose_execution(config, model, objective, recorded, planned)
     execution.apply(model)
     pipeline = Pipeline(
         dataset,

@@ -11,8 +11,9 @@ from ..config import override
 from ..config import preset as find_preset
 from ..errors import InputError
 from ..values import describe, file_path, mapping, parse_count, parse_seconds
+from .run import train
 from .shown import train_with_progress
-from .trainer import Hooks, Summary, train
+from .summary import Hooks, Summary
 
 
 def fit(

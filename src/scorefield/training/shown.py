@@ -8,7 +8,8 @@ from torch import nn
 
 from ..config import Request
 from ..progress import is_watched, progress
-from .trainer import Hooks, Summary, train
+from .run import train
+from .summary import Hooks, Summary
 
 
 def train_with_progress(

@@ -1,157 +1,37 @@
-"""The training loop: it composes state, step, evaluator and writer into a run.
+"""The training loop: it composes state, step, assessor and writer into a segment of a run.
 
 A run is a function of its configuration and of the record of what the clock decided (see
-`schedule`). Progress is counted in images. Rerunning the same command resumes: live weights,
-averages, optimiser state and counters are saved together, so that a resumed run goes on as if it
-had not stopped.
+`schedule`). Progress is counted in images. Live weights, averages, optimiser state and counters are
+saved together, so that a resumed run goes on as if it had not stopped.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
-from ..checkpoint import describe_network
-from ..config import Request
 from ..errors import NonFiniteError
 from .assess import Assessor
 from .batches import Batch
 from .best import mark
-from .build import Setup, build, load_data, resolve_config
+from .budget import FINAL, FINAL_SECONDS, UNFINISHED, Budget, Clock, reserved_seconds, time_left
+from .build import Setup
+from .existing import Existing
 from .meter import Meter
-from .schedule import Budget, Clock, Schedule, learning_rate
-from .signals import StopRequest, watch
+from .schedule import Schedule
+from .signals import StopRequest
 from .state import StepResult, train_step
-from .verdict import Verdict
+from .summary import Hooks, Progress, Summary
 from .writer import RunWriter
 
-PREVIEWS_AT = (0.1, 0.25, 0.5)  # progress; the last picture is made when training ends
-LINES = 500  # lines of metrics.jsonl over a run
-# Fractions of the training's time that an evaluation may take on the way and at the end, and
-# seconds that the last one may take however short the training is.
-MIDWAY, FINAL, FINAL_SECONDS = 0.003, 0.03, 5.0
+PREVIEWS_AT = (0.1, 0.25, 0.5)  # of a segment; the last picture is made when training ends
+LINES = 500  # lines of metrics.jsonl over a segment
+MIDWAY = 0.003  # fraction of the training's time that an evaluation may take on the way
 SHOW_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands, for display.
-
-    Attributes:
-        images: Images seen.
-        budget: Planned images; None before the first plan of a time budget.
-        fraction: Fraction of the budget used, from 0 to 1.
-        elapsed: Seconds spent.
-        seconds: The time budget; None for a budget in images.
-        loss: A recent mean loss; NaN before the first one.
-        rate: Images a second, lately.
-    """
-
-    images: int
-    budget: int | None
-    fraction: float
-    elapsed: float
-    seconds: float | None
-    loss: float
-    rate: float
-
-    @property
-    def words(self) -> str:
-        """Images, rate and loss in a few words."""
-        of = f" of {self.budget:,}" if self.budget else ""
-        return f"{self.images:,} images{of}  {self.rate:,.0f} images/s  loss {self.loss:.4f}"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended.
-
-    Attributes:
-        folder: The run directory.
-        images: Images seen.
-        seconds: Seconds spent, over all processes that worked on the run.
-        reason: Why training ended, in words.
-        signal: The number of the signal that stopped it; 0 for none.
-        notices: What the user should know.
-        held_out: The held-out loss per sigma, columns sigma, loss and se, and the losses of the
-            baselines, nothing and gaussian; empty where stopped.
-        verdict: Where the model stands against the baselines; None where stopped.
-    """
-
-    folder: Path
-    images: int
-    seconds: float
-    reason: str
-    signal: int = 0
-    notices: tuple[str, ...] = ()
-    held_out: dict[str, list[float]] = field(default_factory=dict)
-    verdict: Verdict | None = None
-
-
-@dataclass
-class Hooks:
-    """What the caller wants to hear of.
-
-    Attributes:
-        on_progress: Called about twice a second.
-        on_notice: Called with sentences that the user should read.
-    """
-
-    on_progress: Callable[[Progress], None] = lambda _: None
-    on_notice: Callable[[str], None] = lambda _: None
-
-
-def train(
-    request: Request,
-    folder: str | Path,
-    data: Any = None,
-    network: nn.Module | None = None,
-    hooks: Hooks | None = None,
-    checkpoint_seconds: float = 60.0,
-) -> Summary:
-    """Train a run to its budget, or resume it.
-
-    Args:
-        request: The settings; those left open are resolved from the data.
-        folder: The run directory.
-        data: Anything that `data.load` takes; None: request.data.source.
-        network: The user's own network, of which a copy is trained.
-        hooks: Progress and notices.
-        checkpoint_seconds: Seconds between checkpoints.
-
-    Returns:
-        How the run ended. Reaching a budget is a success.
-
-    Raises:
-        InputError: Where data, settings or the run directory do not fit. Nothing is written then.
-        NonFiniteError: Where a loss or gradient is not finite; nothing of that step is applied.
-    """
-    hooks = hooks or Hooks()
-    began = time.perf_counter()
-    dataset = load_data(request, data)
-    config = resolve_config(request, dataset, network is not None)
-    entry = (
-        describe_network(network)
-        if network is not None
-        else {"name": config.network.name, "options": config.network.options}
-    )
-    writer = RunWriter(folder, request, config, dataset.description, entry)
-    writer.match()
-    recorded = Schedule(config.images, writer.record()).execution()
-    setup = build(config, dataset, network, recorded)
-    writer.network = describe_network(setup.state.model.network)
-    setup.execution.configure_process()
-    with watch() as stop, writer.run.lock():
-        writer.claim()
-        return Trainer(setup, writer, hooks, checkpoint_seconds).run(stop, began)
-
-
 class Marks(NamedTuple):
-    """How many snapshots, lines of metrics and previews belong before a progress."""
+    """How many snapshots, lines of metrics and previews belong before a point of a segment."""
 
     snapshots: int
     lines: int
@@ -159,28 +39,34 @@ class Marks(NamedTuple):
 
 
 class Trainer:
-    """One process's work on a run.
+    """One process's work on a segment of a run.
 
     Args:
-        setup: The parts of the training.
+        setup: The parts of the training, with the budget of the segment.
         writer: Writes the run directory, which this process holds.
         hooks: Progress and notices.
+        schedule: The schedule; the segment is the one in force.
         checkpoint_seconds: Seconds between checkpoints.
     """
 
     def __init__(
-        self, setup: Setup, writer: RunWriter, hooks: Hooks, checkpoint_seconds: float = 60.0
+        self,
+        setup: Setup,
+        writer: RunWriter,
+        hooks: Hooks,
+        schedule: Schedule,
+        checkpoint_seconds: float = 60.0,
     ) -> None:
-        self.setup, self.writer, self.hooks = setup, writer, hooks
+        self.setup, self.writer, self.hooks, self.schedule = setup, writer, hooks, schedule
         self.config, self.state = setup.config, setup.state
         self.checkpoint_seconds = checkpoint_seconds
-        self.schedule = Schedule(self.config.images, writer.record(), writer.decide)
         decays = self.config.optim.decay != "constant"
-        self.budget = Budget(self.schedule, self.config.seconds, decays)
+        self.budget = Budget(self.schedule, decays, reserved_seconds(self.config.seconds))
         self.meter = Meter(setup.batches.distribution)
         self.clock = Clock()
         self.grad_norm = torch.tensor(float("nan"))  # of the last step, before clipping
         self.ended = ""
+        self._written = -1  # images at which the model file was written that was found
         self._logged = (0, 0.0)  # images and seconds of the last line of metrics
         self.notices: list[str] = []
         self.assessor = Assessor(setup, writer, self.schedule, self.notice)
@@ -196,55 +82,78 @@ class Trainer:
 
     # -- beginning and end
 
-    def run(self, stop: StopRequest, began: float | None = None) -> Summary:
-        """Resume from the newest checkpoint, train to the budget, evaluate.
+    def run(
+        self, stop: StopRequest, began: float | None = None, existing: Existing = Existing()
+    ) -> Summary:
+        """Go on from what exists, train to the end of the segment, evaluate.
 
         Args:
             stop: Filled when a signal requests an end.
             began: `time.perf_counter()` when this process began its work; None: now.
+            existing: What the run directory holds.
 
         Returns:
-            How the run ended.
+            How the segment ended; a segment that the record leaves unfinished is only saved.
 
         Raises:
             NonFiniteError: Where a loss or gradient is not finite and the guard stops the run.
         """
-        self._resume(began)
-        if self.ended and self.writer.evaluated:
+        self._resume(began, existing)
+        if self.ended and self.writer.evaluated(self.state.images):
+            if self.writer.model_images() != self.state.images:
+                self.assessor.verdict = self.writer.verdict
+                self._save_model(self.clock.seconds)
             return self._summary(f"already complete ({self.ended})")
-        self.writer.rewind(self.state.images)
+        self.writer.rewind(self.state.images, self.schedule.segment.start)
         if not self.ended:
             self._loop(stop)
-            if stop.signal and not self.ended:
+            if not self.ended:
                 self._save()
-                return self._summary(f"stopped by signal {stop.signal}; saved", stop.signal)
+                words = f"stopped by signal {stop.signal}; saved" if stop.signal else "left"
+                return self._summary(words, stop.signal)
             if self._keeps_snapshots():
                 self.writer.save_snapshot(self.state.images, self.state.averages)
             self._mark(0.0)
         self._save()
-        table = self._evaluate(max(FINAL_SECONDS, FINAL * self.clock.seconds), final=True)
+        table = self._evaluate(self._final_seconds(), final=True)
         return self._summary(self.ended, held_out=table)
 
-    def _resume(self, began: float | None) -> None:
-        stored, notices = self.writer.load_state()
-        for text in notices:
-            self.notice(text)
+    def _final_seconds(self) -> float:
+        """Seconds that the last evaluation may take."""
+        whole = self.config.seconds
+        if whole is None:
+            return max(FINAL_SECONDS, FINAL * self.clock.seconds)
+        return time_left(whole, self.clock.seconds)
+
+    def _resume(self, began: float | None, existing: Existing) -> None:
+        stored, schedule = existing.state, self.schedule
         if stored is not None:
             self.state.load_state_dict(stored)
             self.meter.load_state_dict(stored["meter"])
-            self.ended, self.grad_norm = stored["ended"], stored["grad_norm"]
+            self.grad_norm = stored["grad_norm"]
             if "best" in stored:  # not in states of older versions
                 self.assessor.best.load_state_dict(stored["best"])
+            if existing.segment == schedule.number:
+                self.ended = existing.ended
+            elif existing.ended:
+                self._keep_segment(existing)
             self.notice(f"continuing {self.writer.run.folder} at {self.state.images:,} images")
-        self.clock = Clock(stored["elapsed"] if stored is not None else 0.0, began)
+        self._written = self.writer.model_images() if stored is not None else -1
+        self.clock = Clock(existing.seconds, began)
         execution = self.setup.execution.to_dict()
-        if self.schedule.execution() != execution:
-            self.schedule.set_execution(self.state.images, execution)
+        if not schedule.segment.executions or schedule.execution() != execution:
+            schedule.set_execution(self.state.images, execution)
         constant = self.setup.fitted.constant
         if constant:
             names = ", ".join(map(str, constant[:12]))
             self.notice(f"constant in the training data, kept as they are: {names}")
         self.notice(f"running on {self.setup.execution.describe()}")
+
+    def _keep_segment(self, existing: Existing) -> None:
+        """Keep the model of the segment that has ended; the state is the one of its end."""
+        if self.writer.model_images() != self.state.images:  # torn or removed since
+            self._save_model(existing.seconds, existing.ended)
+        self.writer.keep_segment(self.schedule.number - 1)
 
     def _summary(
         self, reason: str, signal: int = 0, held_out: dict[str, list[float]] | None = None
@@ -258,29 +167,40 @@ class Trainer:
             tuple(self.notices),
             held_out or {},
             self.assessor.verdict or (None if signal else self.writer.verdict),
+            self._unfinished(),
         )
+
+    def _unfinished(self) -> float | None:
+        """Fraction of the schedule that a time budget came to, where that is clearly too little."""
+        progress = self.schedule.progress(self.state.images)
+        decays = self.config.optim.decay != "constant"
+        early = self.ended and self.config.seconds and decays and progress < UNFINISHED
+        return progress if early else None
 
     def _save(self) -> None:
         """Write the training state, then the model file."""
         state, elapsed = self.state, self.clock.seconds
         extra = {
             "elapsed": elapsed,
+            "segment": self.schedule.number,
             "ended": self.ended,
             "meter": self.meter.state_dict(),
             "grad_norm": self.grad_norm,
             "best": self.assessor.best.state_dict(),
         }
         self.writer.save_checkpoint(state, extra)
-        self._save_model(elapsed)
+        if self.ended or state.images >= self._written:  # never over the model of a later point
+            self._save_model(elapsed)
 
-    def _save_model(self, elapsed: float) -> None:
+    def _save_model(self, elapsed: float, ended: str = "") -> None:
         """Write the model file; beside it the last weights where the model has earlier ones."""
         state, best, verdict = self.state, self.assessor.best, self.assessor.verdict
         history = {
             "images": state.images,
             "seconds": round(elapsed, 3),
             "initial_fraction": state.averages[0].initial_fraction,
-            "ended": self.ended,
+            "ended": self.ended or ended,
+            "segments": self.schedule.history(),
             "weights": "last",
             "best_images": best.best_images,
             "verdict": None if verdict is None else verdict.to_dict(),
@@ -306,7 +226,8 @@ class Trainer:
         self._logged = (state.images, clock.seconds)
         marks = self._marks()
         reason = self.budget.over(state.images, clock.seconds)
-        while not reason and not stop.signal:
+        left = self.schedule.left
+        while not reason and not stop.signal and state.images != left:
             began = time.perf_counter()
             batch = self.setup.batches.batch(state.images, size)
             result = self._step(batch)
@@ -341,13 +262,7 @@ class Trainer:
     def _step(self, batch: Batch) -> StepResult:
         """One step at the schedule's rate; one that is not finite stops the run or is counted."""
         o, images = self.config.optim, self.state.images
-        rate = learning_rate(
-            o.lr,
-            images,
-            self.schedule.warmup(images, o.warmup),
-            o.decay,
-            self.schedule.progress(images),
-        )
+        rate = self.schedule.learning_rate(o.lr, images, o.warmup, o.decay)
         dropout = self.config.condition.dropout
         result = train_step(self.state, batch, rate, o.clip, o.accumulate, dropout)
         if not result.applied:
@@ -380,11 +295,11 @@ class Trainer:
         return self.config.ema.kind == "power" and self.config.ema.snapshots > 0
 
     def _marks(self) -> Marks:
-        """What is due, evenly spaced over the budget: a function of images and the record."""
-        progress = self.schedule.progress(self.state.images)
+        """What is due, evenly spaced over the segment: a function of images and the record."""
+        fraction = self.schedule.fraction(self.state.images)
         snapshots = self.config.ema.snapshots if self._keeps_snapshots() else 0
-        previews = sum(progress >= at for at in PREVIEWS_AT)
-        return Marks(int(snapshots * progress), int(LINES * progress), previews)
+        previews = sum(fraction >= at for at in PREVIEWS_AT)
+        return Marks(int(snapshots * fraction), int(LINES * fraction), previews)
 
     def _whole(self) -> float:
         """Seconds that the whole training takes: its time budget, or by the images seen so far."""
@@ -407,9 +322,11 @@ class Trainer:
 
     def _show(self, shown: "_Shown", result: StepResult) -> None:
         images, elapsed = self.state.images, self.clock.seconds
-        fraction = self.schedule.progress(images)
+        fraction = self.schedule.fraction(images)
         if self.config.seconds is not None:
-            fraction = max(fraction, min(1.0, elapsed / self.config.seconds))
+            start = self.schedule.segment.seconds
+            spent = (elapsed - start) / (self.config.seconds - start)
+            fraction = max(fraction, min(1.0, spent))
         loss, rate = shown.update(images, result.losses.mean().item())
         budget = self.schedule.budget(images)
         self.hooks.on_progress(
@@ -428,7 +345,6 @@ class Trainer:
     def _evaluate(self, seconds: float, final: bool = False) -> dict[str, list[float]]:
         """Held-out loss and a preview; at the end the loss per sigma too, which is returned."""
         start, assessor = time.perf_counter(), self.assessor
-        head = {"images": self.state.images, "seconds": round(self.clock.seconds, 3)}
         line = assessor.evaluate(seconds, self.clock.seconds if final else None)
         if not line:
             return {}
@@ -436,6 +352,7 @@ class Trainer:
             self._save_model(self.clock.seconds)  # again: its card has the verdict now
             self.notice(assessor.verdict.sentence)
             line |= {"verdict": assessor.verdict.to_dict(), "final": True}
+        head = {"images": self.state.images, "seconds": round(self.clock.seconds, 3)}
         self.writer.log(head | line)  # last: a run is evaluated when its final line is there
         self.budget.pause(time.perf_counter() - start)
         table: dict[str, list[float]] = line.get("held_out_by_sigma", {})

@@ -1,19 +1,23 @@
 """What a run writes: configuration, metrics, checkpoints, snapshots, previews, schedule."""
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from .. import checkpoint
 from ..config import Config, Request, differences
+from ..data import Dataset
 from ..errors import InputError
+from ..files import write_bytes, write_json
 from ..models import Preconditioned
 from ..runs import Record, Run, append_line, read_lines
 from .ema import EMA
 from .posthoc import save_snapshot
+from .segment import Goal
 from .state import TrainState
 from .verdict import Verdict
 
@@ -25,8 +29,9 @@ class RunWriter:
         folder: The run directory.
         request: What the user asked for; None where a `Config` was made by hand.
         config: The resolved settings.
-        data: The description of the data, with its SHA-256.
+        dataset: The data.
         network: The network's entry in the model card.
+        kept: The content of config.json where the run exists; None for a new run.
     """
 
     def __init__(
@@ -34,55 +39,110 @@ class RunWriter:
         folder: str | Path,
         request: Request | None,
         config: Config,
-        data: Record,
+        dataset: Dataset,
         network: Record,
+        kept: Record | None = None,
     ) -> None:
         self.run = Run(folder)
-        self.config, self.data, self.network = config, data, network
-        self._content: Record = {
+        self.request, self.config, self.network, self.kept = request, config, network, kept
+        self.data = dataset.description
+        self.identity = identify(dataset)
+
+    # -- config.json
+
+    def match(self, precision: str | None = None) -> None:
+        """Check that the run that exists is the one of these settings and data.
+
+        The content of the data decides, not where they were read from; settings that do not decide
+        the weights are not compared.
+
+        Args:
+            precision: The precision that the run has recorded; None where it has none.
+
+        Raises:
+            InputError: For a run of other data or settings; the message names what differs.
+        """
+        if self.kept is None:
+            return
+        words = self._other_data(self.kept)
+        if not words:
+            found = differences(self.kept["config"], self.config, precision)
+            mine, theirs = (n.get("class") for n in (self.network, self.kept.get("network") or {}))
+            if mine != theirs:
+                found.append(f"the network's class is {theirs} in the run, {mine} now")
+            words = "another configuration: " + "; ".join(found[:6]) if found else ""
+        if words:
+            raise InputError(
+                f"{self.run.folder} holds a run of {words}. Use the same to continue it, or "
+                "another --run (run=)"
+            )
+
+    def _other_data(self, kept: Record) -> str:
+        """How the data differ from those of the run, in words; empty where they are the same."""
+        then = {"sha256": kept.get("sha256"), "labels_sha256": kept.get("labels_sha256")}
+        then |= kept.get("examples") or {}
+        changed = [name for name, value in then.items() if value != self.identity[name]]
+        if not changed:
+            return ""
+        there, here = (_source(c) for c in (kept["config"], self.config.to_dict()))
+        if there != here:
+            return f"other data: {there} there, {here} here"
+        for name in ("count", "shape"):
+            if name in changed:
+                return f"other data: {there} had {name} {then[name]}, now {self.identity[name]}"
+        labels = changed == ["labels_sha256"]
+        what = "the labels" if labels else "the values" if "sha256" in changed else "the reading"
+        return f"other data: {what} of {there} have changed"
+
+    def claim(self, goal: Goal) -> None:
+        """Write config.json where the run is new.
+
+        Args:
+            goal: The budget of the first segment.
+        """
+        if self.kept is not None:
+            return
+        request = self.request
+        if request is not None and Goal(request.images, request.seconds) != Goal():
+            request = with_goal(request, goal)
+        self.kept = {
             "request": None if request is None else request.to_dict(explicit=True),
-            "config": config.to_dict(),
-            **{name: value for name, value in data.items() if name.endswith("sha256")},
-            "network": network,
+            "config": with_goal(self.config, goal).to_dict(),
+            "sha256": self.identity["sha256"],
+            "labels_sha256": self.identity["labels_sha256"],
+            "examples": self.identity,
+            "data": self.data,
+            "network": self.network,
         }
+        write_json(self.run.config, self.kept)
 
-    def _differences(self, stored: Record) -> list[str]:
-        """What in the stored configuration would make other weights."""
-        found = differences(stored.get("config") or {}, self.config)
-        for name in ("sha256", "labels_sha256"):
-            if stored.get(name) != self.data.get(name):
-                what = "data" if name == "sha256" else "labels"
-                found.append(
-                    f"the {what} are others ({name} {stored.get(name)} in the run, "
-                    f"{self.data.get(name)} now)"
-                )
-        kept = stored.get("network") or {}
-        mine, theirs = self.network.get("class"), kept.get("class")
-        if mine != theirs:
-            found.append(f"the network's class is {theirs} in the run, {mine} now")
-        return found
+    def add_segment(self, number: int, images: int, goal: Goal) -> None:
+        """Add what was asked for in a segment to config.json, where it is not there yet.
 
-    def match(self) -> bool:
-        """Whether the run exists with the same configuration, without writing.
-
-        Returns:
-            True for a run of the same configuration, False where there is none yet.
-
-        Raises:
-            InputError: For a run of another configuration; the message lists the differences.
+        Args:
+            number: The number of the segment, 2 or more.
+            images: Images seen where it begins.
+            goal: Its budget.
         """
-        return self.run.match_config(self._differences)
+        assert self.kept is not None
+        segments = self.kept.get("segments") or []
+        if len(segments) < number - 1:
+            request = None if self.request is None else with_goal(self.request, goal)
+            asked = None if request is None else request.to_dict(explicit=True)
+            self.kept["segments"] = [*segments, {"images": images, "request": asked}]
+            write_json(self.run.config, self.kept)
 
-    def claim(self) -> bool:
-        """Write config.json, or find the same configuration there.
+    def card_entries(self) -> tuple[Record, Record]:
+        """The entries config and data of a model card.
 
-        Returns:
-            True where the run existed and continues, False where it is new.
-
-        Raises:
-            InputError: For a run of another configuration.
+        An array in memory cannot be read again: where the run began with a named source of the same
+        content, the card names that one.
         """
-        return self.run.write_or_match_config(self._content, self._differences)
+        config, kept = self.config.to_dict(), self.kept or {}
+        first = kept.get("config") or {}
+        if "data" in kept and _in_memory(config) and first and not _in_memory(first):
+            return config | {"data": first["data"]}, kept["data"]
+        return config, self.data
 
     def record(self) -> list[Record]:
         """The lines of schedule.jsonl."""
@@ -104,26 +164,22 @@ class RunWriter:
         """
         self.run.log(line)
 
-    def load_state(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """Read the newest whole checkpoint.
-
-        Returns:
-            The training state, None where there is none, and a notice for each torn file.
-        """
-        return checkpoint.load_state(self.run.state)
-
-    def rewind(self, images: int) -> None:
+    def rewind(self, images: int, start: int) -> None:
         """Drop what was written after a checkpoint; the run writes it again.
 
         Args:
             images: Images seen at the checkpoint.
+            start: Images where the present segment began.
         """
-        self.run.rewind(images)
+        self.run.rewind(images, start)
 
-    @property
-    def evaluated(self) -> bool:
-        """Whether the last evaluation is complete: its line in metrics.jsonl is written last."""
-        return any(line.get("final") for line in self.run.records())
+    def evaluated(self, images: int) -> bool:
+        """Whether the last evaluation is complete: its line in metrics.jsonl is written last.
+
+        Args:
+            images: Images seen where the segment ended.
+        """
+        return any(line.get("final") and line["images"] == images for line in self.run.records())
 
     @property
     def verdict(self) -> Verdict | None:
@@ -138,7 +194,7 @@ class RunWriter:
             state: The training.
             extra: Further entries of the checkpoint, such as the clock and the meter.
         """
-        content = {**state.state_dict(), **extra}
+        content = {**state.state_dict(), **extra, "decisions": len(self.record())}
         checkpoint.save_state(self.run.state, state.images, content)
 
     def save_model(self, model: Preconditioned, facts: dict[str, Any], last: bool = False) -> None:
@@ -150,14 +206,31 @@ class RunWriter:
             last: Whether these are the last weights, and the model file has those of an earlier
                 point; they go into a file beside it.
         """
-        card = checkpoint.make_card(
-            model, self.network, config=self.config.to_dict(), data=self.data, **facts
-        )
+        config, data = self.card_entries()
+        card = checkpoint.make_card(model, self.network, config=config, data=data, **facts)
         checkpoint.save_model(self.run.last if last else self.run.model, model, card=card)
 
     def drop_last(self) -> None:
         """Remove the last weights: the model file has them."""
         self.run.last.unlink(missing_ok=True)
+
+    def model_images(self) -> int:
+        """Images of the run at which the model file was written; -1 where it is not whole."""
+        card = checkpoint.read_card(self.run.model) or {}
+        return int((card.get("history") or {}).get("images", -1))
+
+    def keep_segment(self, number: int) -> None:
+        """Keep the model file, which a finished segment has just written, aside.
+
+        Args:
+            number: The number of the segment.
+        """
+        target = self.run.segment_model(number)
+        if checkpoint.read_card(target) is not None:
+            return
+        for path in (self.run.last, self.run.model):  # the model file last: it tells of both
+            if path.exists():
+                write_bytes(target.with_name(path.name), path.read_bytes())
 
     def save_snapshot(self, images: int, averages: Sequence[EMA]) -> None:
         """Keep the averages as they are now, for `posthoc.rebuild`.
@@ -178,7 +251,7 @@ class RunWriter:
         Returns:
             The path of the file.
         """
-        return checkpoint.save_state(self.run.folder / "nonfinite", images, content)
+        return checkpoint.save_state(self.run.evidence, images, content)
 
     def save_preview(self, images: int, samples: Tensor, image: bool) -> str:
         """Write the picture of samples.
@@ -229,3 +302,45 @@ class RunWriter:
         except InputError as error:
             return str(error)
         return ""
+
+
+def identify(dataset: Dataset) -> Record:
+    """What decides whether two data sets train the same weights.
+
+    Args:
+        dataset: The data.
+
+    Returns:
+        The SHA-256 of values and labels, the number of examples, their shape, and how their values
+        are read: as images, quantised, rounded (the SHA-256 of the elements' steps).
+    """
+    steps = dataset.steps
+    return {
+        "sha256": dataset.description.get("sha256"),
+        "labels_sha256": dataset.description.get("labels_sha256"),
+        "count": len(dataset),
+        "shape": list(dataset.event_shape),
+        "image": dataset.image,
+        "quantisation_levels": dataset.quantisation_levels,
+        "rounding": None if steps is None else hashlib.sha256(steps.numpy().data).hexdigest(),
+    }
+
+
+Settings = TypeVar("Settings", bound=Request)
+
+
+def with_goal(settings: Settings, goal: Goal) -> Settings:
+    """Settings with another budget; those that have it are returned as they are."""
+    if Goal(settings.images, settings.seconds) == goal:
+        return settings
+    given = settings.model_dump(exclude_unset=True, exclude={"images", "seconds"})
+    return type(settings).from_dict(given | goal.to_dict())
+
+
+def _in_memory(config: Mapping[str, Any]) -> bool:
+    return str((config.get("data") or {}).get("source", "<")).startswith("<")
+
+
+def _source(config: Mapping[str, Any]) -> str:
+    """Where data came from, in a few words."""
+    return "an array in memory" if _in_memory(config) else repr(config["data"]["source"])

@@ -1,0 +1,99 @@
+"""What training reports: its progress, notices, and how it ended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..progress import duration
+from .verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, for display.
+
+    Attributes:
+        images: Images seen.
+        budget: Planned images; None before the first plan of a time budget.
+        fraction: Fraction of the budget used, from 0 to 1; of a run that went on beyond its first
+            budget the fraction of the present segment.
+        elapsed: Seconds spent.
+        seconds: The time budget; None for a budget in images.
+        loss: A recent mean loss; NaN before the first one.
+        rate: Images a second, lately.
+        evaluating: Whether training has ended and the model is being evaluated.
+    """
+
+    images: int
+    budget: int | None
+    fraction: float
+    elapsed: float
+    seconds: float | None
+    loss: float
+    rate: float
+    evaluating: bool = False
+
+    @property
+    def words(self) -> str:
+        """Images, rate and loss in a few words; "evaluating" after training."""
+        if self.evaluating:
+            return f"{self.images:,} images  evaluating"
+        of = f" of {self.budget:,}" if self.budget else ""
+        return f"{self.images:,} images{of}  {self.rate:,.0f} images/s  loss {self.loss:.4f}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Attributes:
+        folder: The run directory.
+        images: Images seen.
+        seconds: Seconds spent, over all processes that worked on the run.
+        reason: Why training ended, in words.
+        signal: The number of the signal that stopped it; 0 for none.
+        notices: What the user should know.
+        held_out: The held-out loss per sigma, columns sigma, loss and se, and the losses of the
+            baselines, nothing and gaussian; empty where stopped.
+        verdict: Where the model stands against the baselines; None where stopped.
+        unfinished: Fraction of its schedule that the learning rate had come to where the clock
+            ended training clearly before; None where it came to its end.
+    """
+
+    folder: Path
+    images: int
+    seconds: float
+    reason: str
+    signal: int = 0
+    notices: tuple[str, ...] = ()
+    held_out: dict[str, list[float]] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    unfinished: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """How the run ended, in one or two sentences."""
+        spent = f"{self.images:,} images in {duration(self.seconds)}"
+        if self.signal or self.reason.startswith("already complete"):
+            return f"{self.reason}: {spent}"
+        text = f"trained for {duration(self.seconds)}: {self.images:,} images"
+        if self.unfinished is None:
+            return text
+        return (
+            f"{text}. The machine slowed down, so that the learning rate came to "
+            f"{self.unfinished:.0%} of its schedule only; the same command with a larger --budget "
+            "(budget=) lets it come to its end"
+        )
+
+
+@dataclass
+class Hooks:
+    """What the caller wants to hear of.
+
+    Attributes:
+        on_progress: Called about twice a second.
+        on_notice: Called with sentences that the user should read.
+    """
+
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_notice: Callable[[str], None] = lambda _: None
