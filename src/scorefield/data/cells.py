@@ -229,6 +229,11 @@ def _advice(examples: list[str], marks: Marks) -> str:
             f"Where {mark!r} separates thousands, give --thousands '{mark}' "
             f"(thousands={mark!r}){other}"
         )
+    for decimal, thousands in ((",", "."), (".", ",")):
+        both = rf"[+-]?\d{{1,3}}(\{thousands}\d{{3}})*(\{decimal}\d+)?"
+        found = all(re.fullmatch(both, cell) for cell in examples)
+        if found and any(decimal in c for c in examples) and any(thousands in c for c in examples):
+            return f"Give --decimal {decimal} --thousands {thousands} where such numbers are meant"
     if all(re.fullmatch(r"[+-]?\d*,\d+", cell) for cell in examples) and marks.decimal == ".":
         return "Where the comma is the decimal mark, give --decimal , (decimal=',')"
     if all(re.fullmatch(r"[+-]?\d*\.\d+", cell) for cell in examples) and marks.decimal == ",":

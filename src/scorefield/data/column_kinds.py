@@ -176,9 +176,18 @@ def frequent(column: Column, numbers: np.ndarray) -> str:
         return ""
     values, counts = np.unique(numbers, return_counts=True)
     share = counts.max() / len(numbers)
-    if share <= FREQUENT:
+    if share <= FREQUENT or counts.max() < 2 * AVERAGE:
         return ""
     return (
         f"{column.name}: {share:.0%} of the values are {values[counts.argmax()]:g}; samples come "
         "near it without being equal to it"
     )
+
+
+def row_number(column: Column, numbers: np.ndarray) -> str:
+    """A note on a column with a name that counts the rows; "" for others."""
+    if column.kind != "integer" or column.low not in (0, 1) or len(numbers) < 2 * AVERAGE:
+        return ""
+    if not np.array_equal(numbers, column.low + np.arange(len(numbers))):
+        return ""
+    return f"{column.name} counts the rows; leave it out with --columns=-{column.name}"

@@ -16,6 +16,7 @@ from .cells import MISSING, quoted
 _DATUM = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*([eE][+-]?\d+)?|\d{1,4}[-:./]\d{1,2}([-:./T ].*)?")
 _WHOLE = re.compile(r"[+-]?\d+")
 SPACED = 5  # so many evenly spaced numbers look like names wherever they lie
+FEWEST_SPACED = 3  # fewer are never taken for names because of their spacing
 FEWEST_BELOW = 3  # cells below the first line that tell whole numbers from fractions
 DECIDE = "Give --header (header=True) where it holds names, --no-header (header=False) where not"
 
@@ -77,7 +78,7 @@ def has_header(lines: FirstLines, name: str, known: Sequence[str] | None = None)
         named = cell and not is_datum(cell) and cell.lower() not in MISSING
         if named and below and _is_data_column(below):
             return True
-    if not lines.body:
+    if not any(columns):  # no lines, or blank ones only
         return not all(is_datum(cell) or not cell for cell in first)
     if lines.quoted or (not first[0] and counts(columns[0])):
         return True
@@ -144,7 +145,8 @@ def _reads_as_names(lines: FirstLines, columns: list[list[str]]) -> str:
     spacing = _spacing(cells)
     if spacing is None or _spacing(body[0]) is not None:
         return ""
-    if len(cells) >= SPACED or (spacing == 1 and cells[0] in "01") or _outside(cells, columns):
+    in_order = spacing == 1 and cells[0] in "01" and len(cells) >= FEWEST_SPACED
+    if len(cells) >= SPACED or in_order or _outside(cells, columns):
         return f"its numbers are evenly spaced by {spacing:g}"
     return ""
 
@@ -164,7 +166,7 @@ def _spacing(cells: Sequence[str]) -> float | None:
 
 def _outside(cells: Sequence[str], columns: list[list[str]]) -> bool:
     """Whether three numbers or more lie outside the range of the numbers below each of them."""
-    if len(cells) < 3 or len(cells) < len(columns):
+    if len(cells) < FEWEST_SPACED or len(cells) < len(columns):
         return False
     try:
         ranges = [[float(cell) for cell in below] for below in columns]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from ..errors import InputError
 from ..values import did_you_mean
-from .cells import MISSING, Cells, Marks, Unclear, quoted, read_cells
+from .cells import MISSING, Cells, Marks, Unclear, read_cells
 from .options import ReadOptions
 from .table_sources import Source
 from .table_types import is_number, is_temporal, is_words, t
@@ -278,8 +278,3 @@ def load_typed(source: Source, k: int) -> Any:
     if nan.any():
         array = pc.if_else(pa.array(nan), pa.scalar(None, kind), array)
     return array
-
-
-def missing_words(loaded: Loaded) -> str:
-    """The words of a column that stand for missing values, for a message."""
-    return f" ({quoted(loaded.absent)} among them)" if loaded.absent else ""

@@ -187,13 +187,15 @@ def _from_memory(source: Any, name: str) -> Source:
 def _from_pandas(frame: Any, name: str) -> Source:
     if getattr(frame, "ndim", 2) != 2:
         raise InputError(f"{name}: a data frame is needed; got a Series. Use series.to_frame()")
-    labels = [str(label) for label in frame.columns]
-    frame = frame.set_axis(range(len(labels)), axis=1)  # Arrow refuses names that occur twice
-    try:
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise InputError(f"{name}: a column of the data frame cannot be read ({error})") from error
-    found = Source(name, table, tuple(labels))
+    labels = tuple(str(label) for label in frame.columns)
+    arrays = []
+    for k, label in enumerate(labels):
+        try:
+            arrays.append(pa.array(frame.iloc[:, k], from_pandas=True))
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise InputError(f"{name}: column {label!r} cannot be read: {error}") from error
+    table = pa.table(arrays, names=[f"f{k}" for k in range(len(labels))])
+    found = Source(name, table, labels)
     if type(frame.index).__name__ != "RangeIndex":
         found.left_out.append(
             "the index of the data frame was left out; frame.reset_index() makes a column of it"
@@ -233,8 +235,10 @@ def _array(values: Any, name: str) -> Any:
         if isinstance(values, np.ndarray):
             return pa.array(_plain(values, name), mask=mask, from_pandas=True)
         return pa.array(values, from_pandas=True)
+    except InputError:
+        raise
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise InputError(f"{name}: cannot be read as a column ({error})") from error
+        raise InputError(f"{name}: cannot be read as a column: {error}") from error
 
 
 def _plain(values: np.ndarray, name: str) -> np.ndarray:

@@ -12,9 +12,9 @@ import torch
 
 from ..errors import InputError
 from ..values import did_you_mean
-from .cells import Unclear
+from .cells import Unclear, quoted
 from .choose import choose
-from .column_kinds import describe, frequent, summary
+from .column_kinds import describe, frequent, row_number, summary
 from .columns import Column
 from .dataset import Dataset, Reading, digest
 from .form import form_to_dict
@@ -26,7 +26,6 @@ from .table_reading import (
     find_marks,
     leave_out,
     load_column,
-    missing_words,
 )
 from .table_sources import TABLE_SUFFIXES, Source, is_table, read_source
 from .table_types import is_words, to_numbers, to_words
@@ -58,7 +57,9 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
     if read.text:
         read.marks = find_marks(read, chosen, options)
         if not read.named:
-            read.notes.append(f"no line of names; columns are column 1 to {len(read.names)}")
+            read.notes.append(
+                f"there is no line of names; columns are called column 1 to {len(read.names)}"
+            )
     loaded = _without_blank_columns(read, [load_column(read, k) for k in chosen])
     kept, loaded = _without_blank_rows(read, loaded)
     missing = {c.name: int(c.array.null_count) for c in loaded if c.array.null_count}
@@ -74,7 +75,8 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
         decimal=read.marks.decimal,
     )
     parts = [column.encode(c.array) for column, c in zip(columns, loaded, strict=True)]
-    read.notes += [n for n in map(frequent, columns, (p[:, 0] for p in parts)) if n]
+    for note in (row_number, frequent):
+        read.notes += filter(None, map(note, columns, (part[:, 0] for part in parts)))
     read.notes += summary(columns)
     values = torch.from_numpy(np.concatenate(parts, 1)).to(getattr(torch, form.dtype))
     index = choose(len(values), options.count, options.seed, name)
@@ -164,7 +166,8 @@ def _missing(read: Source, rows: np.ndarray, loaded: list[Loaded], blank: list[n
         if where.any():
             places = read.places(rows[np.flatnonzero(where)[:SHOWN_ROWS]].tolist())
             more = ", ..." if where.sum() > SHOWN_ROWS else ""
-            found.append(f"{_label(read, c)} {int(where.sum())}{missing_words(c)}: {places}{more}")
+            words = f"{quoted(c.absent)}; " if c.absent else ""
+            found.append(f"{_label(read, c)}: {int(where.sum())} ({words}{places}{more})")
     affected = int(np.logical_or.reduce(blank).sum())
     shown = "; ".join(found[:6]) + (f"; and {len(found) - 6} columns more" * (len(found) > 6))
     return (
@@ -197,7 +200,8 @@ def _filled(read: Source, column: Loaded, blank: np.ndarray) -> Loaded:
         place = int(np.argsort(numbers, kind="stable")[(len(numbers) - 1) // 2])
     scalar = present[place]
     count, what = int(blank.sum()), scalar.as_py()
-    read.notes.append(f"{count} missing values of {column.name} were filled in with {what}")
+    values = "value" if count == 1 else "values"
+    read.notes.append(f"{count} missing {values} of {column.name} filled in with {what}")
     first = len(column.array)
     where = np.where(blank, first, np.arange(first))
     both = pa.concat_arrays([column.array, present.slice(place, 1)])
