@@ -64,11 +64,8 @@ def choose_target(card: dict[str, Any] | None, format: str | None, count: int) -
         return Target()
     if format is None and str(((card or {}).get("data") or {}).get("source")) in NAMES:
         return Target()  # built-in data have no kind of file
-    if format is not None and format not in form.formats:
-        raise InputError(
-            f"--format must be one of {', '.join(form.formats)}, or none for samples.npz alone; "
-            f"got {format!r}"
-        )
+    if format is not None:
+        form.check_format(format)
     if form.kind == "image" and format is None and count > MOST_PICTURES:
         return Target(
             note=f"no picture files, since there are more than {MOST_PICTURES:,}; --format "

@@ -142,6 +142,8 @@ def draw_to(
     write_json(written[1], found | card_facts(model))
     if total and target.form is not None:
         written += target.form.write(out / "samples", samples, target.format)
+        if target.form.kind == "table":
+            say(target.form.moved_note(samples))
     if total:
         written.append(results.draw_picture(model, samples[:shown], out, interpolate or None))
     if forming and record.trace:

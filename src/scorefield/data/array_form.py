@@ -194,10 +194,7 @@ class ArrayForm(Form):
             InputError: The format is neither.
         """
         suffix = format or self.container
-        if suffix not in self.formats:
-            raise InputError(
-                f"arrays are written as {' or '.join(self.formats)}; got format {suffix!r}"
-            )
+        self.check_format(suffix)
         path = stem.with_name(f"{stem.name}.{suffix}")
         array = np.ascontiguousarray(self.decode(x))
         if suffix == "npy":

@@ -76,6 +76,21 @@ class Form(ABC):
             InputError: The format is not one of `formats`, or loses what the items hold.
         """
 
+    def check_format(self, format: str) -> None:
+        """Refuse a format before any work.
+
+        Args:
+            format: The name of a format.
+
+        Raises:
+            InputError: `write` does not know it, or it would lose what the items hold.
+        """
+        if format not in self.formats:
+            raise InputError(
+                f"--format (format=) must be one of {', '.join(self.formats)} for these data; got "
+                f"{format!r}"
+            )
+
     @property
     def steps(self) -> list[float] | None:
         """The rounding step of each element, flat, in data units; None where no element has one.

@@ -65,6 +65,15 @@ class ImageForm(ArrayForm):
             return "16 bits"
         return ""
 
+    def check_format(self, format: str) -> None:
+        super().check_format(format)
+        lost = self._loss(format) if format in CHANNELS else ""
+        if lost:
+            raise InputError(
+                f"{format} would lose {lost} of these pictures; use {self.default_format()}, npy "
+                "or npz"
+            )
+
     def write(self, stem: Path, x: Tensor, format: str | None = None) -> list[Path]:
         """Write examples as a folder of pictures, or as one array.
 
@@ -80,18 +89,9 @@ class ImageForm(ArrayForm):
             InputError: The format is unknown, or would lose depth or channels.
         """
         chosen = format or self.default_format()
-        if chosen not in self.formats:
-            raise InputError(
-                f"pictures are written as {', '.join(self.formats)}; got format {format!r}"
-            )
+        self.check_format(chosen)
         if chosen in ("npy", "npz"):
             return super().write(stem, x, chosen)
-        lost = self._loss(chosen)
-        if lost:
-            raise InputError(
-                f"{chosen} would lose {lost} of these pictures; use {self.default_format()}, npy "
-                "or npz"
-            )
         pixels = self.decode(x)
         digits = max(6, len(str(len(pixels) - 1)))
         suffix = "ppm" if chosen == "pnm" and not self.insert else SUFFIX.get(chosen, chosen)

@@ -228,11 +228,7 @@ class TableForm(Form):
         """
         own = self.format if self.format in FORMATS else "csv"
         kind = format or own
-        if kind not in FORMATS:
-            raise InputError(
-                f"tables are written as {', '.join(FORMATS)}; got format {kind!r}. Give "
-                "--format csv (format='csv')"
-            )
+        self.check_format(kind)
         style = self.text_style
         if kind == "tsv":
             style = replace(style, delimiter="\t")
