@@ -85,16 +85,18 @@ def contents(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = {f"state{name}": value for name, value in tensors(state).items()}
     found["state images"] = state["images"]
     found["config"] = paths.config.read_bytes()
-    files = [*paths.snapshots.glob("*"), *paths.previews.glob("*"), paths.loss_per_sigma]
+    pictures = [*paths.previews.glob("*"), paths.loss_per_sigma, paths.training_curve]
+    files = [*paths.snapshots.glob("*"), *pictures]
     for path in files:
         found[str(path.relative_to(run))] = path.read_bytes()
-    for path in (paths.model, paths.last):
+    for path in (paths.model, paths.last, *paths.segments.glob("*/*")):
         if path.exists():
+            key = str(path.relative_to(run).with_suffix(""))
             with safe_open(str(path), "pt") as file:
                 card = json.loads((file.metadata() or {})["card"])
                 names = list(file.keys())
-                found |= {f"{path.stem} {name}": file.get_tensor(name) for name in names}
-            found[f"{path.stem} card"] = card | {"history": _without_clock(card["history"])}
+                found |= {f"{key} {name}": file.get_tensor(name) for name in names}
+            found[f"{key} card"] = card | {"history": _without_clock(card["history"])}
     for line in paths.records():
         name = f"{'evaluation' if 'held_out' in line else 'metrics'} {line['images']}"
         found[f"{name} written twice" if name in found else name] = _without_clock(line)

@@ -21,7 +21,7 @@ from torch import nn
 
 import scorefield as sf
 from scorefield import checkpoint, networks, rng
-from scorefield.config import OptimConfig, Request, override, preset
+from scorefield.config import OptimConfig
 from scorefield.data import open as open_data
 from scorefield.errors import InputError, NonFiniteError
 from scorefield.files import write_bytes
@@ -35,6 +35,7 @@ from scorefield.training import (
     Evaluator,
     Hooks,
     TrainState,
+    assess,
     draw_sigma,
     fit,
     rebuild,
@@ -55,27 +56,7 @@ from scorefield.training.optimisers import (
 )
 from scorefield.training.schedule import Schedule
 from scorefield.training.segment import Goal, learning_rate
-
-STEPS, BATCH = 30, 64
-IMAGES = STEPS * BATCH
-SMALL = {
-    "data.source": "digits",
-    "network.name": "mlp",
-    "network.options.width": 32,
-    "optim.name": "adamw",
-    "optim.batch": BATCH,
-    "optim.warmup": 256,
-    "execution.precision": "float32",
-    "execution.compile": "off",
-    "execution.threads": 1,
-}
-
-
-def small(images: int | None = IMAGES, **settings: object) -> Request:
-    """A perceptron on the digits; settings are named with __ for a dot."""
-    budget = {} if images is None else {"images": images}
-    named = {name.replace("__", "."): value for name, value in settings.items()}
-    return override(preset("fast"), {**SMALL, **budget, **named})
+from small_runs import BATCH, IMAGES, STEPS, Killed, fake_clock, kill_at_call, replayed, small
 
 
 def prepared(images: int = IMAGES, **settings: object) -> Setup:
@@ -95,35 +76,6 @@ def straight(tmp_path_factory) -> Path:
     return folder
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing handles it."""
-
-
-def kill_at_call(monkeypatch, owner: object, name: str, call: int, after: bool = False) -> None:
-    """Raise Killed at the `call`-th call of a function, before it runs or after."""
-    original, count = getattr(owner, name), 0
-
-    def counted(*args, **kwargs):
-        nonlocal count
-        count += 1
-        if count == call and not after:
-            raise Killed
-        result = original(*args, **kwargs)
-        if count == call:
-            raise Killed
-        return result
-
-    monkeypatch.setattr(owner, name, counted)
-
-
-def replayed(run: Path, folder: Path, request: Request) -> Path:
-    """A run in a fresh folder, by the record of another one."""
-    folder.mkdir()
-    shutil.copy(Run(run).schedule, Run(folder).schedule)
-    train(request, folder)
-    return folder
-
-
 # -- resuming
 
 
@@ -133,10 +85,10 @@ KILLS = [
     ("after a snapshot", trainer.RunWriter, "save_snapshot", 3, True),
     ("before the end is recorded", Schedule, "finish", 1, False),
     ("after the end is recorded", Schedule, "finish", 1, True),
-    ("first preview", trainer.RunWriter, "save_preview", 1, False),
+    ("first preview", assess, "draw_preview", 1, False),
     ("last evaluation, begun", Evaluator, "loss_per_sigma", 1, False),
-    ("last evaluation, before the picture", trainer.RunWriter, "save_loss_per_sigma", 1, False),
-    ("last evaluation, after the picture", trainer.RunWriter, "save_loss_per_sigma", 1, True),
+    ("last evaluation, before the pictures", assess, "draw_loss_per_sigma", 1, False),
+    ("last evaluation, after the pictures", assess, "draw_training_curve", 1, True),
 ]
 
 
@@ -165,22 +117,6 @@ def test_killed_run_resumes_bitwise(kill, every, straight, tmp_path, monkeypatch
     same = different(contents(run), contents(straight), ("schedule ",))
     assert same == []
     assert train(small(), run).reason.startswith("already complete")
-
-
-def fake_clock(monkeypatch, step: float) -> None:
-    """The run's clock counts `step` seconds a training step, and twice that from the 40th on."""
-    now, original = [0.0], trainer.train_step
-
-    def stepping(*args):
-        result = original(*args)
-        now[0] += step * (1 + (args[0].steps >= 40))
-        return result
-
-    monkeypatch.setattr(trainer, "train_step", stepping)
-    monkeypatch.setattr(trainer, "Clock", lambda spent=0.0, start=None: Clock(spent, None, read))
-
-    def read() -> float:
-        return now[0]
 
 
 def test_killed_run_with_a_time_budget_equals_the_replay_of_its_record(tmp_path, monkeypatch):
@@ -319,9 +255,7 @@ def test_other_data_under_the_same_name_are_refused(tmp_path):
     x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).numpy()
     settings = {"optim.batch": 32, "network.name": "mlp", "execution.threads": 1}
     fit(x, tmp_path / "run", images=64, settings=settings)
-    with pytest.raises(
-        InputError, match="other data: the values of an array in memory have changed"
-    ):
+    with pytest.raises(InputError, match="other data: the values of an array"):
         fit(x + 1, tmp_path / "run", images=64, settings=settings)
 
 

@@ -15,8 +15,8 @@ FIRST_PLAN = 0.02  # fraction of the segment's time that is timed before its fir
 REPLAN = 0.015  # fraction of the segment's time between two points of the plan
 WARMUP_STEPS = 4  # steps timed before the first plan; the first step compiles and is left out
 UNFINISHED = 0.9  # progress below which an end by the clock is reported as too early
-# The last evaluation of a run with a budget in images may take this fraction of its time, and so many
-# seconds in any case.
+# The last evaluation of a run with a budget in images may take this fraction of its time, and in
+# any case so many seconds.
 FINAL, FINAL_SECONDS = 0.03, 5.0
 FINAL_SHORT = 0.06  # of a short time budget the last evaluation takes at most this fraction
 ENDING = 1.5  # seconds that the last save, the pictures and the end of the process take, about
