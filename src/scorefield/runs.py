@@ -12,6 +12,7 @@ segments/           1/model.safetensors: the model of a finished segment, where 
 nonfinite/          batch and weights of a step that was not finite
 old-1/, old-2/      earlier runs that --restart set aside, each a run directory of its own
 loss_per_sigma.png  held-out loss at each noise level, made at the end
+training.png        losses and learning rate over the images seen, made at the end
 """
 
 import json
@@ -48,6 +49,7 @@ class Run:
         self.segments = self.folder / "segments"
         self.evidence = self.folder / "nonfinite"
         self.loss_per_sigma = self.folder / "loss_per_sigma.png"
+        self.training_curve = self.folder / "training.png"
 
     def read_config(self) -> Record | None:
         """The content of config.json.
@@ -92,7 +94,8 @@ class Run:
         """
         names = (
             *(self.config, self.model, self.last, self.state, self.metrics, self.schedule),
-            *(self.snapshots, self.previews, self.loss_per_sigma, self.segments, self.evidence),
+            *(self.snapshots, self.previews, self.segments, self.evidence),
+            *(self.loss_per_sigma, self.training_curve),
         )
         found = [path for path in names if path.exists()]
         if not found:
@@ -136,7 +139,8 @@ class Run:
             for path in folder.glob(pattern):
                 if path.stem.isdigit() and int(path.stem) > images:
                     path.unlink()
-        self.loss_per_sigma.unlink(missing_ok=True)
+        for picture in (self.loss_per_sigma, self.training_curve):
+            picture.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

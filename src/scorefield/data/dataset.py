@@ -5,15 +5,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config.facts import DataFacts
+from ..plotting import Picture, paragraph, with_picture
 from .arrays import row_bytes
 from .form import Form
 from .statistics import Statistics, accumulate, blocks, by_channel
+from .toys import toy_density
+from .view import SHOWN_IMAGES, SHOWN_ROWS, View
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,31 @@ class Dataset:
         if self.labels is None:
             return None
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+
+    @cached_property
+    def view(self) -> View:
+        """How the examples are drawn."""
+        density = toy_density(self.name) if self.event_shape == (2,) else None
+        return View(self.image, self.form, self.columns, Path(self.name).name, density)
+
+    def picture(self, title: str | None = None) -> Picture:
+        """The first examples as the picture that fits them; a notebook shows it, `save` writes it.
+
+        Args:
+            title: Shown above; None: what is shown.
+
+        Returns:
+            The picture: 100 images, or 20,000 rows at most.
+        """
+        count = min(len(self), SHOWN_IMAGES if self.image else SHOWN_ROWS)
+        words = f"The first {count:,} of {len(self):,} examples of {self.view.source}"
+        return self.view.picture(self.floats(slice(0, count)), title=title or words)
+
+    def __repr__(self) -> str:
+        return paragraph("Data " + ". ".join(self.report) + ".")
+
+    def _repr_html_(self) -> str:
+        return with_picture(repr(self), self.picture())
 
     @property
     def report(self) -> list[str]:

@@ -70,6 +70,7 @@ def save_loss_per_sigma(
     title: str = "Held-out denoising loss at each noise level",
     loss_label: str = "loss (weighted, mean per element)",
     sigma_label: str = "noise level σ (model units)",
+    caption: str = "",
 ) -> Path:
     """Write a picture of the loss at each noise level, with a logarithmic sigma axis.
 
@@ -84,6 +85,7 @@ def save_loss_per_sigma(
         title: Shown above the axes.
         loss_label: Label of the vertical axis.
         sigma_label: Label of the horizontal axis.
+        caption: Shown below the axes.
 
     Returns:
         The path.
@@ -116,7 +118,7 @@ def save_loss_per_sigma(
     _scale_losses(axes, [columns[n] for n in columns if n != "se"], zero=True)
     axes.grid(alpha=0.3)
     _legend_above(axes)
-    return save_figure(path, figure)
+    return save_figure(path, figure, caption)
 
 
 def _legend_above(axes: "Axes") -> None:

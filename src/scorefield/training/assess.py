@@ -13,6 +13,7 @@ from ..models import Preconditioned
 from .baselines import examples_for, fit_baselines
 from .best import BestPoint, evaluations
 from .build import Setup
+from .pictures import draw_loss_per_sigma, draw_preview, draw_training_curve
 from .schedule import Schedule
 from .verdict import Verdict, appraise
 from .writer import RunWriter
@@ -104,7 +105,7 @@ class Assessor:
         self._preview(model, samples)
         if trained is not None:
             table = self._appraise(model, count, self.state.images / max(trained, 1e-9))
-            missing = self.writer.save_loss_per_sigma(table, self.setup.config.objective.name)
+            missing = draw_loss_per_sigma(self.writer.run, table, self.setup.config.objective.name)
             if missing:
                 self.notice(f"no loss_per_sigma.png: {missing}")
             line |= {"held_out_by_sigma": table}
@@ -128,11 +129,21 @@ class Assessor:
             table[name] = evaluator.loss_per_sigma(baseline, count)["loss"]
         return table
 
+    def draw_curve(self, line: dict[str, Any]) -> None:
+        """Draw the training curve.
+
+        Args:
+            line: The line of metrics with the last evaluation, which is not written yet.
+        """
+        missing = draw_training_curve(self.writer.run, line, self.best.best_images)
+        if missing:
+            self.notice(f"no training.png: {missing}")
+
     def _preview(self, model: Preconditioned, count: int) -> None:
         """A picture of samples. Training does not end where there is none."""
         try:
             drawn = self.evaluator.preview(model, count)
-            missing = self.writer.save_preview(self.state.images, drawn, self.setup.dataset.image)
+            missing = draw_preview(self.writer.run, self.state.images, drawn, self.setup.dataset)
         except InputError as error:
             missing = str(error)
         if missing:

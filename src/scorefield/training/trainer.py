@@ -352,8 +352,10 @@ class Trainer:
             self._save_model(self.clock.seconds)  # again: its card has the verdict now
             self.notice(assessor.verdict.sentence)
             line |= {"verdict": assessor.verdict.to_dict(), "final": True}
-        head = {"images": self.state.images, "seconds": round(self.clock.seconds, 3)}
-        self.writer.log(head | line)  # last: a run is evaluated when its final line is there
+        line = {"images": self.state.images, "seconds": round(self.clock.seconds, 3)} | line
+        if final:
+            assessor.draw_curve(line)
+        self.writer.log(line)  # last: a run is evaluated when its final line is there
         self.budget.pause(time.perf_counter() - start)
         table: dict[str, list[float]] = line.get("held_out_by_sigma", {})
         return table

@@ -1,12 +1,9 @@
 """What a run writes: configuration, metrics, checkpoints, snapshots, previews, schedule."""
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-
-from torch import Tensor
 
 from .. import checkpoint
 from ..config import Config, Request, differences
@@ -252,56 +249,6 @@ class RunWriter:
             The path of the file.
         """
         return checkpoint.save_state(self.run.evidence, images, content)
-
-    def save_preview(self, images: int, samples: Tensor, image: bool) -> str:
-        """Write the picture of samples.
-
-        Args:
-            images: Images seen, which name the file.
-            samples: (N, *event) in data units.
-            image: Whether the samples are images.
-
-        Returns:
-            Why there is no picture, or "".
-        """
-        from ..plotting import save_samples
-
-        try:
-            save_samples(self.run.previews / f"{images:09d}.png", samples, image=image)
-        except InputError as error:  # training does not end for a picture
-            return str(error)
-        return ""
-
-    def save_loss_per_sigma(self, table: dict[str, list[float]], objective: str) -> str:
-        """Draw the held-out loss at each noise level.
-
-        Args:
-            table: Columns sigma, loss and se, as `Evaluator.loss_per_sigma` gives them, and the
-                losses nothing and gaussian of the baselines where they were measured.
-            objective: Name of the objective, for the title.
-
-        Returns:
-            The reason why there is no picture; empty where there is one.
-        """
-        from ..plotting import save_loss_per_sigma
-
-        title = f"Held-out loss ({objective}) at each noise level"
-        # One example has no standard error.
-        se = table["se"] if all(map(math.isfinite, table["se"])) else None
-        names = {"nothing": "knows nothing", "gaussian": "best Gaussian"}
-        baselines = {text: table[name] for name, text in names.items() if name in table}
-        try:
-            save_loss_per_sigma(
-                self.run.loss_per_sigma,
-                table["sigma"],
-                table["loss"],
-                se,
-                title=title,
-                baselines=baselines,
-            )
-        except InputError as error:
-            return str(error)
-        return ""
 
 
 def identify(dataset: Dataset) -> Record:
