@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from ..errors import InputError
 from .cells import MISSING, quoted
 
-_DATUM = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*([eE][+-]?\d+)?|\d{1,4}[-:./]\d{1,2}([-:./T ].*)?")
+_NUMBER = re.compile(r"[+-]?[\d.,' ]*\d[\d.,' ]*([eE][+-]?\d+)?")
+_DATE = re.compile(r"\d{1,4}[-:./]\d{1,2}([-:./T ].*)?")
 _WHOLE = re.compile(r"[+-]?\d+")
 SPACED = 5  # so many evenly spaced numbers look like names wherever they lie
 FEWEST_SPACED = 3  # fewer are never taken for names because of their spacing
@@ -42,7 +43,7 @@ class FirstLines:
 
 def is_datum(cell: str) -> bool:
     """Whether a cell looks like a number, a date or a time."""
-    return bool(_DATUM.fullmatch(cell))
+    return bool(_NUMBER.fullmatch(cell) or _DATE.fullmatch(cell))
 
 
 def _is_data_column(cells: Sequence[str]) -> bool:
@@ -75,9 +76,10 @@ def has_header(lines: FirstLines, name: str, known: Sequence[str] | None = None)
             "to the columns"
         )
     for cell, below in zip(first, columns, strict=True):
-        named = cell and not is_datum(cell) and cell.lower() not in MISSING
-        if named and below and _is_data_column(below):
-            return True
+        if cell and cell.lower() not in MISSING and below and _is_data_column(below):
+            numbers = bool(_NUMBER.fullmatch(cell)), bool(_NUMBER.fullmatch(below[0]))
+            if not is_datum(cell) or (numbers[0] != numbers[1] and is_datum(below[0])):
+                return True
     if not any(columns):  # no lines, or blank ones only
         return not all(is_datum(cell) or not cell for cell in first)
     if lines.quoted or (not first[0] and counts(columns[0])):
@@ -100,11 +102,12 @@ def counts(cells: Sequence[str]) -> bool:
 
 
 def _repeating(first: Sequence[str], columns: list[list[str]]) -> list[bool]:
-    """For each column of words that repeat: whether its first cell occurs again."""
+    """For each column of words of which some repeat: whether its first one occurs again."""
     return [
         cell in below
         for cell, below in zip(first, columns, strict=True)
-        if cell and below and not _is_data_column(below) and 2 * len(set(below)) <= len(below)
+        if cell and below and not _is_data_column(below)
+        if cell in below or 2 * len(set(below)) <= len(below)
     ]
 
 

@@ -105,10 +105,11 @@ def _is_row_number(source: Source, k: int) -> bool:
         whole = None
     if whole is not None and not whole.null_count:
         numbers = whole.to_numpy(zero_copy_only=False)
-        if numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all()):
+        first = k == 0 or name != ""
+        if first and numbers[0] in (0, 1) and bool((np.diff(numbers) == 1).all()):
             source.left_out.append(f"{known} counts the rows; it was left out")
             return True
-        if (k == 0 or name) and len(np.unique(numbers)) == len(numbers):
+        if first and len(np.unique(numbers)) == len(numbers):
             raise InputError(
                 f"{source.name}: {known} holds a different whole number in every row, perhaps row "
                 f"numbers of a larger table. Leave it out with --columns='-{label}' "

@@ -113,14 +113,15 @@ def _without_blank_columns(read: Source, loaded: list[Loaded]) -> list[Loaded]:
 
 
 def _without_blank_rows(read: Source, loaded: list[Loaded]) -> tuple[np.ndarray, list[Loaded]]:
-    """The rows of which some cell is not blank, with their numbers; others are reported.
+    """The rows of a text table with a cell that is not blank, with their numbers.
 
-    A table of one column keeps its blank rows: they are missing values.
+    Others, as spreadsheets append them, are reported. A table of one column keeps them: they are
+    missing values.
     """
     rows = np.arange(read.table.num_rows)
-    if len(loaded) == 1:
+    if not read.text or read.table.num_columns == 1:
         return rows, loaded
-    blank = np.logical_and.reduce([_nulls(c.array) for c in loaded])
+    blank = np.logical_and.reduce([_nulls(read.column(k)) for k in range(len(read.names))])
     if not blank.any():
         return rows, loaded
     places = read.places(np.flatnonzero(blank)[:SHOWN_ROWS].tolist())

@@ -59,15 +59,12 @@ def rows_of(
         (number of the row's last line, from 1; its cells without surrounding spaces).
 
     Raises:
-        InputError: A line cannot be read, as where a cell is longer than 128 kB.
+        csv.Error: A cell is longer than 128 kB.
     """
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    try:
-        for row in reader:
-            if len(row) > 1 or blank or (row and row[0].strip()):
-                yield reader.line_num, [cell.strip() for cell in row] or [""]
-    except csv.Error as error:
-        raise InputError(f"line {reader.line_num} cannot be read as a row: {error}") from error
+    for row in reader:
+        if len(row) > 1 or blank or (row and row[0].strip()):
+            yield reader.line_num, [cell.strip() for cell in row] or [""]
 
 
 def collapse(text: str) -> str:
@@ -241,7 +238,7 @@ class _Fit:
 def _fit(lines: list[str], delimiter: str) -> _Fit:
     try:
         rows = [row for _, row in rows_of(lines, delimiter)]
-    except InputError:
+    except csv.Error:
         rows = []
     rows = rows[:-1] if len(rows) >= TEN else rows  # the last one may be cut
     if not rows:

@@ -1,5 +1,6 @@
 """Text tables (.csv, .tsv, .txt) as Arrow tables of strings, with the line of every row."""
 
+import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,10 @@ def read_text(
         InputError: The file is not a table; the message names the line.
     """
     text = _text(path, name)
-    layout = read_layout(text, name, options, known, usual)
+    try:
+        layout = read_layout(text, name, options, known, usual)
+    except csv.Error as error:
+        raise InputError(f"{name}: cannot be read as a table of text: {error}") from error
     start = 0
     for _ in range(layout.skipped):
         start = text.index("\n", start) + 1
