@@ -351,12 +351,14 @@ def test_listed_paths_are_as_one_types_them(tmp_path):
 class Ended:
     signal: int = 0
     verdict: object = None
+    seconds: float = 60.0
 
 
 @dataclasses.dataclass
 class Begun:
     needed_images: int | None
     rate: float = 100.0
+    standing: str = "hardly begun"
 
 
 TRAIN = ["train", "--data", "x.csv", "--run", "r"]
@@ -380,7 +382,13 @@ TRAIN = ["train", "--data", "x.csv", "--run", "r"]
             Ended(0, Begun(6_000)),
             [*TRAIN, "--images", "6000"],
         ),
-        (TRAIN, preset("fast"), Ended(0, Begun(None)), ["sample", "r", "--out", "r/samples"]),
+        (TRAIN, preset("fast"), Ended(0, Begun(None)), [*TRAIN, "--budget", "10m"]),
+        (
+            TRAIN,
+            preset("fast"),
+            Ended(0, Begun(None, standing="learned")),
+            ["sample", "r", "--out", "r/samples"],
+        ),
     ],
 )
 def test_what_follows_training(monkeypatch, typed, request_, ended, following):

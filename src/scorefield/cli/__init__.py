@@ -6,6 +6,7 @@ installed; 2 invalid input; 3 a value was not finite; 128 + n stopped by signal 
 
 import shlex
 import sys
+import time
 
 # Names under which a package index knows the modules that this package imports.
 PACKAGES = {"PIL": "Pillow", "sklearn": "scikit-learn"}
@@ -14,10 +15,13 @@ OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 def main() -> None:
     """Run a command; turn exceptions into a message and an exit code."""
+    began = time.perf_counter()
     from ..errors import InputError, NonFiniteError
+    from . import show
     from .app import app
     from .show import error
 
+    show.process_began = began
     try:
         app()
     except InputError as problem:
@@ -44,6 +48,8 @@ def main() -> None:
             "then run the same command again"
         )
         sys.exit(1)
+    finally:
+        show.process_began = None
 
 
 def missing_package(module: str) -> str:

@@ -26,7 +26,7 @@ RunFolder = Annotated[
 Budget = Annotated[
     str,
     typer.Option(
-        metavar="TIME", help="Wall time of training, above 0, compilation included: 20s or 4m."
+        metavar="TIME", help="Wall time of training, above 0, with its evaluations: 20s or 4m."
     ),
 ]
 Data = Annotated[

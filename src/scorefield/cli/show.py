@@ -25,6 +25,7 @@ from ..progress import progress as show_progress
 
 __all__ = [
     "Outcome",
+    "began",
     "configure",
     "console",
     "duration",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 console = Console(highlight=False)
+process_began: float | None = None  # `time.perf_counter()`, set by `cli.main`
 stderr = Console(stderr=True, highlight=False)
 
 PANEL = "What is printed"
@@ -60,6 +62,11 @@ def configure(quiet: bool = False, as_json: bool = False) -> None:
         as_json: messages go to the error stream.
     """
     console.quiet, console.stderr = quiet, as_json
+
+
+def began() -> float:
+    """`time.perf_counter()` when the command began, its imports included."""
+    return time.perf_counter() if process_began is None else process_began
 
 
 def say(text: str) -> None:
@@ -156,11 +163,11 @@ def printing_command(function: Callable[..., Any]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         as_json = given.pop("json")
         configure(given.pop("quiet"), as_json)
-        began = time.perf_counter()
+        start = began()
         outcome = function(**given) or Outcome()
         if as_json:
             name = function.__name__.removesuffix("_command")
-            typer.echo(as_text(name, outcome, time.perf_counter() - began))
+            typer.echo(as_text(name, outcome, time.perf_counter() - start))
         elif outcome.document is not None:
             typer.echo(json_text(outcome.document[1]))
             warn(outcome.words)

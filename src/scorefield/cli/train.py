@@ -12,9 +12,10 @@ from ..config import Request, override
 from ..config import preset as find_preset
 from . import completion
 from . import options as o
-from .show import Outcome, console, duration, say, warn
+from .show import Outcome, began, console, say, warn
 
 NETWORK = "What is trained"
+FAR = 10  # times the budget, where a useful run is far longer
 
 Data = Annotated[str, o.setting_option("data.source", required=True, complete=completion.data)]
 RunFolder = Annotated[
@@ -35,7 +36,7 @@ Budget = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="Wall time above 0, compilation included: 90s, 5m or 1.5h. A finished run goes on "
+        help="Wall time of the whole command, above 0: 90s, 5m or 1.5h. A finished run goes on "
         "where it is given more.",
         show_default="the preset's, 5m",
     ),
@@ -66,6 +67,13 @@ Assignments = Annotated[
         metavar="NAME=VALUE",
         help="Any setting, such as optim.lr=1e-3 (repeatable). `scorefield settings` lists them.",
         autocompletion=completion.assignments,
+    ),
+]
+Restart = Annotated[
+    bool,
+    typer.Option(
+        "--restart",
+        help="Begin again: what the run's folder holds is moved to its folder old-1, old-2, ...",
     ),
 ]
 CheckpointEvery = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")]
@@ -100,6 +108,7 @@ def train(
     images: Images = None,
     seed: Seed = None,
     set: Assignments = None,
+    restart: Restart = False,
     checkpoint_every: CheckpointEvery = 60.0,
     dry_run: DryRun = False,
     reading: o.Reading = o.Reading(),
@@ -130,7 +139,7 @@ def train(
         again = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
         found = resolved_settings(request, module is not None)
         return Outcome((), again, document=("config", found))
-    summary = run_training(request, run, module, checkpoint_every)
+    summary = run_training(request, run, module, checkpoint_every, restart)
     return Outcome(
         [path for path in (run / "model.safetensors", run / "loss_per_sigma.png") if path.exists()],
         next_command(run, request, summary),
@@ -164,7 +173,11 @@ def resolved_settings(request: Request, custom_network: bool = False) -> dict[st
 
 
 def run_training(
-    request: Request, run: Path, network: Any = None, checkpoint_seconds: float = 60.0
+    request: Request,
+    run: Path,
+    network: Any = None,
+    checkpoint_seconds: float = 60.0,
+    restart: bool = False,
 ) -> Any:
     """Train with a progress report.
 
@@ -173,6 +186,7 @@ def run_training(
         run: the run's folder.
         network: a network of the user's own, or None.
         checkpoint_seconds: seconds between checkpoints.
+        restart: whether to set aside what the run's folder holds, and begin again.
 
     Returns:
         The `Summary`; where a signal stopped the training its `signal` is not 0.
@@ -186,8 +200,10 @@ def run_training(
         console=console,
         log=True,
         checkpoint_seconds=checkpoint_seconds,
+        restart=restart,
+        began=began(),
     )
-    say(f"{summary.reason}: {summary.images:,} images in {duration(summary.seconds)}")
+    say(summary.sentence)
     return summary
 
 
@@ -206,10 +222,11 @@ def next_command(run: Path, request: Request, summary: Any) -> Sequence[object]:
     verdict, arguments = summary.verdict, sys.argv[1:]
     if summary.signal:
         return arguments
-    if verdict is not None and verdict.needed_images and arguments[:1] == ["train"]:
+    if verdict is not None and verdict.standing == "hardly begun" and arguments[:1] == ["train"]:
+        needed = verdict.needed_images  # None: far more
         if request.images is not None:
-            return with_option(arguments, "--images", str(verdict.needed_images))
-        seconds = verdict.needed_images / max(verdict.rate, 1e-9)
+            return with_option(arguments, "--images", str(needed or FAR * request.images))
+        seconds = needed / max(verdict.rate, 1e-9) if needed else FAR * summary.seconds
         return with_option(arguments, "--budget", budget_text(seconds))
     return "sample", run, "--out", run / "samples"
 

@@ -61,7 +61,10 @@ def train(
     hooks, began = hooks or Hooks(), time.perf_counter() if began is None else began
     run = Run(folder)
     existing = Existing() if restart else examine(run)
-    job = _Job.of(request, run, existing, load_data(request, data), network)
+    dataset = load_data(request, data)
+    for text in dataset.report:
+        hooks.on_notice(text)
+    job = _Job.of(request, run, existing, dataset, network)
     schedule = Schedule(job.first, existing.record)
     job.step(schedule, existing)
     setup: Setup | None = job.build(schedule)

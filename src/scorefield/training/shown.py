@@ -21,18 +21,22 @@ def train_with_progress(
     console: Console,
     log: bool = False,
     checkpoint_seconds: float = 60.0,
+    restart: bool = False,
+    began: float | None = None,
 ) -> Summary:
     """`train`, with its progress and its notices on a terminal, in a notebook, or in a log.
 
     Args:
         request: The settings.
         run: The run directory.
-        data: Anything that `data.load` takes; None: request.data.source.
+        data: Anything that `data.open` takes; None: request.data.source.
         network: The user's own network, of which a copy is trained.
         console: Where the output goes.
         log: Whether output that is neither a terminal nor a notebook gets lines; False: it gets
             nothing.
         checkpoint_seconds: Seconds between checkpoints.
+        restart: Whether to set aside what the run directory holds, and begin again.
+        began: `time.perf_counter()` from which a time budget counts; None: now.
 
     Returns:
         How the run ended.
@@ -49,7 +53,7 @@ def train_with_progress(
 
     with progress("training", console, log) as report:
         hooks = Hooks(on_notice=say, on_progress=lambda p: report(p.fraction, p.words))
-        summary = train(request, run, data, network, hooks, checkpoint_seconds)
+        summary = train(request, run, data, network, hooks, checkpoint_seconds, restart, began)
         if not summary.signal:
             report(1.0, f"{summary.images:,} images")
     return summary
