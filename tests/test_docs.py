@@ -1,8 +1,8 @@
 """The pages of docs/ run as they are printed, and the reference has an entry for every public name.
 
 The blocks of a page run top to bottom in one namespace and one temporary folder. Two things are
-changed, and stated on the pages: a budget in time becomes IMAGES images, so that a page takes
-seconds, and the folder holds the files that the pages speak of (`user_files`).
+changed, and stated on the pages: a budget in time becomes IMAGES examples a minute, so that a page
+takes seconds, and the folder holds the files that the pages use (`user_files`).
 """
 
 import importlib
@@ -22,10 +22,11 @@ from typer.testing import CliRunner
 
 import scorefield
 from scorefield.cli.app import app
+from scorefield.config import parse_seconds
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-IMAGES = 512  # a budget's stand-in
+IMAGES = 128  # examples that replace a minute of a budget
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -38,9 +39,13 @@ def blocks(page: Path) -> list[tuple[int, str, str]]:
 
 
 def shortened(text: str) -> str:
-    """The text with budgets in time replaced by a few hundred images."""
-    text = re.sub(r'budget="[^"]+"', f"images={IMAGES}", text)
-    return re.sub(r"--budget \S+", f"--images {IMAGES}", text)
+    """The text with budgets in time replaced by budgets of a few hundred examples."""
+
+    def images(match: re.Match[str]) -> str:
+        return str(round(IMAGES * max(1, parse_seconds(match.group(1)) / 60)))
+
+    text = re.sub(r'budget="([^"]+)"', lambda m: f"images={images(m)}", text)
+    return re.sub(r"--budget (\S+)", lambda m: f"--images {images(m)}", text)
 
 
 def user_files(folder: Path) -> None:
