@@ -128,3 +128,18 @@ def test_units_are_computed_in_float64_and_keep_the_data_type():
 def test_bad_units_raise_input_errors(make):
     with pytest.raises(InputError):
         make()
+
+
+@pytest.mark.parametrize("levels", [2, 3, 17, 256, 1000, 1024, 4096, 5000, 16384, 65536])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_level_survives_both_ways_into_floats(levels, dtype):
+    k = torch.arange(levels)
+    assert torch.equal(quantise((k.to(torch.float64) / (levels - 1)).to(dtype), levels), k)
+    assert torch.equal(quantise((k.to(torch.float32) / (levels - 1)).to(dtype), levels), k)
+    assert torch.equal(quantise(dequantise(k, levels), levels), k)
+    largest = 1 - torch.finfo(dtype).eps / 2
+    for u in (0.0, 2.0**-33, 0.25, 0.5, 0.999, largest):
+        x = dequantise(k.to(torch.int32), levels, torch.full((levels,), u, dtype=dtype))
+        assert x.dtype == dtype and torch.equal(quantise(x, levels), k)
+        exact = (k.to(torch.float64) + u) / levels
+        assert float((x - exact).abs().max()) < 2e-7

@@ -17,20 +17,27 @@ Stored whole numbers k = 0 .. levels - 1 and the continuous data of training are
 
     dequantise    x = (k + u) / levels,  u in [0, 1)        u = 1/2 is the middle of the bin
     quantise      k = floor(levels x), clipped               inverts it, and k / (levels - 1) too
+
+The inversion is exact for every number of levels up to 65536, in float32 too: `dequantise` keeps x
+within its bin where rounding would lift it into the next one, and `quantise` gives k for what
+float32 makes of k / (levels - 1), which at 65536 levels may lie in the next bin.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
-from .tensors import flags, reals
+from .tensors import flags, float64, reals
 from .values import describe, finite, flag, number, whole
 
 ROUNDING = 4 * torch.finfo(torch.float64).eps  # relative; below it a standard deviation is rounding
+# Up to here float32 tells k / (levels - 1) from the next bin.
+MOST_PLAIN_LEVELS = 2048
 
 
 def quantise(x: Tensor, levels: int) -> Tensor:
@@ -44,7 +51,27 @@ def quantise(x: Tensor, levels: int) -> Tensor:
         floor(levels x) clipped to 0 .. levels - 1, int64. It inverts both (k + u)/levels and
         k/(levels - 1).
     """
-    return (x.to(torch.float64) * levels).floor().clamp(0, levels - 1).to(torch.int64)
+    wide = x.to(torch.float64)
+    stored = (wide * levels).floor()
+    if levels > MOST_PLAIN_LEVELS:
+        scaled = wide * (levels - 1)
+        nearest = scaled.round()
+        on_grid = (scaled - nearest).abs() <= nearest * torch.finfo(torch.float32).eps
+        stored = torch.where(on_grid, nearest, stored)
+    return stored.clamp(0, levels - 1).to(torch.int64)
+
+
+@lru_cache(maxsize=8)
+def _bins(levels: int) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest float32 that `quantise` maps to each level, as float64."""
+    k = torch.arange(levels, dtype=torch.float64)
+    low, high = (k / levels).float(), ((k + 1) / levels).float()
+    up, down = torch.ones_like(low), torch.zeros_like(low)
+    while bool((outside := quantise(low, levels) < k).any()):
+        low = torch.where(outside, torch.nextafter(low, up), low)
+    while bool((outside := quantise(high, levels) > k).any()):
+        high = torch.where(outside, torch.nextafter(high, down), high)
+    return low.double(), high.double()
 
 
 def dequantise(stored: Tensor, levels: int, u: Tensor | float = 0.5) -> Tensor:
@@ -56,11 +83,17 @@ def dequantise(stored: Tensor, levels: int, u: Tensor | float = 0.5) -> Tensor:
         u: Place within the bin, in [0, 1): uniform noise of stored's shape, or 0.5.
 
     Returns:
-        float32, or u's type where u is a tensor; the shape of `stored`.
+        float32, or u's type where u is a tensor; the shape of `stored`. `quantise` gives `stored`
+        back.
     """
-    if isinstance(u, Tensor):
-        return (u + stored) / levels
-    return (stored.to(torch.float32) + u) / levels
+    if not isinstance(u, Tensor):
+        return (stored.to(torch.float32) + u) / levels
+    if levels <= MOST_PLAIN_LEVELS and levels.bit_count() == 1:  # the division is exact
+        next_bin = (stored.to(u.dtype) + 1).nextafter(u.new_zeros(()))
+        return torch.minimum(u + stored, next_bin) / levels
+    low, high = (bound.to(u.device, u.dtype) for bound in _bins(levels))
+    index = stored.long()
+    return ((u + stored) / levels).clamp(low[index], high[index])
 
 
 @dataclass(frozen=True)
@@ -124,6 +157,7 @@ class Units:
         for name in ("shift", "scale"):
             object.__setattr__(self, name, reals(getattr(self, name), name, torch.float64))
         object.__setattr__(self, "constant", flags(self.constant, "constant"))
+        object.__setattr__(self, "image", flag(self.image, "image"))
         usable = torch.isfinite(self.scale) & (self.scale != 0)
         if not bool(torch.isfinite(self.shift).all()) or not bool(usable.all()):
             raise InputError("units need finite shifts and finite scales other than zero")
@@ -175,7 +209,7 @@ class Units:
         Returns:
             The units.
         """
-        mean, std = reals(mean, "mean", torch.float64), reals(std, "std", torch.float64)
+        mean, std = float64(mean, "mean"), float64(std, "std")
         target = finite(target, "target", 0.0, above=True)
         constant = std <= ROUNDING * mean.abs()
         return Units(mean, torch.where(constant, 1.0, std / target), constant, None, image)
