@@ -33,7 +33,7 @@ data with gaps            scorefield restore runs/mine --input rows.csv --out re
 data to score             scorefield likelihood runs/mine --data new.csv --out scores.json
 a run I forgot about      scorefield info runs/mine
 
-Training takes five minutes; --budget 2m or 1h says otherwise.
+Training takes five minutes; --budget 2m or 1h changes that.
 All commands: scorefield --help. Options of one: scorefield train --help."""
 
 

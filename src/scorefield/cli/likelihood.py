@@ -260,7 +260,7 @@ def write_results(model: Any, chosen: Chosen, log_p: Any, out: Path, facts: dict
     from ..files import write_json
     from ..likelihood import bits_per_dim
 
-    # Bits are of this data's own levels: a model trained with others says nothing of them.
+    # Bits are of this data's own levels: a model trained with others gives none.
     quantisation, dataset = model.units.quantisation, chosen.dataset
     same = quantisation is not None and quantisation.levels == dataset.quantisation_levels
     bits = bits_per_dim(model, log_p) if same and quantisation.dequantised else None

@@ -97,7 +97,7 @@ def ready(
         request: execution settings; None and settings left out are chosen here.
         network: "FILE.py:NAME" for models of a user's own network.
         count: number of samples that will be drawn; decides whether compiling pays.
-        nfe: evaluations per sample; None: as many as the model's card says.
+        nfe: evaluations per sample; None: the number in the model card.
 
     Returns:
         The model, and the `Execution` that was applied to it.

@@ -95,7 +95,7 @@ def keep_open(given: Config, request: Request, stored: Mapping[str, Any]) -> Con
 
     Args:
         given: The request, resolved.
-        request: What was asked for; None and options left out are open.
+        request: The requested settings; None and options left out are open.
         stored: The resolved settings of the run, read from JSON.
 
     Returns:

@@ -1,6 +1,6 @@
 """Checks and conversions of arrays: dimensions, types, labels.
 
-`layout` says how the axes of an array are read, `levels` what its values mean.
+`layout` decides how the axes of an array are read, `levels` what its values mean.
 """
 
 from collections.abc import Sequence

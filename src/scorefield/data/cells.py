@@ -240,7 +240,7 @@ def _advice(examples: list[str], marks: Marks) -> str:
         return "Where the point is the decimal mark, give --decimal . (decimal='.')"
     if all(re.fullmatch(_WITH_UNIT, cell) for cell in examples):
         return "Take the unit off the numbers"
-    return "Mend these cells (blank ones can be dropped or filled)"
+    return "Correct these cells (blank ones can be dropped or filled)"
 
 
 def _dates(cells: Any, marks: Marks) -> Cells | None:

@@ -170,13 +170,13 @@ def _refuse_damaged(bad: dict[Path, str], count: int) -> None:
     named = "; ".join(f"{path} ({why})" for path, why in list(bad.items())[:NAMED])
     rest = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     raise InputError(
-        f"{len(bad)} of {count} pictures cannot be read: {named}{rest}. Mend or remove them, or "
+        f"{len(bad)} of {count} pictures cannot be read: {named}{rest}. Repair or remove them, or "
         "leave them out with skip_unreadable=True (--skip-unreadable)"
     )
 
 
 def _channels(heads: dict[Path, Head], given: int | None, notes: list[str]) -> int:
-    """1 or 3 channels, without transparency; says where colours or greys are converted."""
+    """1 or 3 channels, without transparency; conversions are added to the notes."""
     colour = sum(head.colour for head in heads.values())
     if given not in (None, 1, 3):
         raise InputError(f"channels of pictures must be 1 (grey) or 3 (RGB); got {given}")
@@ -310,7 +310,7 @@ def _describe(
         notes.append(f"{palette} pictures with a palette, read as colours")
     turned = sum(head.turned for head in heads.values())
     if turned:
-        notes.append(f"{turned} pictures turned as their EXIF says")
+        notes.append(f"{turned} pictures rotated by their EXIF orientation")
     if deep == "8" and any(head.depth == "1" for head in heads.values()):
         notes.append("1-bit pictures among 8-bit ones, read as 0 and 255")
     if any(head.format == "jpeg" for head in heads.values()):

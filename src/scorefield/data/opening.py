@@ -235,7 +235,7 @@ def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Datas
         named: Single options by name, such as channels_last=True; they override `options`.
 
     Returns:
-        The data set. Its `report` is two lines that say what was taken, and what was left out or
+        The data set. Its `report` is two lines that state what was taken, and what was left out or
         decided; `facts()` has the same as values.
 
     Raises:

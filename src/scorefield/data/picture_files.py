@@ -38,7 +38,7 @@ class Head:
 
     Attributes:
         format: "png", "jpeg" and so on.
-        size: (height, width), turned as EXIF says.
+        size: (height, width), after the rotation that EXIF states.
         depth: "1", "8", "16", "32" (whole numbers) or "float".
         colour: Whether it has three colour channels.
         alpha: Whether it has transparency.
@@ -74,7 +74,7 @@ def read_head(path: Path) -> Head:
     """Read what a picture file holds.
 
     Raises:
-        InputError: Reading its pixels would lose something; the message says what.
+        InputError: Reading its pixels would lose information; the message states which.
         Exception: One of `damage()` for damaged files.
     """
     from PIL import Image
@@ -162,7 +162,7 @@ def read_pixels(path: Path, channels: int, alpha: str | None, deep: str) -> tupl
         deep: The depth of all pictures: "1", "8", "16", "32" or "float".
 
     Returns:
-        The picture in mode 1, L, LA, RGB, RGBA, I;16, I or F, turned as EXIF says; and whether any
+        The picture in mode 1, L, LA, RGB, RGBA, I;16, I or F, rotated by EXIF; and whether any
         of its pixels is transparent.
     """
     from PIL import Image, ImageOps

@@ -25,7 +25,7 @@ from .dataset import Dataset
 from .fitting import quantisation_of
 
 TRAIN, HELD_OUT = 0, 1  # steps of the dequantisation stream
-LEAST_HELD_OUT = 2  # examples, where a fraction is asked for: one has no standard error
+LEAST_HELD_OUT = 2  # examples, where a fraction is given: one has no standard error
 CONDITIONS = ("none", "class")
 
 

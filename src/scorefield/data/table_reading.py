@@ -78,7 +78,7 @@ def choose_columns(source: Source, options: ReadOptions) -> list[int]:
         raise InputError(f"{source.name}: no column is left; the columns are {', '.join(labels)}")
     dropped = [label for label in labels if label in unwanted or (wanted and label not in wanted)]
     if dropped:
-        source.left_out.append(f"columns left out as --columns says: {', '.join(dropped)}")
+        source.left_out.append(f"columns left out by --columns: {', '.join(dropped)}")
     return chosen
 
 
@@ -175,7 +175,7 @@ def _decimal(source: Source, chosen: Sequence[int]) -> str:
         a, b = source.labels[commas[0]], source.labels[points[0]]
         raise InputError(
             f"{source.name}: column {a!r} has decimal commas and column {b!r} decimal points. Give "
-            "--decimal , or --decimal . (decimal=), and leave the other columns out, or mend them"
+            "--decimal , or --decimal . (decimal=), and leave the other columns out, or correct them"
         )
     if unclear and not commas and source.marks.decimal != ",":
         example = next(c for c in source.column(unclear[0]).drop_null().to_pylist() if "," in c)
@@ -236,7 +236,7 @@ def finite(source: Source, k: int, found: Cells) -> Any:
             row = int(infinite[0])
             cell = source.column(k)[row].as_py()
             raise source.error(
-                k, f"{cell!r} is not finite; every number must be. Drop or mend such rows", [row]
+                k, f"{cell!r} is not finite; every number must be. Drop or correct such rows", [row]
             )
         for row in large.tolist():
             cell = source.column(k)[row].as_py()
@@ -273,7 +273,7 @@ def load_typed(source: Source, k: int) -> Any:
     if len(infinite):
         row = int(infinite[0])
         raise source.error(
-            k, f"holds {numbers[row]}; every number must be finite. Drop or mend such rows", [row]
+            k, f"holds {numbers[row]}; every number must be finite. Drop or correct such rows", [row]
         )
     nan = np.isnan(numbers)
     if nan.any():

@@ -141,7 +141,7 @@ def _filtered(column: Loaded, keep: np.ndarray) -> Loaded:
 def _complete(
     read: Source, rows: np.ndarray, loaded: list[Loaded], missing: str | None
 ) -> tuple[np.ndarray, list[Loaded]]:
-    """Rows without missing values, as the option says."""
+    """Rows without missing values, by the option `missing`."""
     blank = [_nulls(c.array) for c in loaded]
     some = np.logical_or.reduce(blank)
     if not some.any():

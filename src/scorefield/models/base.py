@@ -315,7 +315,7 @@ def check_model(model: Any) -> None:
     """Refuse anything but a score model, such as the path of a run.
 
     Raises:
-        InputError: It says how a model is loaded.
+        InputError: It is no model; the message states how a model is loaded.
     """
     if not isinstance(model, ScoreModel):
         raise InputError(

@@ -42,7 +42,7 @@ class MLP(nn.Module):
         embedding: Width of the embedding of noise level and conditions.
         conditions: What the network can be conditioned on, by name; None for nothing.
         dropout: Fraction of the hidden features of each block that training sets to zero, in
-            [0, 1), so that small tables are not learned by heart.
+            [0, 1), so that small tables are not memorised.
 
     Raises:
         InputError: For sizes below 1, a negative depth or a dropout out of range.

@@ -70,7 +70,7 @@ def save_animation(
 ) -> Path:
     """Write frames of images as a GIF that loops.
 
-    Where the last frame is dark, the contrast of all frames is stretched as `shown_intensity` says,
+    Where the last frame is dark, the contrast of all frames is stretched by `shown_intensity`,
     and a note below states it.
 
     Args:

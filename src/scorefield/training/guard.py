@@ -19,7 +19,7 @@ from .batches import Batch
 def explain(
     model: ScoreModel, objective: Objective, batch: Batch, losses: Tensor, norm: Tensor
 ) -> str:
-    """Say which example at which sigma, and which layer, is not finite.
+    """Describe which example at which sigma, and which layer, is not finite.
 
     Args:
         model: The model, with the gradients of the step, not clipped.

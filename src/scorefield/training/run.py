@@ -128,7 +128,7 @@ class _Job:
         network: The user's own network, or None.
         writer: Writes the run directory.
         first: The budget of the first segment.
-        goal: The budget that is asked for now.
+        goal: The requested budget.
     """
 
     config: Config
@@ -195,7 +195,7 @@ class _Job:
         return build(config, self.dataset, self.network, schedule.execution(), planned)
 
     def _changes(self, goal: Goal, existing: Existing) -> bool:
-        """Whether the budget that is asked for makes a new segment of a run with another one."""
+        """Whether the requested budget makes a new segment of a run with another one."""
         return self.goal != goal and not _is_spent(self.goal, existing)
 
 

@@ -88,7 +88,7 @@ class Summary:
 
 @dataclass
 class Hooks:
-    """What the caller wants to hear of.
+    """Functions that receive the progress and the notices of a training.
 
     Attributes:
         on_progress: Called about twice a second.

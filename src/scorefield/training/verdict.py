@@ -52,7 +52,7 @@ class Verdict:
         best_images: Images seen at the best point, whose weights are the model; None where the
             last weights are.
         needed_images: hardly begun: images after which the loss might be that of the best
-            Gaussian (module docstring); None where no number would be honest.
+            Gaussian (module docstring); None where it cannot be estimated.
     """
 
     standing: Standing

@@ -24,7 +24,7 @@ class RunWriter:
 
     Args:
         folder: The run directory.
-        request: What the user asked for; None where a `Config` was made by hand.
+        request: The user's request; None where a `Config` was made by hand.
         config: The resolved settings.
         dataset: The data.
         network: The network's entry in the model card.
@@ -114,7 +114,7 @@ class RunWriter:
         write_json(self.run.config, self.kept)
 
     def add_segment(self, number: int, images: int, goal: Goal) -> None:
-        """Add what was asked for in a segment to config.json, where it is not there yet.
+        """Add a segment's request to config.json, where it is not there yet.
 
         Args:
             number: The number of the segment, 2 or more.
