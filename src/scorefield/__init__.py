@@ -6,8 +6,8 @@
     images = sf.sample(model, count=64, seed=0)
 
 The functions here take and return data units. Most functions of the packages below work in model
-units, as their docstrings state. The packages are attributes too: `sf.exact`, `sf.models`, `sf.sampling` (also as
-`sf.kernels`), `sf.operators` and so on. They are imported when first used.
+units, as their docstrings state. The packages are attributes too: `sf.exact`, `sf.models`,
+`sf.sampling` (also as `sf.kernels`), `sf.operators` and so on. They are imported when first used.
 """
 
 from importlib import import_module

@@ -175,7 +175,7 @@ def _decimal(source: Source, chosen: Sequence[int]) -> str:
         a, b = source.labels[commas[0]], source.labels[points[0]]
         raise InputError(
             f"{source.name}: column {a!r} has decimal commas and column {b!r} decimal points. Give "
-            "--decimal , or --decimal . (decimal=), and leave the other columns out, or correct them"
+            "--decimal , or --decimal . (decimal=), and leave out or correct the other columns"
         )
     if unclear and not commas and source.marks.decimal != ",":
         example = next(c for c in source.column(unclear[0]).drop_null().to_pylist() if "," in c)

@@ -1,6 +1,6 @@
 """The best point of a run: where the held-out loss of the averaged weights is least.
 
-Small data are memorised after a while: the held-out loss reaches its minimum and rises. A `BestPoint`
+Small data are memorised after a while: the held-out loss turns and rises. A `BestPoint`
 measures the loss at marks, on the same examples with the same noise, and keeps the averaged weights
 of the lowest one. The loss has *turned* where that of the last mark exceeds the lowest one by more
 than two standard errors of the paired differences; the model of the run is then the best point.

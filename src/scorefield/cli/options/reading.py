@@ -14,7 +14,7 @@ def _option(name: str, *flags: str, metavar: str | None = None) -> Any:
 
 @dataclass(frozen=True)
 class Reading:
-    """How data are read: a group of options. None is left to the reader, which reports what it took.
+    """How data are read: a group of options. The reader decides where one is None.
 
     Lists are kept as they were typed, with commas.
     """
