@@ -173,7 +173,12 @@ def test_toy_density_of_other_data():
         ((9, 3, 6, 5), "uint8", None, (3, 6, 5), True),
         ((9, 1, 6, 3), "uint8", None, (1, 6, 3), True),
         ((9, 6, 5, 4), "float64", 4, (4, 6, 5), False),
-        ((9, 7, 6, 5), "float64", None, (7, 6, 5), False),
+        ((9, 7, 5, 5), "float64", None, (7, 5, 5), False),
+        ((9, 6, 6, 7), "float64", None, (7, 6, 6), False),
+        ((9, 16, 16, 4), "float64", None, (4, 16, 16), False),
+        ((9, 5, 12, 10), "float64", None, (5, 12, 10), False),
+        ((9, 12, 10, 5), "float64", None, (5, 12, 10), False),
+        ((9, 40, 1), "float32", None, (1, 40), False),
         ((9, 7, 6, 5), "float64", 1, (1, 7, 6, 5), False),
         ((9, 2, 7, 6, 5), "float64", None, (2, 7, 6, 5), False),
         ((9, 7, 6, 5, 1), "float64", None, (1, 7, 6, 5), False),
@@ -187,7 +192,7 @@ def test_array_axes_follow_the_table(shape, dtype, channels, event, image):
         and data.image == image
         and data.quantisation_levels == (256 if image else None)
     )
-    last = shape[-1] == event[0] and shape[1] != event[0] and len(shape) == 1 + len(event)
+    last = shape[1:] != event and shape[-1] == event[0] and len(shape) == 1 + len(event)
     truth = np.moveaxis(array, -1, 1) if last else array.reshape(9, *event)
     assert np.array_equal(data.values.numpy(), truth)
     assert (
@@ -203,13 +208,14 @@ def test_images_are_decided_by_type_shape_and_range_and_the_reason_is_recorded()
     cases = [
         (array, None, True, None, "all values lie in [0, 1]"),
         (array * 1.5, None, False, None, "values lie outside [0, 1]"),
-        (array.reshape(5, 64), None, False, None, "not (1 or 3, height, width)"),
-        (stored, None, True, 256, "uint8"),
+        (array.reshape(5, 64), None, False, None, "not pictures"),
+        (stored, None, True, 256, "read as 256 levels"),
         (array, False, False, None, "image=False was given"),
-        (stored, False, False, None, "image=False was given"),
+        (stored, False, False, None, "own units"),
         (array, True, True, None, "image=True was given"),
-        (stored.astype(np.int64), True, True, 256, "uint8"),
-        (stored.astype(np.int64), None, False, None, "values lie outside [0, 1]"),
+        (stored.astype(np.int64), True, True, 256, "int64"),
+        (stored.astype(np.int64), None, True, 256, "int64"),
+        (stored.astype(np.float32), None, True, 256, "floats that are whole numbers"),
     ]
     for values, image, expected, levels, reason in cases:
         data = open_data(values, image=image)
@@ -227,7 +233,7 @@ def test_one_outlier_does_not_decide_whether_an_array_is_an_image():
     refused("1 of 3200", "[0, 1]", call=lambda: open_data(array, image=True))
     assert open_data(array.clip(0, 1)).image
     refused("height, width", call=lambda: open_data(random_table(), image=True))
-    refused("0 to 255", "300", call=lambda: open_data(np.full((2, 4, 4), 300), image=True))
+    refused("0 to 65535", "-3", call=lambda: open_data(np.full((2, 5, 5), -3), image=True))
 
 
 def test_whole_numbers_that_float64_rounds_are_refused(tmp_path):
@@ -338,7 +344,8 @@ def test_blocks_change_nothing(monkeypatch):
         (np.zeros((3, 2), dtype=complex), ("complex",)),
         (np.array([[0.0, 1], [2, np.nan], [3, 4]]), ("row 1", "nan", "[1]")),
         (np.array([[0.0, 1], [2, 3], [-np.inf, 4]]), ("row 2", "-inf", "[0]")),
-        ([[1, 2]], ("list", "torch Dataset")),
+        (object(), ("object", "torch Dataset")),
+        ([[1, 2], [3]], ("(1,)", "(2,)", "alike")),
     ],
 )
 def test_bad_arrays_raise_input_errors(array, pieces):
@@ -620,7 +627,9 @@ def test_the_centre_is_kept(tmp_path):
     picture = np.zeros((32, 64), dtype=np.uint8)
     picture[:, 16:48] = 255
     save(tmp_path, [picture])
-    assert np.array_equal(open_data(tmp_path, size=32).values.numpy()[0, 0], picture[:, 16:48])
+    data = open_data(tmp_path, size=32)
+    assert data.quantisation_levels == 2
+    assert np.array_equal(data.form.decode(data.floats(slice(None)))[0], picture[:, 16:48])
     small = open_data(tmp_path, size=16).values[0, 0]
     assert bool((small[:, 2:-2] > 235).all())
     assert bool(
@@ -628,18 +637,18 @@ def test_the_centre_is_kept(tmp_path):
     )  # the whole width is kept where it fits
 
 
-def test_sixteen_bit_grey(tmp_path):
+def test_sixteen_bit_grey_stays_sixteen_bits(tmp_path):
     deep = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
     Image.fromarray(deep).save(tmp_path / "a.png")
-    assert np.array_equal(
-        open_data(tmp_path).values.numpy()[0, 0], np.round(deep / 257).astype(np.uint8)
-    )
+    data = open_data(tmp_path)
+    assert data.quantisation_levels == 65536
+    assert np.array_equal(data.values.numpy()[0, 0], deep)
 
 
 def test_bad_folders(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    refused("empty", "no PNG or JPEG", "it is empty", call=lambda: open_data(empty))
+    refused("empty", "no picture (PNG, JPEG", "it is empty", call=lambda: open_data(empty))
     (empty / "notes.txt").write_text("x")
     refused(".txt", call=lambda: open_data(empty))
     mixed = tmp_path / "mixed"

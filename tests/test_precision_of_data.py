@@ -63,10 +63,10 @@ def test_digits_survive_the_way_to_model_units_and_back(tmp_path, name, dtype):
     truth = table()[:, 1:2] if name == "int64" else table()
     data = open_data(found[name])
     assert data.values.dtype == torch.float64 and np.array_equal(data.values.numpy(), truth)
-    units = fit_units(data, torch.arange(N)).units
+    units = fit_units(data, torch.arange(N), dequantise="none").units
     assert units.dtype == torch.float64 and not bool(units.constant.any())
 
-    pipe = Pipeline(data, torch.arange(N), units, 0, dtype=dtype)
+    pipe = Pipeline(data, torch.arange(N), units, 0, dequantise="none", dtype=dtype)
     x, _ = pipe.batch(0, N)
     assert x.dtype == dtype
     expected = truth[pipe.indices(0, N)]

@@ -1,6 +1,7 @@
 """The command `scorefield likelihood`."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -10,9 +11,11 @@ from ..errors import InputError
 from . import options as o
 from .loading import ready
 from .sample import card_facts
-from .show import duration, progress, say
+from .show import Outcome, duration, progress, say, warn
 
 PARTS = ("held-out", "train", "all")
+OTHER = "other data"  # the part of examples that are not the run's own
+DEFAULT_COUNT = 256
 CONDITIONS = ("none", "class")
 
 
@@ -24,7 +27,9 @@ class Chosen(NamedTuple):
     part: str
 
 
-def choose_examples(card: dict[str, Any], source: str | None, part: str | None) -> Chosen:
+def choose_examples(
+    card: dict[str, Any], source: str | None, part: str | None, reading: Any = None
+) -> Chosen:
     """Choose the examples: a part of the model's own data, or other data.
 
     Args:
@@ -32,6 +37,7 @@ def choose_examples(card: dict[str, Any], source: str | None, part: str | None) 
         source: where the data are; None: the data that the model was trained on.
         part: "held-out", "train" or "all"; None: held-out of the model's own data, all of other
             data.
+        reading: `ReadOptions` of other data.
 
     Returns:
         The examples.
@@ -41,15 +47,13 @@ def choose_examples(card: dict[str, Any], source: str | None, part: str | None) 
     """
     import torch
 
-    from ..data import is_card_data, load, open_card_data
+    from ..data import is_card_data, open_card_data, open_like
 
     if part is not None and part not in PARTS:
         raise InputError(f"--part must be one of {', '.join(PARTS)}; got {part!r}")
-    settings = (card.get("config") or {}).get("data") or {}
-    own = source is None or source == settings.get("source")
-    dataset = None if own or source is None else load(source)
+    dataset = None if source is None else open_like(card, source, reading)
     if dataset is None or is_card_data(card, dataset):
-        split = open_card_data(card, source)
+        split = open_card_data(card, dataset)
         part = part or "held-out"
         everything = torch.arange(len(split.dataset))
         index = {"held-out": split.held_out, "train": split.train, "all": everything}[part]
@@ -59,7 +63,7 @@ def choose_examples(card: dict[str, Any], source: str | None, part: str | None) 
             f"--part {part} is a part of the data that this model was trained on; {source} holds "
             "other data, of which all are used"
         )
-    return Chosen(dataset, torch.arange(len(dataset)), "all")
+    return Chosen(dataset, torch.arange(len(dataset)), OTHER)
 
 
 def data_units(model: Any, chosen: Chosen, seed: int, conditional: bool) -> tuple[Any, Any]:
@@ -87,7 +91,10 @@ def data_units(model: Any, chosen: Chosen, seed: int, conditional: bool) -> tupl
             f"{tuple(model.event_shape)}"
         )
     quantisation = model.units.quantisation
-    dequantised = quantisation is not None and quantisation.dequantised
+    settings = ((model.card or {}).get("config") or {}).get("data") or {}
+    dequantised = settings.get("dequantise") == "uniform"
+    if quantisation is not None:
+        dequantised = quantisation.dequantised
     pipeline = Pipeline(
         dataset,
         chosen.index,
@@ -117,7 +124,8 @@ def use_labels(model: Any, dataset: Any, condition: str | None) -> bool:
 OutFile = Annotated[
     Path,
     typer.Option(
-        help="The JSON file to write: mean, standard error, every value, how it was computed."
+        help="The JSON file to write: mean, standard error, how it was computed. A table beside it "
+        "(.csv) has a row for each example."
     ),
 ]
 Data = Annotated[
@@ -131,7 +139,22 @@ Part = Annotated[
         show_default="held-out of the run's own data, all of other data",
     ),
 ]
-Count = Annotated[int, typer.Option(min=1, help="Number of examples.")]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of examples.",
+        show_default="256 of the run's own data, all of other data",
+    ),
+]
+Reference = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Held-out examples of the run's own data among which each example is ranked; 0: no "
+        "ranks.",
+    ),
+]
 All = Annotated[bool, typer.Option("--all", help="All examples of the part, in place of a number.")]
 ConditionKind = Annotated[
     str | None,
@@ -166,8 +189,9 @@ def likelihood(
     out: OutFile,
     data: Data = None,
     part: Part = None,
-    count: Count = 256,
+    count: Count = None,
     everything: All = False,
+    reference: Reference = DEFAULT_COUNT,
     condition: ConditionKind = None,
     divergence: Divergence = "auto",
     probes: Probes = 8,
@@ -181,12 +205,16 @@ def likelihood(
     network: o.NetworkFile = None,
     device: o.Device = None,
     threads: o.Threads = None,
-) -> None:
+    force: o.Force = False,
+    reading: o.Reading = o.Reading(),
+) -> Outcome:
     """Measure log p of data that the model has not seen, with standard errors.
 
     The unit is nats in data units, and bits per dimension where the data are quantised.
     """
     o.check_file(out, ".json")
+    o.check_file(rows_file(out), ".csv")
+    o.refuse_existing([out, rows_file(out)], force)
     if precision not in ("float32", "float64"):
         raise InputError(
             "--precision must be float32 or float64 (a divergence is not summed in less); got "
@@ -200,16 +228,21 @@ def likelihood(
         sigma_min, sigma_max, rtol, atol, dtype=getattr(torch, precision), batch=batch
     )
     model, execution = ready(run, o.execution_request(device, "float32", "off", threads), network)
-    chosen = choose_examples(model.card or {}, data, part)
-    chosen = chosen._replace(index=chosen.index[: None if everything else count])
+    chosen = choose_examples(model.card or {}, data, part, reading.options())
+    own = chosen.part != OTHER
+    for line in () if own else chosen.dataset.report:
+        say(line)
+    if not everything:
+        chosen = chosen._replace(index=chosen.index[: count or (DEFAULT_COUNT if own else None)])
     conditional = use_labels(model, chosen.dataset, condition)
-    x, labels = data_units(model, chosen, seed, conditional)
+    how = {"divergence": divergence, "probes": probes, "seed": seed}
+    work = Work(model, options, how, conditional)
     say(
-        f"{len(x):,} examples of {chosen.dataset.name} ({chosen.part}), {precision} on "
+        f"{len(chosen.index):,} examples of {chosen.dataset.name} ({chosen.part}), {precision} on "
         f"{execution.describe()}"
     )
-    how = {"divergence": divergence, "probes": probes, "seed": seed}
-    log_p = measure(model, x, labels, options, how)
+    log_p = work.measure(chosen)
+    held_out = None if reference == 0 else work.reference(chosen, log_p, reference)
     facts = {
         "condition": "class" if conditional else "none",
         "precision": precision,
@@ -218,43 +251,121 @@ def likelihood(
         "execution": execution.to_dict(),
         **how,
     }
-    write_results(model, chosen, log_p, out, facts)
+    write_results(model, chosen, log_p, held_out, out, facts)
+    return Outcome(
+        [out, rows_file(out)],
+        ("info", run),
+        {
+            "log_prob": log_p.mean,
+            "log_prob_se": log_p.mean_se,
+            "unit": "nats per example",
+            "examples": len(log_p),
+            "data": chosen.dataset.name,
+            "part": chosen.part,
+        },
+    )
 
 
-def measure(model: Any, x: Any, condition: Any, options: Any, how: dict[str, Any]) -> Any:
-    """`log_prob` with a progress report.
+@dataclass(frozen=True)
+class Work:
+    """A likelihood with its settings, for any examples.
 
-    Args:
+    Attributes:
         model: a score model.
-        x: (N, *event) in data units.
-        condition: a condition with N rows, or None.
         options: `LikelihoodOptions`.
         how: further arguments of `log_prob`.
-
-    Returns:
-        The `LogProb`.
+        conditional: whether the labels are given as condition.
     """
-    from ..likelihood import log_prob
 
-    with progress("likelihood") as show:
-        return log_prob(
-            model,
-            x,
-            condition=condition,
-            options=options,
-            progress=lambda fraction: show(fraction, ""),
-            **how,
-        )
+    model: Any
+    options: Any
+    how: dict[str, Any]
+    conditional: bool
+
+    def measure(self, chosen: Chosen, title: str = "likelihood") -> Any:
+        """The `LogProb` of the chosen examples, with a progress report."""
+        from ..likelihood import log_prob
+
+        x, labels = data_units(self.model, chosen, self.how["seed"], self.conditional)
+        with progress(title) as show:
+            return log_prob(
+                self.model,
+                x,
+                condition=labels,
+                options=self.options,
+                progress=lambda fraction: show(fraction, ""),
+                **self.how,
+            )
+
+    def reference(self, chosen: Chosen, log_p: Any, count: int) -> Any:
+        """Log densities of held-out examples, among which the chosen ones are ranked.
+
+        Args:
+            chosen: the examples.
+            log_p: their `LogProb`.
+            count: number of held-out examples.
+
+        Returns:
+            A tensor, or None with a message where the held-out examples cannot be read.
+        """
+        from ..data import open_card_data
+
+        if chosen.part == "held-out":
+            return log_p.value
+        try:
+            own = chosen.dataset if chosen.part != OTHER else None
+            split = open_card_data(self.model.card, own)
+            index = split.held_out[:count]
+            held_out = Chosen(split.dataset, index, "held-out")
+            use = self.conditional and split.dataset.labels is None
+            if use or len(index) == 0:
+                raise InputError("the run held out no such examples")
+            return self.measure(held_out, "held-out examples, for the ranks").value
+        except InputError as error:
+            warn(f"no ranks among held-out examples: {error}")
+            return None
 
 
-def write_results(model: Any, chosen: Chosen, log_p: Any, out: Path, facts: dict[str, Any]) -> None:
-    """Write the JSON file of a likelihood, and print its mean.
+def rows_file(out: Path) -> Path:
+    """The table beside the JSON file."""
+    return out.with_suffix(".csv")
+
+
+def write_rows(chosen: Chosen, log_p: Any, held_out: Any, path: Path) -> None:
+    """Write a table with a row for each example: its row in the data, log p, error and rank.
+
+    Args:
+        chosen: the examples.
+        log_p: their `LogProb`.
+        held_out: log densities of held-out examples, or None for no ranks.
+        path: the .csv file.
+    """
+    import pyarrow as pa
+
+    from ..data import write_table
+    from ..likelihood import ranks
+
+    columns = {
+        "row": chosen.dataset.rows(chosen.index).numpy(),
+        "log_p": log_p.value.numpy(),
+        "log_p_se": log_p.se.numpy(),
+    }
+    if held_out is not None:
+        columns["rank"] = ranks(log_p.value, held_out).numpy()
+    write_table(path, pa.table(columns))
+
+
+def write_results(
+    model: Any, chosen: Chosen, log_p: Any, held_out: Any, out: Path, facts: dict[str, Any]
+) -> None:
+    """Write the JSON file and the table of a likelihood, and print its mean.
 
     Args:
         model: a score model.
         chosen: the examples.
         log_p: the result of `log_prob`.
-        out: the file.
+        held_out: log densities of held-out examples, or None.
+        out: the JSON file.
         facts: further entries of the file.
     """
     from ..files import write_json
@@ -276,6 +387,13 @@ def write_results(model: Any, chosen: Chosen, log_p: Any, out: Path, facts: dict
         },
     }
     write_json(out, written | facts | card_facts(model))
+    write_rows(chosen, log_p, held_out, rows_file(out))
+    impossible = int((log_p.value == -math.inf).sum())
+    if impossible:
+        say(
+            f"{impossible:,} of {len(log_p):,} examples have density 0: they differ from elements "
+            "that are constant in the training data"
+        )
     single = math.isnan(log_p.mean_se)
     say(f"log p {log_p.mean:,.3f}{'' if single else f' ± {log_p.mean_se:.3f}'} nats per example")
     if bits is not None:
@@ -285,4 +403,4 @@ def write_results(model: Any, chosen: Chosen, log_p: Any, out: Path, facts: dict
             "dequantisation"
         )
     say(f"smoothed by sigma_min {log_p.sigma_min:g}; {log_p.divergence}; prior {log_p.prior}")
-    say(f"{log_p.evaluations} evaluations, {duration(log_p.seconds)}: {out}")
+    say(f"{log_p.evaluations} evaluations, {duration(log_p.seconds)}")

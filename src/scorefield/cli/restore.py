@@ -9,20 +9,38 @@ import typer
 from ..errors import InputError
 from . import options as o
 from .loading import class_values, guided, ready
+from .restore_rows import read_rows, write_rows
 from .sample import card_facts
-from .show import duration, progress, say
+from .show import Outcome, duration, progress, say
 
 SHOWN_DRAWS = 8  # draws of one observation that the sheet shows
+SLOW = 20.0  # seconds of restoring from which on a faster setting is named
+RESULTS = ("restored.npz", "restore.json", "inpaint.png", "restored.csv", "draws.csv", "draws")
 
 Input = Annotated[
-    Path,
-    typer.Option("--input", help="The damaged image (PNG, JPEG) or array (.npy), model's size."),
+    Path | None,
+    typer.Option(
+        "--input",
+        help="What was observed. Images: a picture or an .npy, with --mask or NaN for unknown "
+        "elements. Tables: a table of the model's columns, whose blank cells are unknown.",
+    ),
 ]
 MaskFile = Annotated[
     Path | None,
-    typer.Option("--mask", help="White or 1 = known.", show_default="the left half is known"),
+    typer.Option(
+        "--mask", help="Images: a picture or an .npy of the image's size; white or 1 = known."
+    ),
 ]
-Draws = Annotated[int, typer.Option(min=1, help="Number of restorations.")]
+Given = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--given",
+        metavar="NAME=VALUE",
+        help="Tables, in place of --input: a known column, such as age=30 (repeatable); all other "
+        "columns are unknown.",
+    ),
+]
+Draws = Annotated[int, typer.Option(min=1, help="Number of restorations of each observation.")]
 Method = Annotated[str, typer.Option(help="Method of restoration: auto or inpainting.")]
 Redraw = Annotated[
     str | None,
@@ -31,97 +49,59 @@ Redraw = Annotated[
         show_default="level",
     ),
 ]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Format of the draws: of pictures png, tiff, ...; of tables csv, tsv, parquet, "
+        "feather.",
+        show_default="the source's own",
+    ),
+]
 
 
-def read_input(path: Path, event_shape: tuple[int, ...], image: bool) -> Any:
-    """Read an observation in its stored type, from an image file or a .npy.
+def observe(model: Any, input: Path | None, mask: Path | None) -> tuple[Any, Any]:
+    """Read an observation of images or arrays and its mask.
 
     Args:
-        path: the file.
-        event_shape: shape of the model's examples.
-        image: whether the model is of images.
+        model: a score model.
+        input: --input.
+        mask: --mask.
 
     Returns:
-        A tensor of `event_shape`.
+        The observations (K, *event) as stored, and the operator; None where NaN marks what is
+        unknown.
 
     Raises:
-        InputError: the file cannot be read or has another shape.
+        InputError: there is no input, it does not fit the model, or nothing in it is unknown.
     """
-    from ..data import read_images
-
-    if not path.is_file():
-        raise InputError(f"--input {path}: there is no such file")
-    if path.suffix == ".npy":
-        value = read_array(path, "--input")
-    elif image:
-        value = read_images([path], channels=event_shape[0])[0]
-    else:
-        raise InputError(
-            f"this model is of arrays {event_shape}, not images: --input must be a .npy file; got "
-            f"{path.name}"
-        )
-    if value.ndim == len(event_shape) - 1 and event_shape[0] == 1:
-        value = value[None]
-    if tuple(value.shape) != tuple(event_shape):
-        raise InputError(
-            f"--input {path.name} has shape {tuple(value.shape)}; the model needs "
-            f"{tuple(event_shape)}. Resize it first"
-        )
-    return value
-
-
-def read_array(path: Path, option: str) -> Any:
-    """Read a .npy file as a tensor; no code in it is run.
-
-    Raises:
-        InputError: the file is no .npy array of numbers.
-    """
-    import numpy as np
     import torch
 
-    try:
-        return torch.from_numpy(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError, TypeError) as error:
-        raise InputError(f"{option} {path}: not a .npy array of numbers ({error})") from error
+    from ..data import form_of, read_mask, read_observation
+    from ..inverse.operators import Mask
 
-
-def read_mask(path: Path, event_shape: tuple[int, ...]) -> Any:
-    """Read a mask from an image (white = known) or a .npy (1 = known).
-
-    Args:
-        path: the file.
-        event_shape: shape of the model's examples.
-
-    Returns:
-        A tensor of `event_shape`, or with one channel for all.
-
-    Raises:
-        InputError: the file cannot be read or has another shape.
-    """
-    from ..data import read_images
-
-    if not path.is_file():
-        raise InputError(f"--mask {path}: there is no such file")
-    mask = (
-        read_array(path, "--mask") if path.suffix == ".npy" else read_images([path], channels=1)[0]
-    )
-    if mask.ndim == len(event_shape) - 1:
-        mask = mask[None]
-    fits = mask.ndim == len(event_shape) and mask.shape[1:] == tuple(event_shape[1:])
-    if not fits or (mask.ndim > 0 and mask.shape[0] not in (1, event_shape[0])):
+    if input is None:
+        raise InputError("restore needs --input with the observation")
+    event = tuple(model.event_shape)
+    observed = read_observation(input, form_of(model.card), event)
+    if mask is not None:
+        return observed, Mask(read_mask(mask, event))
+    if not (observed.is_floating_point() and bool(torch.isnan(observed).any())):
         raise InputError(
-            f"the mask {path.name} has shape {tuple(mask.shape)}; it must match the image "
-            f"{tuple(event_shape)} (white or 1 = known)"
+            f"--input {input} has no unknown element: give --mask with a picture or an .npy of the "
+            "image's size, white or 1 where an element is known; or an .npy of floats with NaN "
+            "where it is unknown"
         )
-    return mask
+    return observed, None
 
 
 def restore(
     run: o.Run,
-    input: Input,
     out: o.Out,
-    method: Method = "auto",
+    input: Input = None,
     mask: MaskFile = None,
+    given: Given = None,
+    method: Method = "auto",
     draws: Draws = 8,
     seed: o.Seed = 0,
     nfe: o.Nfe = None,
@@ -132,43 +112,58 @@ def restore(
     option: o.SamplerOptions = None,
     classes: o.Classes = None,
     guidance: o.Guidance = None,
+    format: Format = None,
     network: o.NetworkFile = None,
     device: o.Device = None,
     precision: o.Precision = None,
     compile: o.Compile = None,
     threads: o.Threads = None,
-) -> None:
-    """Restore a damaged observation: draws of what it may have been, their mean and deviation."""
-    from ..inverse import left_half
-    from ..inverse.operators import Mask
+    force: o.Force = False,
+    reading: o.Reading = o.Reading(),
+) -> Outcome:
+    """Restore what was not observed: draws of what it may have been, their mean and deviation."""
+    from ..data import form_of
 
     o.check_folder(out)
-    given = {
+    o.refuse_existing([out / name for name in RESULTS], force)
+    arguments = {
         "nfe": nfe,
         "levels": levels,
         "ladder": o.parse_ladder(ladder),
         "steps_per_level": steps_per_level,
         "redraw": redraw,
     }
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in arguments.items() if value is not None}
     options |= o.parse_options(option) or {}
     request = o.execution_request(device, precision, compile, threads)
     model, execution = ready(run, request, network, draws, nfe)
     condition = None if classes is None else {"class": class_values(model, classes, 1)}
     model = guided(model, guidance, condition)
-    observed = read_input(input, model.event_shape, model.units.image)
-    known = left_half(model.event_shape) if mask is None else read_mask(mask, model.event_shape)
+    form: Any = form_of(model.card)
+    table = form is not None and form.kind == "table"
+    if table:
+        if mask is not None:
+            raise InputError("--mask is for images; blank cells of --input are unknown")
+        observed, operator = read_rows(form, input, given, reading.options()), None
+    elif given:
+        raise InputError("--given is for models of tables; give --input")
+    else:
+        observed, operator = observe(model, input, mask)
+    if form is not None and format is not None:
+        form.check_format(format)
     say(f"running on {execution.describe()}")
-    restore_to(
+    return restore_to(
         model,
-        observed[None],
-        Mask(known),
+        observed,
+        operator,
         out,
         draws=draws,
         seed=seed,
         method=method,
         options=options,
         condition=condition,
+        format=format,
+        title=f"{Path(run).name}: {'' if input is None else input.name}",
     )
 
 
@@ -184,13 +179,15 @@ def restore_to(
     options: dict[str, Any] | None = None,
     condition: Any = None,
     truth: Any = None,
-) -> None:
-    """Restore a batch of observations; write arrays, facts and, for images, the sheet and draws.
+    format: str | None = None,
+    title: str = "",
+) -> Outcome:
+    """Restore a batch of observations; write arrays, facts and files of the data's own kind.
 
     Args:
         model: a score model.
-        observed: (K, *event) in the type it is stored in.
-        operator: the mask.
+        observed: (K, *event) in the type it is stored in; NaN where an element is unknown.
+        operator: the mask, or None where NaN marks what is unknown.
         out: folder for the results.
         draws: restorations of each observation.
         seed: decides all noise.
@@ -198,16 +195,28 @@ def restore_to(
         options: the method's options.
         condition: a condition as `inverse.restore` takes it.
         truth: (K, *event) to be shown on the sheet, or None.
+        format: format of the draws' files; None: the source's own.
+        title: what was restored, for the sheet.
+
+    Returns:
+        What was written.
     """
+    from ..data import form_of
     from ..files import write_json, write_npz
     from ..inverse import Measurement
     from ..inverse import restore as draw_restorations
+    from ..inverse.operators import Mask
 
+    event = tuple(model.event_shape)
+    measurement = Measurement(observed, operator)
+    mask = measurement.resolve(event).whole(event)
+    assert isinstance(mask, Mask)  # the one kind of operator that the command makes
+    known = mask.on(event)
     began = time.perf_counter()
     with progress("restoring") as report:
         result = draw_restorations(
             model,
-            Measurement(observed, operator),
+            measurement,
             draws,
             seed,
             method=method,
@@ -216,14 +225,14 @@ def restore_to(
             callbacks=(lambda e: report(e.step / e.steps, f"sigma {e.sigma:.3g}"),),
         )
     seconds = time.perf_counter() - began
-    mask = operator.on(model.event_shape)
+    written = [out / "restored.npz", out / "restore.json"]
     write_npz(
-        out / "restored.npz",
+        written[0],
         draws=result.draws.numpy(),
         mean=result.mean.numpy(),
         std=result.std.numpy(),
         observed=observed.numpy(),
-        mask=mask.numpy(),
+        mask=known.numpy(),
     )
     facts = {
         "method": method,
@@ -234,31 +243,62 @@ def restore_to(
         "nfe": result.evaluations,
         "seconds": round(seconds, 3),
     }
-    write_json(out / "restore.json", facts | card_facts(model))
-    if model.units.image:
-        save_pictures(out, observed, mask, result, truth)
+    write_json(written[1], facts | card_facts(model))
+    form: Any = form_of(model.card)
+    if form is not None and form.kind == "table":
+        written += write_rows(form, observed, result, out, format)
+    elif model.units.image:
+        written += save_pictures(model, out, observed, known, result, truth, title)
+        written += write_draws(form, result, out, format)
     say(
         f"{len(observed)} x {draws} draws, {result.evaluations} evaluations each, "
-        f"{duration(seconds)}: {out}"
+        f"{duration(seconds)}"
+        + ("" if seconds < SLOW else "; --steps-per-level with a smaller number is faster")
     )
+    return Outcome(written, (), facts)
 
 
-def save_pictures(out: Path, observed: Any, mask: Any, result: Any, truth: Any = None) -> None:
-    """Write the sheet inpaint.png and each draw as draws/NNN.png (draws/KKK_NNN.png of several)."""
-    from ..plotting import save_grid, save_inpainting
+def save_pictures(
+    model: Any, out: Path, observed: Any, mask: Any, result: Any, truth: Any, title: str
+) -> list[Path]:
+    """Write the sheet inpaint.png: observations, draws, mean and deviation."""
+    from ..plotting import save_inpainting
 
     draws = result.draws.shape[1]
-    save_inpainting(
+    path = save_inpainting(
         out / "inpaint.png",
         truth,
-        observed,
+        observed.nan_to_num(0.0) if observed.is_floating_point() else observed,
         mask,
         result.draws[:, :SHOWN_DRAWS],
         result.mean,
         result.std if draws > 1 else None,
-        title="Inpainting",
+        title=f"Inpainting{f', {title}' if title else ''}",
     )
-    for k in range(len(observed)):
-        for j in range(draws):
-            stem = f"{j:03d}.png" if len(observed) == 1 else f"{k:03d}_{j:03d}.png"
-            save_grid(out / "draws" / stem, result.draws[k, j][None], pad=0, scale=1)
+    return [path]
+
+
+def write_draws(form: Any, result: Any, out: Path, format: str | None) -> list[Path]:
+    """Write every draw as a picture of the source's kind in draws/, in the order of the draws."""
+    import torch
+
+    if form is None:
+        from ..data import as_dataset
+
+        shape = result.draws.shape[2:]
+        form = as_dataset(torch.zeros(2, *shape, dtype=torch.uint8), "draws").form
+    floats = as_floats(form, result.draws.flatten(0, 1))
+    if form.kind != "image":
+        from ..data.image_form import ImageForm
+
+        fields = {name: value for name, value in vars(form).items() if name != "format"}
+        form = ImageForm(**fields) if format not in ("npy", "npz") else form
+    return list(form.write(out / "draws", floats, format))
+
+
+def as_floats(form: Any, draws: Any) -> Any:
+    """Draws as they are stored, as floats in data units: levels as k / (levels - 1)."""
+    if draws.is_floating_point():
+        return draws
+    top = (form.levels or 256) - 1
+    return draws.double() / top

@@ -8,6 +8,7 @@ from .card import Split, is_card_data, open_card_data
 from .dataset import Dataset, Reading
 from .fitting import FittedUnits, fit_units
 from .form import FORMS, Form, form_of
+from .like import open_like, read_mask, read_observation
 from .making import as_dataset
 from .opening import open
 from .options import ReadOptions
@@ -35,6 +36,9 @@ __all__ = [
     "is_card_data",
     "open",
     "open_card_data",
+    "open_like",
+    "read_mask",
+    "read_observation",
     "show",
     "split",
     "toy_density",

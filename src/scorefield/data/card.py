@@ -31,9 +31,19 @@ def is_card_data(card: Mapping[str, Any], dataset: Dataset) -> bool:
     )
 
 
-def _read(place: Any, settings: Mapping[str, Any]) -> Dataset:
-    """Open data with the reading options of the training run."""
+def card_options(card: Mapping[str, Any] | None) -> ReadOptions:
+    """The reading options of a card's training run; images stay images."""
+    card = card or {}
+    settings = (card.get("config") or {}).get("data") or {}
     options = ReadOptions.of_settings(DataRequest.from_dict(known_settings(settings)))
+    if options.image is None and "image" in (card.get("data") or {}):
+        options = replace(options, image=card["data"]["image"])
+    return options
+
+
+def _read(place: Any, card: Mapping[str, Any]) -> Dataset:
+    """Open data with the reading options of the training run."""
+    options = card_options(card)
     if not isinstance(place, (str, os.PathLike)):
         options = replace(options, size=None, key=None)
     return open_data(place, options)
@@ -72,7 +82,7 @@ def open_card_data(card: Mapping[str, Any] | None, source: Any = None) -> Split:
             "the model was trained on an array in memory, which cannot be read again; give the data"
         )
     place = named if source is None else source
-    dataset = place if isinstance(place, Dataset) else _read(place, settings)
+    dataset = place if isinstance(place, Dataset) else _read(place, card)
     if not is_card_data(card, dataset):
         changed = [
             k for k in ("sha256", "labels_sha256") if known.get(k) != dataset.description.get(k)

@@ -20,7 +20,17 @@ import pyarrow.compute as pc
 
 from .cells import Unclear, hint_on_words, quoted
 from .columns import Column
-from .table_types import EXACT, is_temporal, is_words, t, ticks, to_numbers, to_words
+from .table_types import (
+    EXACT,
+    from_numbers,
+    is_temporal,
+    is_words,
+    t,
+    ticks,
+    to_numbers,
+    to_parts,
+    to_words,
+)
 
 AVERAGE = 5  # rows a value of a discrete column, or a word, has on average
 MOST_VALUES = 1000  # of a discrete column
@@ -106,8 +116,14 @@ def _lattice(numbers: np.ndarray, array: Any) -> Lattice | None:
     if is_temporal(array.type):
         own = ticks(array.type)
         parts = sorted({1, own, *(10**k for k in (3, 6, 9) if own % 10**k == 0)})
-        per = next(p for p in parts if np.array_equal(np.rint(numbers * p) / p, numbers))
-        whole = np.rint(numbers * per).astype(np.int64)
+        per = next((p for p in parts if np.array_equal(to_parts(numbers, p) / p, numbers)), own)
+        if not from_numbers(numbers, array.type, per).equals(array):
+            raise Unclear(
+                f"times of type {array.type} have more digits than seconds in float64 hold (2^53). "
+                "Round them to a coarser unit, such as microseconds",
+                [],
+            )
+        whole = to_parts(numbers, per).astype(np.int64)
         seconds = per == 1 and not t.is_date(array.type)
         natural = next(s for s in NATURAL if s == 1 or (seconds and not (whole % s).any()))
         return _strided(whole, per, natural)

@@ -33,6 +33,7 @@ from .table_types import (
     is_words,
     t,
     to_numbers,
+    to_parts,
     to_words,
 )
 
@@ -203,7 +204,9 @@ class Column:
         if bounded and self.low is not None and self.high is not None:
             numbers = _reflected(numbers, self.low - self.step / 2, self.high + self.step / 2)
         if self.per:
-            count = np.rint((numbers * self.per - self.origin) / self.stride)
+            whole = to_parts(numbers, self.per)
+            parts = np.where(whole / self.per == numbers, whole, numbers * self.per)
+            count = np.rint((parts - self.origin) / self.stride)
             numbers = (self.origin + self.stride * count) / self.per
         if bounded and self.low is not None and self.high is not None:
             numbers = np.clip(numbers, self.low, self.high)

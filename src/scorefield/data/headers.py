@@ -41,9 +41,14 @@ class FirstLines:
         return [row[k] for row in self.body if k < len(row) and row[k]]
 
 
+def is_number(cell: str) -> bool:
+    """Whether a cell looks like a number, with whatever marks."""
+    return bool(_NUMBER.fullmatch(cell))
+
+
 def is_datum(cell: str) -> bool:
     """Whether a cell looks like a number, a date or a time."""
-    return bool(_NUMBER.fullmatch(cell) or _DATE.fullmatch(cell))
+    return is_number(cell) or bool(_DATE.fullmatch(cell))
 
 
 def _is_data_column(cells: Sequence[str]) -> bool:
@@ -77,7 +82,7 @@ def has_header(lines: FirstLines, name: str, known: Sequence[str] | None = None)
         )
     for cell, below in zip(first, columns, strict=True):
         if cell and cell.lower() not in MISSING and below and _is_data_column(below):
-            numbers = bool(_NUMBER.fullmatch(cell)), bool(_NUMBER.fullmatch(below[0]))
+            numbers = is_number(cell), is_number(below[0])
             if not is_datum(cell) or (numbers[0] != numbers[1] and is_datum(below[0])):
                 return True
     if not any(columns):  # no lines, or blank ones only

@@ -11,10 +11,10 @@ The dimensions of an array (N, ...) are read as follows; L, H, W and D are posit
 
 Which axis of a field or a volume holds the channels is read off the shape where one of these rules
 decides, in this order: an axis of length 1 is the channels'; all other axes are equal (squares,
-cubes) and it differs; it alone has at most 4 entries; it alone is shorter than every other. Shapes
-that no rule decides, such as (N, 16, 16, 16) and (N, 3, 8, 4), are refused, and so are signals of 2
-to 4 channels or fields with so short a side, such as (N, 128, 3): `channels_last` or `channels`
-decides.
+cubes) and it differs; it alone has at most 4 entries; it has at most half as many as every other.
+Shapes that no rule decides, such as (N, 16, 16, 16) and (N, 3, 8, 4), are refused, and so are
+signals of 2 to 4 channels or fields with so short a side, such as (N, 128, 3): `channels_last` or
+`channels` decides.
 """
 
 from collections.abc import Sequence
@@ -151,7 +151,7 @@ def _channel_axis(event: Sequence[int]) -> int | None:
         return -1
     if (first <= FEW) != (last <= FEW):
         return 0 if first <= FEW else -1
-    shorter_first, shorter_last = first < min(event[1:]), last < min(event[:-1])
+    shorter_first, shorter_last = 2 * first <= min(event[1:]), 2 * last <= min(event[:-1])
     if shorter_first != shorter_last:
         return 0 if shorter_first else -1
     return None

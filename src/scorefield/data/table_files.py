@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from ..errors import InputError
 from ..files import write_atomically
-from .table_types import coarsest, t
+from .table_types import coarsest, t, to_numbers
 
 FORMATS = ("csv", "tsv", "parquet", "feather")
 PART = 1 << 16  # rows that are turned into text at a time
@@ -91,7 +91,8 @@ def _write_text(table: Any, file: BinaryIO, style: TextStyle) -> None:
 def text_cells(array: Any, decimal: str = ".", style: str = "") -> list[str]:
     """The cells of a column as text; "" where null.
 
-    Floats are written with the fewest digits that read back as the same number.
+    Floats are written with the fewest digits that read back as the same number, durations as
+    seconds.
 
     Args:
         array: An Arrow array.
@@ -104,6 +105,8 @@ def text_cells(array: Any, decimal: str = ".", style: str = "") -> list[str]:
     kind = array.type
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
+    if t.is_duration(kind):
+        array, kind = pa.array(to_numbers(array), from_pandas=True), pa.float64()
     if t.is_floating(kind):
         numbers = array.to_numpy(zero_copy_only=False)
         cells = [str(x) for x in (numbers.tolist() if t.is_float64(kind) else numbers)]

@@ -160,7 +160,7 @@ def find_marks(source: Source, chosen: Sequence[int], options: ReadOptions) -> M
 
 def _decimal(source: Source, chosen: Sequence[int]) -> str:
     """The decimal mark, read off the cells; the source's own where they show none."""
-    if not source.text or source.delimiter == ",":
+    if not source.text or (source.delimiter, source.marks.decimal) == (",", "."):
         return source.marks.decimal
     commas, points, unclear = list[int](), list[int](), list[int]()
     for k in chosen:
@@ -273,7 +273,9 @@ def load_typed(source: Source, k: int) -> Any:
     if len(infinite):
         row = int(infinite[0])
         raise source.error(
-            k, f"holds {numbers[row]}; every number must be finite. Drop or correct such rows", [row]
+            k,
+            f"holds {numbers[row]}; every number must be finite. Drop or correct such rows",
+            [row],
         )
     nan = np.isnan(numbers)
     if nan.any():

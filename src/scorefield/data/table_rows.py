@@ -17,7 +17,7 @@ from .columns import Column
 from .options import ReadOptions
 from .table_reading import find_marks, finite, load_typed
 from .table_sources import Source, is_table, read_source
-from .table_types import is_temporal
+from .table_types import from_numbers, is_temporal, t, to_numbers
 
 if TYPE_CHECKING:
     from .table_form import TableForm
@@ -103,7 +103,7 @@ def _as(array: Any, column: Column) -> Any:
 def _encoded(form: "TableForm", items: Any, name: str, blanks: bool) -> Tensor:
     """Encoded rows that came as an array."""
     try:
-        values = torch.as_tensor(items)
+        values = items if isinstance(items, Tensor) else torch.from_numpy(np.array(items))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{name}: rows of a table are needed: a file, a table, or an array of "
@@ -166,9 +166,14 @@ def _typed(source: Source, k: int, column: Column) -> Any:
     cells = source.column(k)
     if column.words:
         return cells
+    if t.is_duration(column.arrow):  # written as seconds
+        numbers = read_numbers(cells, source.marks).array
+        return from_numbers(to_numbers(numbers), column.arrow)
     if is_temporal(column.arrow):
         return read_times(cells, column.arrow).array
-    return finite(source, k, read_numbers(cells, source.marks))
+    array = finite(source, k, read_numbers(cells, source.marks))
+    single = t.is_float32(column.arrow) or t.is_float16(column.arrow)
+    return from_numbers(to_numbers(array), column.arrow) if single else array
 
 
 def _refuse_blanks(form: "TableForm", source: Source, values: np.ndarray) -> None:
@@ -181,7 +186,7 @@ def _refuse_blanks(form: "TableForm", source: Source, values: np.ndarray) -> Non
         if len(rows):
             more = " ..." if len(rows) > SHOWN_ROWS else ""
             places = source.places(rows[:SHOWN_ROWS].tolist())
-            found.append(f"{column.name} {len(rows)} ({places}{more})")
+            found.append(f"{column.name}: {len(rows)} ({places}{more})")
     raise InputError(
         f"{source.name}: values are missing: {', '.join(found)}. Every value must be there; leave "
         "such rows out, or fill them in with scorefield restore"

@@ -126,6 +126,17 @@ def _exact(array: Any) -> np.ndarray:
     return numbers
 
 
+def to_parts(numbers: np.ndarray, per: int) -> np.ndarray:
+    """Numbers as whole multiples of 1/per, float64: of those that divide to them, where some do.
+
+    The product alone is rounded, which moves microseconds of distant dates by one.
+    """
+    near = np.rint(numbers * per)
+    for other in (near - 1, near + 1):
+        near = np.where(other / per == numbers, other, near)
+    return near
+
+
 def from_numbers(numbers: np.ndarray, kind: Any, per: int = 0) -> Any:
     """Numbers as a column of an Arrow type; null where NaN.
 
@@ -144,7 +155,7 @@ def from_numbers(numbers: np.ndarray, kind: Any, per: int = 0) -> Any:
         parts = per if per and own % per == 0 else own
         narrow = t.is_date32(kind) or t.is_time32(kind)
         top = (1 << 31) - 1 if narrow else min((1 << 63) // (own // parts) - 1024, EXACT)
-        whole = np.clip(np.rint(np.where(blank, 0, numbers) * parts), -top, top).astype(np.int64)
+        whole = np.clip(to_parts(np.where(blank, 0, numbers), parts), -top, top).astype(np.int64)
         stored = (whole * (own // parts)).astype(np.int32 if narrow else np.int64)
         return pa.array(stored, mask=blank).view(kind)
     if t.is_integer(kind):

@@ -3,11 +3,11 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from .headers import FirstLines, counts, has_header, is_datum
+from .headers import FirstLines, counts, has_header, is_datum, is_number
 from .options import ReadOptions
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -226,7 +226,8 @@ class _Fit:
         delimiter: The delimiter.
         cells: The most frequent number of cells.
         rows: The fraction of rows that have it.
-        data: The fraction of cells that are numbers or dates.
+        data: The fraction of cells that are numbers or dates (numbers alone for spaces, since
+            dates with times hold one).
     """
 
     delimiter: str
@@ -235,7 +236,7 @@ class _Fit:
     data: float
 
 
-def _fit(lines: list[str], delimiter: str) -> _Fit:
+def _fit(lines: list[str], delimiter: str, counted: Callable[[str], bool] = is_datum) -> _Fit:
     try:
         rows = [row for _, row in rows_of(lines, delimiter)]
     except csv.Error:
@@ -245,7 +246,7 @@ def _fit(lines: list[str], delimiter: str) -> _Fit:
         return _Fit(delimiter, 0, 0.0, 0.0)
     width, often = Counter(map(len, rows)).most_common(1)[0]
     cells = [cell for row in rows for cell in row if cell]
-    return _Fit(delimiter, width, often / len(rows), sum(map(is_datum, cells)) / max(len(cells), 1))
+    return _Fit(delimiter, width, often / len(rows), sum(map(counted, cells)) / max(len(cells), 1))
 
 
 def _sniff(lines: list[str], name: str) -> str:
@@ -253,7 +254,7 @@ def _sniff(lines: list[str], name: str) -> str:
     fits = [f for f in (_fit(lines, d) for d in DELIMITERS) if f.cells > 1 and f.rows >= 0.5]
     fits = [f for f in fits if f.rows == 1.0] or fits
     if not fits:
-        spaced = _fit([collapse(line) for line in lines], " ")
+        spaced = _fit([collapse(line) for line in lines], " ", is_number)
         return " " if spaced.cells > 1 and spaced.rows >= 0.5 and spaced.data > 0.5 else ","
     best = max(fits, key=lambda f: (f.data, f.rows))
     rivals = [f.delimiter for f in fits if (f.data, f.rows) == (best.data, best.rows)]

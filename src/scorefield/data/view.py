@@ -33,6 +33,7 @@ class View:
         names: The names of a table's columns, or None.
         source: The name of the data, for titles; "" for none.
         density: The log density of points of the plane, (M, 2) -> (M,), or None.
+        levels: The number of stored values of images of whole numbers, or None.
     """
 
     image: bool = False
@@ -40,6 +41,12 @@ class View:
     names: tuple[str, ...] | None = None
     source: str = ""
     density: Density | None = None
+    levels: int | None = None
+
+    @property
+    def element_names(self) -> tuple[str, ...]:
+        """The names of the elements of a vector, where they are known."""
+        return tuple(getattr(self.form, "element_names", None) or self.names or ())
 
     def picture(
         self,
@@ -83,6 +90,7 @@ class View:
                 None if self.image else data,
                 self.density,
                 title,
+                levels=self.levels,
                 **options,
             )
 
@@ -109,6 +117,7 @@ def view_of(model: ScoreModel) -> View:
         None if names is None else tuple(names),
         Path(source).name if source else "",
         density,
+        None if model.units.quantisation is None else model.units.quantisation.levels,
     )
 
 

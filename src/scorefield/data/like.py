@@ -1,0 +1,227 @@
+"""Other data in the form of a model's own: `open_like`, and observations with unknown parts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .array_form import ArrayForm
+from .card import card_options
+from .dataset import Dataset, Reading, digest
+from .files import load_npy
+from .form import Form, form_of, form_to_dict
+from .images import read_files
+from .opening import open as open_data
+from .options import ReadOptions
+from .picture_files import SUFFIXES
+from .table_form import TableForm
+from .table_rows import read_rows
+
+READING = ("size", "channels", "channels_last", "alpha", "skip_unreadable", "key")
+
+
+def open_like(
+    card: Mapping[str, Any] | None, source: Any, options: ReadOptions | None = None
+) -> Dataset:
+    """Read other data as a model's own: columns by name, stored values by the model's levels.
+
+    Args:
+        card: The model card.
+        source: Anything that `open` takes.
+        options: Reading options; what they leave open is as in the model's training, else read off
+            the source.
+
+    Returns:
+        The data set, whose examples are in the model's data units.
+
+    Raises:
+        InputError: The data have another shape, type or range than the model's, or columns are
+            missing.
+    """
+    form, given = form_of(card), options or ReadOptions()
+    if isinstance(source, Dataset):
+        return source
+    if isinstance(form, TableForm):
+        return _rows(form, source, given)
+    if isinstance(form, ArrayForm):
+        return _examples(form, source, _with_card(card, given))
+    return open_data(source, given)
+
+
+def _with_card(card: Mapping[str, Any] | None, given: ReadOptions) -> ReadOptions:
+    """The given options, and the card's where they are left open."""
+    of_card = card_options(card)
+    open_ones = [name for name in READING if getattr(given, name) in (None, False)]
+    return replace(given, **{name: getattr(of_card, name) for name in open_ones})
+
+
+def _examples(form: ArrayForm, source: Any, options: ReadOptions) -> Dataset:
+    """Arrays and pictures, whose stored values mean what they mean in the model's data."""
+    if form.levels is not None and form.step == 1:
+        options = replace(options, range=(form.low, form.low + form.levels - 1), image=None)
+    elif form.image and (form.low, form.step) != (0, 1):
+        options = replace(options, range=(form.low, form.low + _width(form)), image=None)
+    else:
+        options = replace(options, image=form.image)
+    dataset = open_data(source, options)
+    if dataset.event_shape != form.event_shape:
+        raise InputError(
+            f"{dataset.name} has examples of shape {dataset.event_shape}; the model needs "
+            f"{form.event_shape} (channels first)"
+        )
+    return dataset
+
+
+def _width(form: ArrayForm) -> float:
+    """The difference of the largest and the smallest stored value of images."""
+    return form.step * (1 if form.levels is None else form.levels - 1)
+
+
+def _rows(form: TableForm, source: Any, options: ReadOptions) -> Dataset:
+    """Rows of a table matched by name; rows with blanks are dropped where `missing` is "drop"."""
+    if options.missing == "median":
+        raise InputError(
+            "missing=median fills in values of the data at hand, which the model was not trained "
+            "on; use missing=drop (--missing drop), or restore for what the model expects"
+        )
+    path = Path(source) if isinstance(source, str) else source
+    name = str(path) if isinstance(path, Path) else "table"
+    if isinstance(path, Path) and not path.exists():
+        open_data(source)  # its error for a path that is none
+    drop = options.missing == "drop"
+    rows = read_rows(form, path, name, options, blanks=drop)
+    values, kept, notes = rows.values, None, rows.notes
+    whole = ~values.isnan().any(1)
+    if drop and not bool(whole.all()):
+        kept = whole.nonzero().flatten()
+        values = values[kept]
+        notes = (*notes, f"{int((~whole).sum()):,} rows with blank cells dropped")
+    if len(values) == 0:
+        raise InputError(f"{name}: no row is left; every row has a blank cell")
+    description = {
+        "source": name,
+        "count": len(values),
+        "shape": list(form.event_shape),
+        "dtype": form.dtype,
+        "image": False,
+        "image_because": "rows of a table",
+        "sha256": digest(values),
+        "form": form_to_dict(form),
+    }
+    kind = path.suffix.lower().lstrip(".") if isinstance(path, Path) else "table"
+    return Dataset(
+        values,
+        name,
+        columns=form.element_names,
+        description=description,
+        form=form,
+        reading=Reading(format=kind, names=form.names, notes=notes),
+        source_rows=kept,
+    )
+
+
+def read_observation(source: Any, form: Form | None, event_shape: tuple[int, ...]) -> Tensor:
+    """Read one observation or several as they are stored, for `Measurement`.
+
+    Args:
+        source: The path of a picture or an .npy file, or an array.
+        form: The form of the model's data, or None.
+        event_shape: The shape of the model's examples.
+
+    Returns:
+        (K, *event) in its stored type, channels first; whole numbers are levels where the model's
+        data are quantised. Floats may hold NaN where an element is unknown.
+
+    Raises:
+        InputError: The file cannot be read, or its shape or range is not the model's.
+    """
+    array, name = _stored(source, "--input", form, event_shape)
+    if array.dtype.kind == "c":
+        raise InputError(
+            f"{name} holds complex numbers; give real and imaginary parts as two channels"
+        )
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name}: need an array of numbers; got dtype {array.dtype}")
+    if not isinstance(form, ArrayForm):
+        return torch.from_numpy(np.ascontiguousarray(_with_channels(array, event_shape, name)))
+    arranged = form.arranged(array, name)
+    if form.levels is None and not form.image:
+        return torch.from_numpy(np.ascontiguousarray(arranged))
+    whole = array.dtype.kind in "biu" or np.dtype(form.dtype).kind == "f"
+    if whole and (form.levels is not None or form.low or form.step != 1):
+        data = form.encode(array, name, blanks=array.dtype.kind == "f")
+        if form.levels is None or bool(data.isnan().any()):
+            return data
+        return (data.to(torch.float64) * (form.levels - 1)).round().to(torch.int64)
+    return torch.from_numpy(np.ascontiguousarray(arranged))
+
+
+def _stored(
+    source: Any, option: str, form: Form | None, event_shape: tuple[int, ...]
+) -> tuple[np.ndarray, str]:
+    """A picture or an array as stored, and its name for messages."""
+    if isinstance(source, np.ndarray | Tensor):
+        array = source.detach().cpu().numpy() if isinstance(source, Tensor) else source
+        return array, "the observation"
+    path = Path(source)
+    name = f"{option} {path}"
+    if not path.is_file():
+        raise InputError(f"{name}: there is no such file")
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return load_npy(path), name
+    if suffix not in SUFFIXES:
+        raise InputError(f"{name}: give a picture (PNG, TIFF, JPEG, ...) or an .npy array")
+    if len(event_shape) != 3 or event_shape[0] > 4:
+        raise InputError(
+            f"{name}: this model is of arrays {event_shape}, not images; give an .npy file"
+        )
+    channels = 1 if event_shape[0] <= 2 else 3
+    alpha = "keep" if event_shape[0] in (2, 4) else None
+    return read_files([path], ReadOptions(channels=channels, alpha=alpha)).pixels, name
+
+
+def _with_channels(array: np.ndarray, event_shape: tuple[int, ...], name: str) -> np.ndarray:
+    """An array as (K, *event) for models without a form."""
+    shape = tuple(event_shape)
+    for _ in range(2):
+        if array.shape[1:] == shape and array.ndim == len(shape) + 1:
+            return array
+        array = array[None]
+    raise InputError(
+        f"{name} has shape {array.shape[2:]}; the model needs {shape}. Resize it first"
+    )
+
+
+def read_mask(source: Any, event_shape: tuple[int, ...]) -> Tensor:
+    """Read a mask: white or 1 is known.
+
+    Args:
+        source: The path of a picture or an .npy file, or an array.
+        event_shape: The shape of the model's examples.
+
+    Returns:
+        The mask as stored, of `event_shape` or with one channel for all.
+
+    Raises:
+        InputError: The file cannot be read, or its shape is not the model's.
+    """
+    mask, name = _stored(source, "--mask", None, (1, *event_shape[1:]))
+    if mask.dtype.kind not in "biuf":
+        raise InputError(f"{name}: a mask holds 0 and 1; got dtype {mask.dtype}")
+    while mask.ndim > len(event_shape) and len(mask) == 1:
+        mask = mask[0]
+    if mask.ndim == len(event_shape) - 1:
+        mask = mask[None]
+    fits = mask.ndim == len(event_shape) and mask.shape[1:] == tuple(event_shape[1:])
+    if not fits or (mask.ndim > 0 and mask.shape[0] not in (1, event_shape[0])):
+        raise InputError(
+            f"{name} has shape {tuple(mask.shape)}; it must match the image {tuple(event_shape)} "
+            "(white or 1 = known)"
+        )
+    return torch.from_numpy(np.ascontiguousarray(mask))
