@@ -286,7 +286,7 @@ def _ends(model: ScoreModel, options: LikelihoodOptions) -> tuple[float, float]:
     if model.ladder_only:
         raise InputError(
             "a likelihood follows the score as a continuous function of sigma, and this model "
-            "answers only at the levels of its ladder, because it is conditioned on a level's "
+            "is defined only at the levels of its ladder, because it is conditioned on a level's "
             "index. Train one with the edm or ncsnv2 preconditioner"
         )
     low, high = options.sigma_min, options.sigma_max

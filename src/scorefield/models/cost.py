@@ -43,7 +43,16 @@ _ACTIVE: ContextVar[tuple[Cost, ...]] = ContextVar("scorefield_cost", default=()
 
 @contextmanager
 def count_cost() -> Iterator[Cost]:
-    """Count all evaluations inside the block. Blocks may be nested: each counts for itself."""
+    """Count the evaluations of all models inside a block. Blocks may be nested.
+
+    Yields:
+        The cost so far, in rows. Each block counts for itself.
+
+    Example:
+        with sf.count_cost() as cost:
+            sf.sample(model, 8, nfe=32)
+        print(cost.forwards)
+    """
     cost = Cost()
     token = _ACTIVE.set((*_ACTIVE.get(), cost))
     try:

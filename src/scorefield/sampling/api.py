@@ -281,7 +281,7 @@ def sample(
             number, else the sampler's.
         sampler: A name of SAMPLERS, a kernel, or a recipe of `resolve_sampling`, which also sets
             steps per level, start and final step. None: the card's sampler, else "heun", or
-            "annealed-langevin" for models that know only their ladder.
+            "annealed-langevin" for models with fixed noise levels.
         ladder: Noise levels in model units, decreasing; or "geometric", "karras" or "few-step".
         options: Options of the sampler by name.
         condition: Mapping from names to values, one for all or one a sample; classes by number or

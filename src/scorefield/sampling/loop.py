@@ -85,7 +85,7 @@ def check_fit(kernel: Kernel, model: ScoreModel, ladder: Tensor) -> None:
         if kernel.needs_continuous_sigma:
             raise InputError(
                 f"{type(kernel).__name__} needs the score as a continuous function of sigma; this "
-                "model answers only at the levels of its ladder. Use 'annealed-langevin' on "
+                "model is defined only at the levels of its ladder. Use 'annealed-langevin' on "
                 "model.ladder"
             )
         model.level_index(ladder)

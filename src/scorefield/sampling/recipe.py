@@ -141,8 +141,8 @@ def card_recipe(model: ScoreModel) -> dict[str, Any]:
 def default_sampler(model: ScoreModel) -> str:
     """The name of the sampler where the caller names none.
 
-    It is that of `card_recipe`; else "annealed-langevin" for models that are defined at the levels
-    of their ladder only, and "heun" for all others.
+    It is that of `card_recipe`; else "annealed-langevin" for models with fixed noise levels, and
+    "heun" for all others.
     """
     known = card_recipe(model).get("sampler")
     if known is not None:

@@ -12,7 +12,7 @@ from ..noise import SigmaDistribution, stratified
 
 
 class Batch(NamedTuple):
-    """What one training step works on.
+    """The input of one training step.
 
     Attributes:
         x0: Clean examples (B, *event) in model units: `model.units.to_model(data)`.

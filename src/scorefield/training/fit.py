@@ -31,8 +31,8 @@ def fit(
     """Train a model of `data` in the run directory `run`, or resume it.
 
     Args:
-        data: An array or tensor (N, ...), a torch Dataset, a folder of images, a file (.npy, .npz,
-            .csv, .parquet), or a name such as "digits".
+        data: Anything that `data.open` reads: an array or tensor (N, ...), a table, a folder of
+            images, a file, a torch Dataset, or a name such as "digits".
         run: The run directory, a text or a path. The same call again resumes it.
         preset: Settings to start from: "fast", "mlp", "ncsn" or "ncsnv2".
         budget: Wall time, compilation included: "90s", "5m", "1.5h" or seconds. None: five minutes,
