@@ -4,7 +4,8 @@ from . import operators
 from .measurement import Measurement, simulate
 from .methods import METHODS, Method, Prepared, inpainting_projection
 from .operators import Operator
-from .restore import Restoration, left_half, restore
+from .restore import left_half, restore
+from .result import Restoration
 
 __all__ = [
     "METHODS",

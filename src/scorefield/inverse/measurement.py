@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import rng
 from ..errors import InputError
+from ..plotting import paragraph
 from ..tensors import as_tensor, check_finite, reals
 from ..units import Units
 from ..values import describe, finite
@@ -92,6 +93,23 @@ class Measurement:
         if isinstance(operator, Mask):
             operator.on(event_shape)  # its own message, where the mask does not fit
         return operator
+
+    def __repr__(self) -> str:
+        value = self.tensor
+        kind = str(value.dtype).removeprefix("torch.")
+        blank = int(torch.isnan(value).sum()) if value.is_floating_point() else 0
+        known = value[~torch.isnan(value)] if blank else value
+        text = f"Measurement of shape {tuple(value.shape)}, {kind}"
+        if known.numel():
+            text += f", values {float(known.min()):.4g} to {float(known.max()):.4g}"
+        if blank:
+            text += f", {blank:,} elements not observed (NaN)"
+        if self.operator is not None:
+            text += f", of {type(self.operator).__name__}(x)"
+        if isinstance(self.operator, Mask):
+            text += f", of which {float(self.operator.mask.double().mean()):.0%} is known"
+        noise = f"noise of standard deviation {self.noise_std:g}" if self.noise_std else "no noise"
+        return paragraph(f"{text}; {noise}.")
 
     @property
     def tensor(self) -> Tensor:

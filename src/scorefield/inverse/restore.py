@@ -7,13 +7,14 @@ values.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import conditions, rng
+from ..data import View, view_of
 from ..errors import InputError
 from ..models import ScoreModel, check_model
 from ..noise import check_ladder
@@ -23,36 +24,9 @@ from ..values import describe, functions, mapping, shape, whole
 from .measurement import Measurement, Reading
 from .methods import find_method
 from .operators import Mask
+from .result import Restoration
 
 BATCH_ELEMENTS = 1 << 18  # elements of x a batch holds by default
-
-
-@dataclass(frozen=True, repr=False)
-class Restoration:
-    """The result of `restore`: K draws of each of N observations, in data units.
-
-    Attributes:
-        draws: (N, K, *event) in the form of the observation, (K, *event) for a single one; empty
-            where a sink took them.
-        mean: The draws' mean, (N, *event) or (*event), floats in data units.
-        std: Their standard deviation, like `mean`; NaN for one draw.
-        chi2: (N, K) or (K,), the mean squared residual of each draw over noise_std²; None for exact
-            observations, whose residual is zero.
-        evaluations: Evaluations of the model a draw.
-    """
-
-    draws: Tensor
-    mean: Tensor
-    std: Tensor
-    chi2: Tensor | None
-    evaluations: int
-
-    def __repr__(self) -> str:
-        kind = str(self.draws.dtype).removeprefix("torch.")
-        return (
-            f"Restoration(draws={tuple(self.draws.shape)} {kind}, "
-            f"mean={tuple(self.mean.shape)}, evaluations={self.evaluations})"
-        )
 
 
 Sink = Callable[[int, Tensor], None]
@@ -108,7 +82,7 @@ class _Collector:
         else:
             self.sink(n, restored)
 
-    def result(self, units: Units, evaluations: int) -> Restoration:
+    def result(self, units: Units, evaluations: int, view: View) -> Restoration:
         """All observations' results; without the batch dimension for a single measurement."""
         form = self.reading.form
         real = form.dtype if form.dtype.is_floating_point else units.dtype
@@ -119,7 +93,10 @@ class _Collector:
         if self.reading.single:
             kept = kept[0] if self.kept else kept.flatten(0, 1)
             mean, std, chi2 = mean[0], std[0], None if chi2 is None else chi2[0]
-        return Restoration(kept, mean, std, chi2, evaluations)
+        mask = self.operator.on(self.event_shape) if isinstance(self.operator, Mask) else None
+        return Restoration(
+            kept, mean, std, chi2, evaluations, self.stored, mask, view, self.reading.single
+        )
 
 
 def restore(
@@ -201,7 +178,7 @@ def restore(
         )
         evaluations = samples.record.nfe
         collector.add(samples.x.cpu())
-    return collector.result(model.units, evaluations)
+    return collector.result(model.units, evaluations, view_of(model))
 
 
 def _read_options(options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -47,10 +47,11 @@ def _hatched(enlarged: Array, unknown: Array) -> Array:
 
 
 def _check_shapes(
-    draws: Values, observed: Values, mask: Values | None, others: dict[str, Values | None]
+    draws: Values, observed: Values | None, mask: Values | None, others: dict[str, Values | None]
 ) -> tuple[int, ...]:
     """The shape (K, C, H, W) of a column, checked."""
-    seen, shape = tuple(np.shape(observed)), tuple(np.shape(draws))
+    shape = tuple(np.shape(draws))
+    seen = (shape[0], *shape[2:]) if observed is None else tuple(np.shape(observed))
     if len(shape) != 5 or shape[1] == 0 or len(seen) != 4 or seen[0] != shape[0]:
         raise InputError(
             f"need observed (K, C, H, W) and draws (K, D, C, H, W), D >= 1; got {seen} and {shape}"
@@ -88,7 +89,7 @@ def _as_tile(pixels: Array, height: int, width: int) -> Array:
 def save_inpainting(
     path: PathLike,
     truth: Values | None,
-    observed: Values,
+    observed: Values | None,
     mask: Values | None,
     draws: Values,
     mean: Values,
@@ -105,7 +106,8 @@ def save_inpainting(
     Args:
         path: A file name that ends in .png.
         truth: (K, C, H, W) in data units, or None: no such column.
-        observed: (K, C, H, W) in data units. Without a mask its size may be another one.
+        observed: (K, C, H, W) in data units. Without a mask its size may be another one. None: no
+            such column, and no mask.
         mask: 1 or True where a pixel is known; any shape that broadcasts against (K, C, H, W).
             None: the observation is no part of the picture, such as a blurred one.
         draws: (K, D, C, H, W) in data units.
@@ -136,7 +138,8 @@ def save_inpainting(
 
     columns = [] if truth is None else [("truth", pixels(truth))]
     observed_column = len(columns)
-    columns.append(("observed", _as_tile(pixels(observed), height, width)))
+    if observed is not None:
+        columns.append(("observed", _as_tile(pixels(observed), height, width)))
     flat = pixels(each).reshape(count, number, height, width, 3)
     columns += [(f"draw {d + 1}", flat[:, d]) for d in range(number)]
     columns.append(("mean", pixels(mean)))
@@ -150,7 +153,7 @@ def save_inpainting(
     tiles = np.stack([column for _, column in columns], axis=1).reshape(-1, height, width, 3)
     layout = layout_of(tiles, len(columns), 6, scale, side=SIDE)
     body = arrange(tiles, layout)
-    if mask is not None:
+    if mask is not None and observed is not None:
         known = _known(mask, event)
         for row in range(count):
             window = layout.window(row * len(columns) + observed_column)

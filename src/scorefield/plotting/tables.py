@@ -242,7 +242,10 @@ def _correlations(table: Table, found: Variables, notes: list[str]) -> list[Sect
 
     def draw(figure: "SubFigure") -> None:
         _head(figure, "Correlations")
-        panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+        every = figure.subplots(1, 3, squeeze=False)[0]
+        panels = list(every) if len(matrices) == 3 else [every[1]]
+        for panel in every:
+            panel.set_visible(panel in panels)
         drawn = None
         for n, (panel, (title, matrix)) in enumerate(zip(panels, matrices, strict=True)):
             top = 1.0 if n < 2 else max(0.1, float(np.abs(matrix).max()))

@@ -121,7 +121,7 @@ def dates(low: float, high: float) -> list[Labelled]:
     )
     found = []
     for count in range(6, 0, -1):
-        locator = days.AutoDateLocator(minticks=1, maxticks=count)
+        locator = days.AutoDateLocator(minticks=max(1, count // 2), maxticks=count)
         with warnings.catch_warnings():  # of intervals that no rule of the locator knows
             warnings.simplefilter("ignore")
             ticks = [float(v) for v in locator.tick_values(*map(days.num2date, (low, high)))]
