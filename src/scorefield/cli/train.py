@@ -159,7 +159,7 @@ def resolved_settings(request: Request, custom_network: bool = False) -> dict[st
     """The resolved settings; the reason of each choice goes to the error stream.
 
     Args:
-        request: what was asked for.
+        request: the requested settings.
         custom_network: whether a network of the user's own is trained.
     """
     from ..config import resolve_with_reasons
@@ -212,7 +212,7 @@ def next_command(run: Path, request: Request, summary: Any) -> Sequence[object]:
 
     Args:
         run: the run's folder.
-        request: what was asked for.
+        request: the requested settings.
         summary: how training ended.
 
     Returns:

@@ -16,7 +16,7 @@ LARGEST_POWER_WIDTH = 0.28  # the power profile's relative width is below 1/sqrt
 
 
 def chosen(rule: str) -> dict[str, Any]:
-    """Mark a field that `resolve` chooses where it is None; `rule` says how."""
+    """Mark a field that `resolve` chooses where it is None; `rule` describes the choice."""
     return {"chosen": rule}
 
 

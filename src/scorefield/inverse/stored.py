@@ -17,7 +17,7 @@ from ..units import Quantisation, Units
 
 BYTE = 255  # largest number of 8 bits
 OUTSIDE = 1e-6  # how far beyond [0, 1] rounding may bring a value of an image
-OFF_GRID = 0.25  # in levels: where a type's rounding is coarser, no grid can be told
+OFF_GRID = 0.25  # in levels: where a type's rounding is coarser, no grid can be recognised
 
 
 @dataclass(frozen=True)

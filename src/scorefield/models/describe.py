@@ -1,4 +1,4 @@
-"""A model in words: what it is, what it was trained on, and what it can be asked.
+"""Descriptions of a model: what it is, what it was trained on, and what it supports.
 
 `print(model)` is one paragraph; a notebook shows the same facts as a table. The layers of a network
 are listed by `print(model.network)`.
