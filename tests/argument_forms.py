@@ -253,6 +253,19 @@ NO_TEXT = {
     "True": True,
 }
 
+
+def name_forms(value: list[str]) -> dict[str, Any]:
+    return {
+        "tuple": tuple(value),
+        "generator": (one for one in value),
+        "array": np.array(value),
+        "object array": np.array(value, dtype=object),
+        "keys of a dictionary": dict.fromkeys(value).keys(),
+    }
+
+
+NO_NAMES = {"None": None, "text": "abc", "set": {"a", "b", "c"}, "mapping": {"a": 1}, "number": 3}
+
 KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], dict[str, Any]]] = {
     "count": (count_forms, NO_COUNT),
     "number": (number_forms, {**NO_NUMBER, **NOT_FINITE}),
@@ -262,4 +275,5 @@ KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], dict[str, Any]]] = {
     "path": (path_forms, NO_PATH),
     "flag": (flag_forms, NO_FLAG),
     "text": (text_forms, NO_TEXT),
+    "names": (name_forms, NO_NAMES),
 }

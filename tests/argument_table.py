@@ -32,7 +32,7 @@ from scorefield import sampling as sm
 from scorefield.checkpoint import load, load_state, make_card, save_model, save_state
 from scorefield.conditions import ConditionSpec, resolve
 from scorefield.config import override, parse_count, parse_seconds, preset
-from scorefield.inverse import Measurement, left_half, simulate
+from scorefield.inverse import Measurement, inpainting_projection, left_half, simulate
 from scorefield.inverse.operators import Mask
 from scorefield.networks import build
 from scorefield.runs import Run
@@ -199,7 +199,7 @@ SAMPLING: dict[str, Argument] = {
         final=("none", "text"),
         trace=(True, "flag"),
     ),
-    "sampling.run.state": Argument(into(sm.run, "state", **RUN), X, "matrix"),
+    "sampling.run.state": Argument(lambda v: sm.run(sm.Euler(), LABELLED, LADDER, v), X, "matrix"),
     **several(
         sm.draw,
         "sampling.draw",
@@ -412,6 +412,25 @@ MODELS: dict[str, Argument] = {
     ),
     "units.Quantisation.levels": Argument(units.Quantisation, 16, "count"),
     "units.Quantisation.dequantised": Argument(lambda v: units.Quantisation(256, v), False, "flag"),
+    "conditions.ConditionSpec.names": Argument(
+        lambda v: ConditionSpec("class", 3, v),
+        ["a", "b", "c"],
+        "names",
+        "names",
+        OPTIONAL,
+    ),
+    "units.Units.logit": Argument(
+        lambda v: sf.Units(0.0, 1.0, False, v), 0.25, "number", "logit", OPTIONAL
+    ),
+    **{
+        f"units.{place}.image": Argument(call, True, "flag")
+        for place, call in {
+            "Units": lambda v: sf.Units(0.0, 1.0, False, image=v),
+            "Units.identity": sf.Units.identity,
+            "Units.affine": lambda v: sf.Units.affine(0.0, 1.0, image=v),
+            "Units.standardising": lambda v: sf.Units.standardising([0.0], [1.0], image=v),
+        }.items()
+    },
     "conditions.ConditionSpec.size": Argument(lambda v: ConditionSpec("class", v), 3, "count"),
     "conditions.ConditionSpec.kind": Argument(lambda v: ConditionSpec(v, 3), "vector", "text"),
     "conditions.resolve.count": Argument(lambda v: resolve({"class": 1}, CLASSES, v), 3, "count"),
@@ -492,6 +511,9 @@ PROBLEMS: dict[str, Argument] = {
     ),
     "inverse.restore.options, nfe": Argument(
         lambda v: restored(options={"nfe": v, "levels": 2}), 9, "count", "nfe", OPTIONAL
+    ),
+    "inverse.inpainting_projection.redraw": Argument(
+        lambda v: inpainting_projection(torch.zeros(1, 2), FIRST.mask, v) is None, "step", "text"
     ),
     "inverse.left_half.event_shape": Argument(left_half, [2, 4], "list"),
     **several(
@@ -637,6 +659,7 @@ LEARNING: dict[str, Argument] = {
         count=(3, "count"),
         seed=(5, "count"),
     ),
+    "networks.build.name": Argument(lambda v: own_network(v, (2,)), "mlp", "text", "network"),
     "networks.build.event_shape": Argument(
         lambda v: own_network("mlp", v, width=4, embedding=4), [2], "list"
     ),

@@ -27,7 +27,7 @@ from .errors import InputError
 from .files import write_atomically, write_bytes
 from .models import FORMS, Moments, Preconditioned, ScoreModel
 from .units import Units
-from .values import file_path, mapping, plain_tree
+from .values import file_path, mapping, plain_tree, whole
 
 CARD_FORMAT = "scorefield-model"
 CARD_VERSION = 3  # 3: conditions, quantisation within the units, networks of the user's own class
@@ -112,7 +112,7 @@ def save_model(
     from safetensors.torch import save
 
     target = file_path(path, "path")
-    kept = model.network.state_dict() if weights is None else weights
+    kept = model.network.state_dict() if weights is None else mapping(weights, "weights")
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in kept.items()}
     moments = model.moments()
     if moments is not None:
@@ -376,7 +376,7 @@ def save_state(folder: Path, images: int, state: dict[str, Any]) -> Path:
         The file. A failing write leaves the older ones intact.
     """
     folder = file_path(folder, "folder")
-    path = folder / f"{images:012d}.state"
+    path = folder / f"{whole(images, 'images', 0):012d}.state"
 
     def write(file: BinaryIO) -> None:
         hashing = _Hashing(file)
@@ -400,7 +400,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
         The state, None where none is whole, and a notice for each torn file that was passed over.
     """
     notices: list[str] = []
-    for path in sorted(folder.glob("*.state"), reverse=True):
+    for path in sorted(file_path(folder, "folder").glob("*.state"), reverse=True):
         size = path.stat().st_size - STATE_TRAILER_BYTES
         with open(path, "rb") as file:
             if size > 0 and _is_whole(file, size):

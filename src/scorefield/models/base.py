@@ -85,7 +85,7 @@ class Moments:
     def __post_init__(self) -> None:
         for name in ("mean", "variance", "covariance"):
             value = getattr(self, name)
-            if value is not None:
+            if value is not None or name != "covariance":
                 object.__setattr__(self, name, reals(value, name, torch.float64))
 
     @property

@@ -19,7 +19,7 @@ from torch import nn
 
 from ..conditions import ConditionSpec
 from ..errors import InputError
-from ..values import plain_tree, shape
+from ..values import one_of, plain_tree, shape
 
 #: Networks by name, as "module:class" of this package; a class is imported when it is first used.
 NETWORKS: dict[str, str] = {
@@ -51,9 +51,7 @@ def builder(name: str) -> Callable[..., nn.Module]:
     Raises:
         InputError: For any other name.
     """
-    if name not in NETWORKS:
-        raise InputError(f"network must be one of {', '.join(NETWORKS)}; got {name!r}")
-    module, attribute = NETWORKS[name].split(":")
+    module, attribute = NETWORKS[one_of(name, NETWORKS, "network")].split(":")
     made: Callable[..., nn.Module] = getattr(import_module(f".{module}", __name__), attribute)
     return made
 

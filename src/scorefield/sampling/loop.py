@@ -178,6 +178,9 @@ def run(
     ladder = check_ladder(ladder)
     check_model(model)
     state = state if isinstance(state, State) else State(floats(state, "state"))
+    if tuple(state.x.shape[1:]) != tuple(model.event_shape) or state.x.ndim == 0:
+        shape = ", ".join(map(str, ("B", *model.event_shape)))
+        raise InputError(f"the state must have shape ({shape}); got {tuple(state.x.shape)}")
     steps_per_level = whole(steps_per_level, "steps_per_level", 1)
     final, trace = one_of(final, FINALS, "final"), flag(trace, "trace")
     callbacks = functions(callbacks, "callbacks")
