@@ -7,12 +7,14 @@ record have the same.
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..data import Dataset
 from ..errors import InputError
+from ..plotting import Picture, save_loss_per_sigma, save_training_curve
 from ..runs import Record, Run, read_lines
 
 BASELINES = {"nothing": "knows nothing", "gaussian": "best Gaussian"}
@@ -44,35 +46,52 @@ def draw_preview(run: Run, images: int, samples: Tensor, dataset: Dataset) -> st
     return ""
 
 
-def draw_loss_per_sigma(run: Run, table: Mapping[str, list[float]], objective: str) -> str:
-    """Draw the held-out loss at each noise level, with the baselines and the training loss.
+def loss_picture(run: Run, table: Mapping[str, list[float]], title: str) -> Picture:
+    """The held-out loss at each noise level, with the baselines and the training loss.
 
     Args:
-        run: The run.
+        run: The run, whose metrics hold the training loss.
         table: Columns sigma, loss and se, and the losses nothing and gaussian of the baselines
             where they were measured.
-        objective: Name of the objective, for the title.
+        title: Shown above.
 
     Returns:
-        The reason why there is no picture, or "".
+        The picture.
     """
-    from ..plotting import save_loss_per_sigma
-
     # One example has no standard error.
     se = table["se"] if all(map(math.isfinite, table["se"])) else None
     training = _recent_training_loss(run.records(), table["sigma"])
     note = f"Training loss: of the last {RECENT:.0%} of the run. " if training else ""
-    try:
-        save_loss_per_sigma(
-            run.loss_per_sigma,
+
+    def write(path: Path) -> Path:
+        return save_loss_per_sigma(
+            path,
             table["sigma"],
             table["loss"],
             se,
             baselines={text: table[name] for name, text in BASELINES.items() if name in table},
             training=training,
-            title=f"Loss ({objective}) at each noise level",
+            title=title,
             caption=f"{note}Held-out loss: of the averaged weights.",
         )
+
+    return Picture(write, "the loss at each noise level")
+
+
+def draw_loss_per_sigma(run: Run, table: Mapping[str, list[float]], objective: str) -> str:
+    """Draw `loss_picture` into loss_per_sigma.png.
+
+    Args:
+        run: The run.
+        table: As for `loss_picture`.
+        objective: Name of the objective, for the title.
+
+    Returns:
+        The reason why there is no picture, or "".
+    """
+    picture = loss_picture(run, table, f"Loss ({objective}) at each noise level")
+    try:
+        picture.save(run.loss_per_sigma)
     except InputError as error:
         return str(error)
     return ""
@@ -108,8 +127,6 @@ def draw_training_curve(run: Run, final: Record, best: int | None) -> str:
     Returns:
         The reason why there is no picture, or "".
     """
-    from ..plotting import save_training_curve
-
     records = [{k: v for k, v in r.items() if k != "seconds"} for r in (*run.records(), final)]
     verdict: Mapping[str, Any] = final.get("verdict") or {}
     starts = [line["images"] for line in read_lines(run.schedule) if line.get("kind") == "segment"]

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..plotting import Picture, paragraph, with_picture
 from ..progress import duration
+from ..runs import Run
+from .pictures import loss_picture
 from .verdict import Verdict
 
 
@@ -69,6 +72,20 @@ class Summary:
     held_out: dict[str, list[float]] = field(default_factory=dict)
     verdict: Verdict | None = None
     unfinished: float | None = None
+
+    def picture(self) -> Picture | None:
+        """The loss at each noise level; None where the run was stopped before its evaluation."""
+        run = Run(self.folder)
+        tables = [line.get("held_out_by_sigma") for line in run.records()]
+        table = self.held_out or next((found for found in reversed(tables) if found), None)
+        return None if table is None else loss_picture(run, table, "Loss at each noise level")
+
+    def __repr__(self) -> str:
+        verdict = "" if self.verdict is None else f" Verdict: {self.verdict.sentence}."
+        return paragraph(f"Run {self.folder}: {self.sentence}.{verdict}")
+
+    def _repr_html_(self) -> str:
+        return with_picture(repr(self), self.picture())
 
     @property
     def sentence(self) -> str:
