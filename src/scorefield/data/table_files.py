@@ -1,8 +1,7 @@
 """Writing Arrow tables: CSV and TSV as they are usual, Parquet, Feather."""
 
-import csv
-import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ import pyarrow.compute as pc
 
 from ..errors import InputError
 from ..files import write_atomically
-from .table_types import coarsest, t, to_numbers
+from .table_types import coarsest, is_number, t, to_numbers
 
 FORMATS = ("csv", "tsv", "parquet", "feather")
+_SPECIAL = re.compile(r"""[,;|\t"\n\r]|^#|^\s|\s$""")
 PART = 1 << 16  # rows that are turned into text at a time
 
 
@@ -73,19 +73,29 @@ def _write_feather(table: Any, file: BinaryIO) -> None:
 
 
 def _write_text(table: Any, file: BinaryIO, style: TextStyle) -> None:
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-    writer = csv.writer(text, delimiter=style.delimiter, lineterminator="\n")
+    def write(columns: Sequence[Sequence[str]]) -> None:
+        rows = [style.delimiter.join(row) for row in zip(*columns, strict=True)]
+        file.write("".join(f"{row}\n" for row in rows).encode())
+
+    lonely = table.num_columns == 1  # a blank line would be skipped
     if style.header:
-        writer.writerow(table.column_names)
+        write([[_quoted(name, style.delimiter, lonely)] for name in table.column_names])
     styles = [*style.styles, *[""] * table.num_columns]
     for start in range(0, table.num_rows, PART):
-        part = table.slice(start, PART)
-        columns = [
-            text_cells(column.combine_chunks(), style.decimal, how)
-            for column, how in zip(part.columns, styles, strict=False)
-        ]
-        writer.writerows(zip(*columns, strict=True))
-    text.detach()
+        columns = []
+        for column, how in zip(table.slice(start, PART).columns, styles, strict=False):
+            cells = text_cells(column, style.decimal, how)
+            if lonely or not is_number(column.type) or style.decimal == style.delimiter:
+                cells = [_quoted(cell, style.delimiter, lonely) for cell in cells]
+            columns.append(cells)
+        write(columns)
+
+
+def _quoted(cell: str, delimiter: str, lonely: bool) -> str:
+    """A cell in quotes where it could be read in another way without them."""
+    if delimiter in cell or _SPECIAL.search(cell) or (lonely and not cell):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
 
 
 def text_cells(array: Any, decimal: str = ".", style: str = "") -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -165,6 +166,9 @@ def _typed(source: Source, k: int, column: Column) -> Any:
         return load_typed(source, k)
     cells = source.column(k)
     if column.words:
+        spaced = [word for word in column.words if word != word.strip()]  # text has lost these
+        for word in spaced:
+            cells = pc.if_else(pc.equal(cells, word.strip()), word, cells)
         return cells
     if t.is_duration(column.arrow):  # written as seconds
         numbers = read_numbers(cells, source.marks).array

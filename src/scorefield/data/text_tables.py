@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ def read_text(
         InputError: The file is not a table; the message names the line.
     """
     text = _text(path, name)
+    kind = path.suffix.lower().lstrip(".")
+    if kind == "tsv" and options.delimiter is None and "\t" in text:
+        options = replace(options, delimiter="\t")
     try:
         layout = read_layout(text, name, options, known, usual)
     except csv.Error as error:
@@ -61,7 +65,6 @@ def read_text(
     if layout.delimiter == " ":
         body = collapse(body)
     table = _parse(body, layout, name)
-    kind = path.suffix.lower().lstrip(".")
     notes = list(layout.notes)
     if layout.delimiter != ("\t" if kind == "tsv" else ","):
         notes.append(f"the delimiter is a {NAMES.get(layout.delimiter, layout.delimiter)}")
