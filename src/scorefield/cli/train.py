@@ -182,7 +182,7 @@ def run_training(
     """Train with a progress report.
 
     Args:
-        request: what was asked for.
+        request: the requested settings.
         run: the run's folder.
         network: a network of the user's own, or None.
         checkpoint_seconds: seconds between checkpoints.
