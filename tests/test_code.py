@@ -1,9 +1,11 @@
-"""The code keeps its rules: sizes, docstrings, declared capabilities, one stream a purpose."""
+"""The code keeps its rules: sizes, docstrings and prose, capabilities, one stream a purpose."""
 
 import ast
 import importlib
 import inspect
+import io
 import re
+import tokenize
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "scorefield"
 MOST_LINES, MOST_PARAMETERS = 80, 10
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+FSTRING_MIDDLE = getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)  # Python 3.12 and newer
 
 # A file may write by itself only where atomic replacement is not what is wanted.
 OWN_WRITERS = {
@@ -148,6 +151,24 @@ def own_writes(tree: ast.AST) -> list[str]:
     return found
 
 
+# Words that personify code, or replace the field's term. Whole sentences are a reader's task.
+RIDDLES = re.compile(
+    r"\b(hears?|heard|convicts?|says|said|everybody|mends?|by heart|asked for|"
+    r"(?:is|are|was|were|be|been) (?:told|asked))\b",
+    re.IGNORECASE,
+)
+
+
+def riddles(text: str) -> list[str]:
+    """Lines of docstrings, comments and messages with a word of RIDDLES."""
+    found = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.STRING, tokenize.COMMENT, FSTRING_MIDDLE):
+            for number, line in enumerate(token.string.splitlines(), token.start[0]):
+                found += [f"line {number}: {m.group()}" for m in RIDDLES.finditer(line)]
+    return found
+
+
 ROOMS = {p.stem for p in SRC.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
 ROOMS -= {"__init__", "__main__", "cli"}
 FILES = {
@@ -180,6 +201,12 @@ def test_models_are_not_probed(name: str) -> None:
 def test_files_are_written_atomically(name: str) -> None:
     found = own_writes(PACKAGE[name])
     assert not found, f"{name}: write through scorefield.files instead of {found}"
+
+
+@pytest.mark.parametrize("name", PACKAGE)
+def test_prose_has_no_personified_code(name: str) -> None:
+    found = riddles((SRC / name.removeprefix("scorefield/")).read_text())
+    assert not found, f"{name}: write a plain sentence instead of {found}"
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
@@ -241,6 +268,19 @@ def test_the_checks_find_what_is_wrong() -> None:
     assert len(probes(tree)) == 1
     assert streams(tree) == ["START"]
     assert len(own_writes(tree)) == 2
+
+    assert riddles('''
+def f(told, said):
+    """The sampler is told
+    what everybody hears."""
+    raise ValueError(f"{told} says no")  # as asked for
+''') == [
+        "line 3: is told",
+        "line 4: everybody",
+        "line 4: hears",
+        "line 5: says",
+        "line 5: asked for",
+    ]
 
     def bare(a: int, b: int, c: int) -> int:
         """Add."""
