@@ -31,7 +31,7 @@ from scorefield.runs import Run
 STEPS, BATCH = 40, 64
 SECONDS = 4.0  # the time budget
 CLOCK_FIELDS = ("seconds", "rate", "sentence")  # of a line of metrics, a history or a verdict
-FOR_EVALUATIONS = ("previews/", "loss_per_sigma.png", "evaluation ", "schedule ")
+FOR_EVALUATIONS = ("previews/", "loss_per_sigma.png", "training.png", "evaluation ", "schedule ")
 
 
 def command(run: Path, checkpoint_every: float, timed: bool) -> list[str]:
