@@ -34,8 +34,9 @@ _STAMP = (
     r"|^\d{4}-\d{2}-\d{2}$"
 )
 _CLOCK = r"^\d{1,2}:\d{2}(:\d{2}(\.\d{1,6})?)?$"
-_PARTS = re.compile(
-    r"\d{4}-\d{2}-\d{2}(?:([T ])\d{2}:\d{2}(:\d{2})?(?:\.(\d+))?(Z|[+-]\d{2}:?\d{2})?)?$"
+_PARTS = (
+    r"^\d{4}-\d{2}-\d{2}(?:(?P<mark>[T ])\d{2}:\d{2}(?P<seconds>:\d{2})?(?:\.(?P<fraction>\d+))?"
+    r"(?P<zone>Z|[+-]\d{2}:?\d{2})?)?$"
 )
 _OTHER_DATE = r"^(\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})|\d{4}[./]\d{1,2}[./]\d{1,2})( .*)?$"
 _WITH_UNIT = r"^[$€£] ?[+-]?\d[\d.,]*$|^[+-]?\d[\d.,]* ?([%$€£°]|[A-Za-zµ]{1,3})$"
@@ -258,9 +259,12 @@ def _dates(cells: Any, marks: Marks) -> Cells | None:
 
 
 def _timestamps(cells: Any, absent: Counter[str]) -> Cells:
-    parts = [_PARTS.match(text) for text in cells.drop_null().to_pylist()]
-    marks, seconds, fractions, zones = zip(*(m.groups() for m in parts if m), strict=True)
-    zone, *others = sorted({z or "" for z in zones})
+    found = pc.extract_regex(cells.drop_null(), _PARTS)
+    parts = {
+        name: pc.unique(pc.struct_field(found, name)).to_pylist()
+        for name in ("mark", "seconds", "fraction", "zone")
+    }
+    zone, *others = sorted(parts["zone"])
     if others and not zone:
         raise Unclear(
             f"some times have a time zone ({quoted(others)}) and some have none. Write all of them "
@@ -269,11 +273,11 @@ def _timestamps(cells: Any, absent: Counter[str]) -> Cells:
         )
     note = f"times of several zones ({quoted([zone, *others])}) are given in UTC" if others else ""
     zone = "Z" if others else zone
-    digits = max(len(f or "") for f in fractions)
+    digits = max(map(len, parts["fraction"]))
     unit = next(name for most, name in _FRACTION.items() if digits <= most)
     kind = pa.timestamp(unit, (_offset(zone) if zone else None))
-    clock = "%H:%M:%S" if any(seconds) else "%H:%M"
-    mark = next((m for m in marks if m), " ")
+    clock = "%H:%M:%S" if any(parts["seconds"]) else "%H:%M"
+    mark = max(parts["mark"]) or " "
     return Cells(_cast_times(cells, kind), absent, f"%Y-%m-%d{mark}{clock}{zone}", note)
 
 

@@ -6,6 +6,7 @@ and mappings from names to arrays keep their types.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Source:
     left_out: list[str] = field(default_factory=list)
     lines: Callable[[], Iterator[int]] | None = None
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """A name for every column: its own, or "column k" counted from 1."""
         return [name or f"column {k + 1}" for k, name in enumerate(self.names)]
