@@ -191,7 +191,7 @@ def likelihood(
     part: Part = None,
     count: Count = None,
     everything: All = False,
-    reference: Reference = DEFAULT_COUNT,
+    reference: Reference = 64,
     condition: ConditionKind = None,
     divergence: Divergence = "auto",
     probes: Probes = 8,

@@ -228,10 +228,10 @@ def restore_to(
     written = [out / "restored.npz", out / "restore.json"]
     write_npz(
         written[0],
-        draws=result.draws.numpy(),
+        draws=as_stored(model, result.draws),
         mean=result.mean.numpy(),
         std=result.std.numpy(),
-        observed=observed.numpy(),
+        observed=as_stored(model, observed),
         mask=known.numpy(),
     )
     facts = {
@@ -249,7 +249,7 @@ def restore_to(
         written += write_rows(form, observed, result, out, format)
     elif model.units.image:
         written += save_pictures(model, out, observed, known, result, truth, title)
-        written += write_draws(form, result, out, format)
+        written += write_draws(model, result, out, format)
     say(
         f"{len(observed)} x {draws} draws, {result.evaluations} evaluations each, "
         f"{duration(seconds)}"
@@ -265,12 +265,13 @@ def save_pictures(
     from ..plotting import save_inpainting
 
     draws = result.draws.shape[1]
+    form = draws_form(model, result)
     path = save_inpainting(
         out / "inpaint.png",
-        truth,
-        observed.nan_to_num(0.0) if observed.is_floating_point() else observed,
+        None if truth is None else as_floats(form, truth),
+        as_floats(form, observed).nan_to_num(0.0),
         mask,
-        result.draws[:, :SHOWN_DRAWS],
+        as_floats(form, result.draws[:, :SHOWN_DRAWS]),
         result.mean,
         result.std if draws > 1 else None,
         title=f"Inpainting{f', {title}' if title else ''}",
@@ -278,22 +279,38 @@ def save_pictures(
     return [path]
 
 
-def write_draws(form: Any, result: Any, out: Path, format: str | None) -> list[Path]:
+def draws_form(model: Any, result: Any) -> Any:
+    """The form of the data; 8-bit images for models whose card has none."""
+    from ..data import form_of
+    from ..data.image_form import ImageForm
+
+    form: Any = form_of(model.card)
+    event = tuple(result.draws.shape[2:])
+    if form is None or result.draws.dtype.itemsize == 1:
+        insert = event[0] == 1
+        return ImageForm(event, "uint8", None if insert else 3, insert, 256, image=True)
+    if form.kind == "image":
+        return form
+    fields = {name: value for name, value in vars(form).items() if name != "format"}
+    return ImageForm(**fields)
+
+
+def write_draws(model: Any, result: Any, out: Path, format: str | None) -> list[Path]:
     """Write every draw as a picture of the source's kind in draws/, in the order of the draws."""
-    import torch
-
-    if form is None:
-        from ..data import as_dataset
-
-        shape = result.draws.shape[2:]
-        form = as_dataset(torch.zeros(2, *shape, dtype=torch.uint8), "draws").form
+    form = draws_form(model, result)
     floats = as_floats(form, result.draws.flatten(0, 1))
-    if form.kind != "image":
-        from ..data.image_form import ImageForm
-
-        fields = {name: value for name, value in vars(form).items() if name != "format"}
-        form = ImageForm(**fields) if format not in ("npy", "npz") else form
     return list(form.write(out / "draws", floats, format))
+
+
+def as_stored(model: Any, values: Any) -> Any:
+    """Levels of quantised images as the whole numbers that the source stores, as an array."""
+    from ..data import form_of
+
+    form: Any = form_of(model.card)
+    array = values.numpy()
+    if form is None or form.kind == "table" or form.levels is None or array.dtype.kind == "f":
+        return array
+    return (array.astype("int64") * int(form.step) + int(form.low)).astype(form.dtype)
 
 
 def as_floats(form: Any, draws: Any) -> Any:

@@ -67,6 +67,12 @@ class ArrayForm(Form):
         Raises:
             InputError: Its shape is not that of the model's examples.
         """
+        if self.event_shape[0] == 1 and not self.insert:  # the axis of one channel may be left out
+            places = self.event_shape[1:]
+            if array.shape == places:
+                return array[None, None]
+            if array.ndim == len(self.event_shape) and array.shape[1:] == places:
+                return array[:, None]
         dims = len(self.event_shape) + (0 if self.insert else 1)
         if array.ndim == dims - 1:
             array = array[None]

@@ -110,6 +110,12 @@ def to_labels(array: np.ndarray, count: int) -> tuple[Tensor, list[str] | None] 
     return torch.from_numpy(array.astype(np.int64)), None
 
 
+def _why(error: Exception) -> str:
+    """NumPy's reason; of pickles its advice to load them is left out."""
+    text = str(error)
+    return "it holds pickled objects or is cut short" if "pickle" in text else text
+
+
 def load_npy(path: Path) -> np.ndarray:
     """The array of an .npy file, as stored. Above 256 MB it is memory-mapped, copy on write.
 
@@ -122,7 +128,7 @@ def load_npy(path: Path) -> np.ndarray:
     except (ValueError, EOFError, OSError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
         if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
             raise
-        raise InputError(f"{path}: not a readable .npy array of numbers ({error})") from error
+        raise InputError(f"{path}: not a readable .npy array of numbers ({_why(error)})") from error
     if not isinstance(found, np.ndarray):
         raise InputError(f"{path}: an .npz archive named .npy; rename it to end in .npz")
     return found
@@ -219,5 +225,7 @@ def read_npz(path: Path, key: str | None = None) -> Stored:
     except InputError:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile, OSError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a readable .npz archive of numbers ({error})") from error
+        raise InputError(
+            f"{path}: not a readable .npz archive of numbers ({_why(error)})"
+        ) from error
     return of_arrays(arrays, chosen, str(path), "npz")

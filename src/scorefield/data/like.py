@@ -16,6 +16,7 @@ from .dataset import Dataset, Reading, digest
 from .files import load_npy
 from .form import Form, form_of, form_to_dict
 from .images import read_files
+from .making import SMALL_LEVELS
 from .opening import open as open_data
 from .options import ReadOptions
 from .picture_files import SUFFIXES
@@ -62,19 +63,34 @@ def _with_card(card: Mapping[str, Any] | None, given: ReadOptions) -> ReadOption
 
 def _examples(form: ArrayForm, source: Any, options: ReadOptions) -> Dataset:
     """Arrays and pictures, whose stored values mean what they mean in the model's data."""
-    if form.levels is not None and form.step == 1:
-        options = replace(options, range=(form.low, form.low + form.levels - 1), image=None)
-    elif form.image and (form.low, form.step) != (0, 1):
-        options = replace(options, range=(form.low, form.low + _width(form)), image=None)
-    else:
-        options = replace(options, image=form.image)
-    dataset = open_data(source, options)
+    dataset = open_data(source, replace(options, image=form.image))
     if dataset.event_shape != form.event_shape:
         raise InputError(
             f"{dataset.name} has examples of shape {dataset.event_shape}; the model needs "
             f"{form.event_shape} (channels first)"
         )
-    return dataset
+    own = dataset.form
+    if not form.image or (isinstance(own, ArrayForm) and _same_values(own, form)):
+        return dataset
+    # The values mean what they mean in the model's data, not what their own range suggests.
+    low, high = form.low, form.low + _width(form)
+    if form.levels is not None and form.step != 1:
+        raise InputError(
+            f"{dataset.name}: the model's images hold {form.levels} levels in steps of "
+            f"{form.step:g}, and these hold others. Give values {low:g} to {high:g} in such steps"
+        )
+    try:
+        return open_data(source, replace(options, image=None, range=(low, high)))
+    except InputError as error:
+        raise InputError(
+            f"{dataset.name} spans {dataset.reading.low:g} to {dataset.reading.high:g}; the "
+            f"model's images hold values {low:g} to {high:g}"
+        ) from error
+
+
+def _same_values(a: ArrayForm, b: ArrayForm) -> bool:
+    """Whether stored values mean the same in two forms."""
+    return (a.levels, a.low, a.step) == (b.levels, b.low, b.step)
 
 
 def _width(form: ArrayForm) -> float:
@@ -157,7 +173,8 @@ def read_observation(source: Any, form: Form | None, event_shape: tuple[int, ...
         data = form.encode(array, name, blanks=array.dtype.kind == "f")
         if form.levels is None or bool(data.isnan().any()):
             return data
-        return (data.to(torch.float64) * (form.levels - 1)).round().to(torch.int64)
+        small = torch.uint8 if form.levels <= SMALL_LEVELS else torch.int32
+        return (data.to(torch.float64) * (form.levels - 1)).round().to(small)
     return torch.from_numpy(np.ascontiguousarray(arranged))
 
 

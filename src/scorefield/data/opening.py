@@ -41,6 +41,7 @@ PURPOSE = {
     "missing": "tables",
     "discrete": "tables",
 }
+NONE_GIVEN = ReadOptions()
 TEXT = ("header", "delimiter", "decimal", "thousands")
 TABLE = (*TEXT, "columns", "missing", "discrete")
 FOLDER = ("size", "alpha", "skip_unreadable")
@@ -67,7 +68,7 @@ def _refuse(source: str, options: ReadOptions, *fields: str) -> None:
     """Raise for options that have no meaning for `source`."""
     for name in fields:
         value = getattr(options, name)
-        if value is not None and value is not False:
+        if value != getattr(NONE_GIVEN, name):
             raise InputError(
                 f"{name}={value!r} is for {PURPOSE[name]}, and {source} is something else. Leave "
                 "it out"
