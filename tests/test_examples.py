@@ -118,6 +118,32 @@ class TestConditions:
         assert (tmp_path / "c.png").exists()
 
 
+class TestCompareSamplers:
+    def test_the_error_of_shifted_draws_is_the_shift(self) -> None:
+        """Wasserstein-1 of a density and its translate by c is |c'u| along u, whatever it is."""
+        example = imported("compare_samplers")
+        p = example.density()
+        x, c = p.sample(4000, seed=3), torch.tensor([6.0, 0.0], dtype=torch.float64)
+        angle = torch.arange(32, dtype=torch.float64) * torch.pi / 32
+        u = torch.stack([angle.cos(), angle.sin()], 1)
+        std = torch.einsum("kd,de,ke->k", u, p.moments().covariance, u).sqrt()
+        shift = float(((u @ c).abs() / std).mean())
+        floor = example.error(p, x)
+        assert floor < 0.05
+        assert abs(example.error(p, x + c) - shift) <= floor
+
+    def test_high_order_wins_and_plain_langevin_does_not_find_the_weights(
+        self, tmp_path: Path
+    ) -> None:
+        example = imported("compare_samplers")
+        rows = example.main(str(tmp_path / "s.png"), 4000, (16,))
+        errors = {row.name: row.errors.get(16, 0.0) for row in rows}
+        assert errors["unipc"] < errors["heun"] / 2
+        assert errors["unipc"] < errors["ancestral"] / 2
+        assert errors["langevin"] > 0.25
+        assert (tmp_path / "s.png").exists()
+
+
 class TestOwnNetwork:
     def test_its_model_file_is_loaded_and_samples_the_ring(self, tmp_path: Path) -> None:
         """The ring has radius 3 around (10, -5); a short training finds both to 0.3."""
