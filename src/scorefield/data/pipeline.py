@@ -195,8 +195,8 @@ class Pipeline:
     def held_out(self, index: Tensor) -> tuple[Tensor, Condition | None]:
         """Given examples of the data set, dequantised where batches are, and never flipped.
 
-        The dequantisation noise belongs to the example, so that a held-out loss sees the
-        distribution of training, and the same numbers every time.
+        The dequantisation noise belongs to the example, so that a held-out loss is
+        measured on the distribution of training, with the same numbers every time.
 
         Args:
             index: int64 (B,), indices into the data set.

@@ -82,7 +82,7 @@ class Measurement:
             )
 
     def whole(self, event_shape: tuple[int, ...]) -> Operator:
-        """The operator; the mask that knows everything where none was given.
+        """The operator; where none was given, a mask under which every element is known.
 
         Raises:
             InputError: A mask does not fit the event.

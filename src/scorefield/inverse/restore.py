@@ -190,7 +190,7 @@ def _read_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def left_half(event_shape: Sequence[int]) -> Tensor:
-    """A mask that knows the left half along the last dimension: bool, event_shape."""
+    """A mask of the left half along the last dimension, which is known: bool, event_shape."""
     sides = shape(event_shape, "event_shape")
     mask = torch.zeros(sides, dtype=torch.bool)
     mask[..., : sides[-1] // 2] = True

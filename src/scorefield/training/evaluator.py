@@ -27,7 +27,7 @@ from .meter import SIGMA_BINS
 FIRST_KEY = 1 << 40  # keys of the held-out noise lie beyond those of the training images
 MEASURABLE = 0.1  # seconds: what took longer is timed well enough
 PREVIEW_NFE = 24
-PREVIEW_LADDER_NFE = 200  # for models that know only their levels
+PREVIEW_LADDER_NFE = 200  # for models with fixed noise levels
 CHUNK = 256  # examples an evaluation
 
 
