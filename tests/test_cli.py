@@ -660,7 +660,6 @@ DIGITS = ["--data", "digits"]
         (["--data", "{bad}/four.npy", "--range", "a,b"], ["must be a number"]),
         (["--data", "{bad}/two.npz"], ["alpha, beta", "--key"]),
         ([*RING, "--no-header"], ["is for tables"]),
-        ([*RING, "--channels-last"], ["is for arrays"]),
         ([*RING, "--dry-run", "--width", "-3"], ["width"]),
         (["--data", "{bad}/pictures"], ["broken.png", "1 of 4"]),
         (["--data", "{bad}/nan.npy"], ["nan.npy", "row 17"]),

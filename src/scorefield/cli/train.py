@@ -137,7 +137,7 @@ def train(
     module = None if network is None else make_network(network)
     if dry_run:
         again = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
-        found = resolved_settings(request, module is not None)
+        found = resolved_settings(request, module)
         return Outcome((), again, document=("config", found))
     summary = run_training(request, run, module, checkpoint_every, restart)
     return Outcome(
@@ -155,18 +155,24 @@ def train(
     )
 
 
-def resolved_settings(request: Request, custom_network: bool = False) -> dict[str, Any]:
-    """The resolved settings; the reason of each choice goes to the error stream.
+def resolved_settings(request: Request, network: Any = None) -> dict[str, Any]:
+    """The resolved settings; what was read and the reason of each choice go to the error stream.
 
     Args:
         request: the requested settings.
-        custom_network: whether a network of the user's own is trained.
+        network: a network of the user's own, or None.
+
+    Raises:
+        InputError: the settings do not fit each other, the data or this machine.
     """
     from ..config import resolve_with_reasons
-    from ..training.build import load_data
+    from ..training.build import build, load_data
 
     dataset = load_data(request)
-    resolution = resolve_with_reasons(request, dataset.facts(custom_network))
+    resolution = resolve_with_reasons(request, dataset.facts(network is not None))
+    build(resolution.config, dataset, network)
+    for line in dataset.report:
+        warn(line)
     for name, reason in resolution.reasons.items():
         warn(f"{name}: {reason}")
     return resolution.config.to_dict()

@@ -206,6 +206,8 @@ def _needed(kind: str, context: Mapping[str, Any]) -> str:
         "bool_type": "true or false",
         "string_type": "text",
         "string_too_short": "text that is not empty",
+        "string_too_long": f"text of at most {context.get('max_length', '')} characters",
+        "too_long": f"at most {context.get('max_length', '')} values",
         "too_short": f"{context.get('min_length', '')} or more values",
         "tuple_type": "values with commas",
         "dict_type": 'a mapping such as {"name": 1}',
