@@ -1,6 +1,5 @@
 """Reading data: values come out as they were written, and bad input is named."""
 
-import csv
 import math
 
 import numpy as np
@@ -478,73 +477,6 @@ def test_npz(tmp_path):
     )
     np.savez(tmp_path / "objects.npz", x=np.array([{}], dtype=object))
     refused("objects.npz", call=lambda: open_data(tmp_path / "objects.npz"))
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("header", [None, ["a", "the b", ""]])
-def test_csv(tmp_path, delimiter, header):
-    table = random_table(50)
-    path = tmp_path / "t.csv"
-    with path.open("w", newline="", encoding="utf-8-sig") as handle:
-        writer = csv.writer(
-            handle,
-            delimiter=delimiter,
-            quoting=csv.QUOTE_STRINGS if hasattr(csv, "QUOTE_STRINGS") else csv.QUOTE_MINIMAL,
-        )
-        if header:
-            writer.writerow(header)
-        writer.writerows(table.tolist())
-        handle.write("\n")
-    data = open_data(path)
-    assert np.array_equal(data.values.numpy(), table)
-    assert data.columns == (("a", "the b", "column 3") if header else None)
-
-
-@pytest.mark.parametrize(
-    ("text", "pieces"),
-    [
-        ("a,b\n1,2\n3,x\n", ("line 3", "column 2 (b)", "'x'")),
-        ("1,2\n\n3,\n", ("line 3", "column 2", "''")),
-        ("a,b\n1,2\n3\n", ("line 3", "1 cells", "2")),
-        ("1,2\n3,4,5\n", ("line 2", "3 cells", "2")),
-        ("a,b\n1,2\n3,4\nnan,6\n", ("line 4", "column 1 (a)", "nan")),
-        ("1,2\n3,-inf\n", ("line 2", "column 2", "-inf")),
-        ("", ("empty",)),
-        ("\n\n", ("empty",)),
-        ("a,b\n", ("names", "no line of numbers")),
-    ],
-)
-def test_bad_csv(tmp_path, text, pieces):
-    (tmp_path / "bad.csv").write_text(text)
-    refused("bad.csv", *pieces, call=lambda: open_data(tmp_path / "bad.csv"))
-
-
-def test_binary_csv(tmp_path):
-    (tmp_path / "bad.csv").write_bytes(b"\xff\xfe\x00\x9d1,2")
-    refused("bad.csv", "UTF-8", call=lambda: open_data(tmp_path / "bad.csv"))
-
-
-def test_parquet(tmp_path, monkeypatch):
-    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    table = random_table()
-    path = tmp_path / "t.parquet"
-    pq.write_table(pa.table({"a": table[:, 0], "b": table[:, 1], "n": np.arange(200)}), path)
-    data = open_data(path)
-    assert data.columns == ("a", "b", "n") and np.array_equal(
-        data.values.numpy(), np.column_stack([table[:, :2], np.arange(200)])
-    )
-    pq.write_table(pa.table({"a": table[:, 0].astype(np.float32)}), path)
-    assert open_data(path).values.dtype == torch.float32
-    pq.write_table(pa.table({"a": [1.0, None, 2.0]}), path)
-    refused("t.parquet", "row 1", "'a'", "missing", call=lambda: open_data(path))
-    pq.write_table(pa.table({"a": [1.0], "who": ["x"]}), path)
-    refused("t.parquet", "'who'", "string", call=lambda: open_data(path))
-    pq.write_table(pa.table({"a": pa.array([], pa.float64())}), path)
-    refused("t.parquet", "empty", call=lambda: open_data(path))
-    path.write_bytes(b"no parquet at all")
-    refused("t.parquet", "not a readable parquet", call=lambda: open_data(path))
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    refused("t.parquet", "pyarrow", "scorefield[tables]", call=lambda: open_data(path))
 
 
 def test_missing_and_unknown_sources_name_near_matches(tmp_path):
