@@ -19,7 +19,8 @@ from .ema import EMA
 from .verdict import counts, difference
 
 FIRST_STEPS, PER_DOUBLING = 4, 4
-FRACTION = 0.01  # of the training's time that all marks together may take
+FRACTION = 0.01  # of the training's time that all marks together may take,
+FLOOR = 0.25  # or so many seconds however short the training is
 EXPECTED = 40  # marks of a run, for their share of that time
 LEAST = 8  # evaluations below which a mark is too noisy
 
@@ -52,7 +53,7 @@ def evaluations(whole: float, seconds: float, most: int) -> int:
         The number; 0 where there is time for fewer than LEAST, and the best point is not looked
         for.
     """
-    found = min(most, int(FRACTION * whole / EXPECTED / seconds))
+    found = min(most, int(max(FLOOR, FRACTION * whole) / EXPECTED / seconds))
     return found if found >= min(LEAST, most) else 0
 
 

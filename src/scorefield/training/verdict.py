@@ -240,10 +240,10 @@ def _pair(values: Sequence[float | None]) -> tuple[float, float]:
 
 
 def _places(error: float) -> int:
-    """Decimal places that show one or two digits of a standard error."""
+    """Decimal places that show a standard error: two digits where the first one is 1, else one."""
     if not (math.isfinite(error) and error > 0):
         return 3
-    return min(6, max(2, 1 - math.floor(math.log10(error))))
+    return min(6, max(2, math.ceil(-math.log10(error / 2))))
 
 
 def _round(count: int) -> int:
