@@ -5,6 +5,7 @@ changed, and stated on the pages: a budget in time becomes IMAGES examples a min
 takes seconds, and the folder holds the files that the pages use (`user_files`).
 """
 
+import ast
 import importlib
 import os
 import re
@@ -126,6 +127,29 @@ def test_links_between_pages_point_to_files() -> None:
         if "://" not in target and not (page.parent / target).exists()
     ]
     assert not broken
+
+
+def messages() -> str:
+    """All texts of the package, one a line; the values in a message are {}."""
+    found = []
+    for path in (ROOT / "src" / "scorefield").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [n.value if isinstance(n, ast.Constant) else "{}" for n in node.values]
+                found.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(text.replace("\n", " ") for text in found)
+
+
+def test_messages_on_the_page_of_errors_exist() -> None:
+    parts = re.split(r"\| the message contains .*\n\| --- .*\n", (DOCS / "errors.md").read_text())
+    rows = [line for part in parts[1:] for line in part.split("\n\n")[0].splitlines()]
+    shown = [row.split("|")[1].strip() for row in rows]
+    texts = messages()
+    assert len(shown) > 25
+    assert not [text for text in shown if text not in texts]
+    assert "there is no such message" not in texts
 
 
 @pytest.fixture(scope="module")
