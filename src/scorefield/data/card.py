@@ -36,8 +36,10 @@ def card_options(card: Mapping[str, Any] | None) -> ReadOptions:
     card = card or {}
     settings = (card.get("config") or {}).get("data") or {}
     options = ReadOptions.of_settings(DataRequest.from_dict(known_settings(settings)))
-    if options.image is None and "image" in (card.get("data") or {}):
-        options = replace(options, image=card["data"]["image"])
+    data = card.get("data") or {}
+    table = (data.get("form") or {}).get("kind") == "table"
+    if options.image is None and "image" in data and not table:
+        options = replace(options, image=data["image"])
     return options
 
 
