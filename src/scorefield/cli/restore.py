@@ -1,6 +1,7 @@
 """The command `scorefield restore`."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,13 @@ from ..errors import InputError
 from . import options as o
 from .loading import class_values, guided, ready
 from .restore_rows import read_rows, write_rows
+from .results import picture_form
 from .sample import card_facts
 from .show import Outcome, duration, progress, say
 
 SHOWN_DRAWS = 8  # draws of one observation that the sheet shows
 SLOW = 20.0  # seconds of restoring from which on a faster setting is named
-RESULTS = ("restored.npz", "restore.json", "inpaint.png", "restored.csv", "draws.csv", "draws")
+RESULTS = ("restored.*", "restore.json", "inpaint.png", "draws.*", "draws")
 
 Input = Annotated[
     Path | None,
@@ -125,7 +127,8 @@ def restore(
     from ..data import form_of
 
     o.check_folder(out)
-    o.refuse_existing([out / name for name in RESULTS], force)
+    earlier = o.existing(out, RESULTS)
+    o.refuse_existing(earlier, force)
     arguments = {
         "nfe": nfe,
         "levels": levels,
@@ -149,10 +152,11 @@ def restore(
         raise InputError("--given is for models of tables; give --input")
     else:
         observed, operator = observe(model, input, mask)
-    if form is not None and format is not None:
-        form.check_format(format)
+    written = picture_form(model) if model.units.image else form
+    if written is not None and format is not None:
+        written.check_format(format)
     say(f"running on {execution.describe()}")
-    return restore_to(
+    found = restore_to(
         model,
         observed,
         operator,
@@ -165,6 +169,8 @@ def restore(
         format=format,
         title=f"{Path(run).name}: {'' if input is None else input.name}",
     )
+    o.remove_stale(earlier, found.written)
+    return replace(found, next=("info", run))
 
 
 def restore_to(
@@ -265,13 +271,12 @@ def save_pictures(
     from ..plotting import save_inpainting
 
     draws = result.draws.shape[1]
-    form = draws_form(model, result)
     path = save_inpainting(
         out / "inpaint.png",
-        None if truth is None else as_floats(form, truth),
-        as_floats(form, observed).nan_to_num(0.0),
+        None if truth is None else as_floats(model, truth),
+        as_floats(model, observed).nan_to_num(0.0),
         mask,
-        as_floats(form, result.draws[:, :SHOWN_DRAWS]),
+        as_floats(model, result.draws[:, :SHOWN_DRAWS]),
         result.mean,
         result.std if draws > 1 else None,
         title=f"Inpainting{f', {title}' if title else ''}",
@@ -279,27 +284,10 @@ def save_pictures(
     return [path]
 
 
-def draws_form(model: Any, result: Any) -> Any:
-    """The form of the data; 8-bit images for models whose card has none."""
-    from ..data import form_of
-    from ..data.image_form import ImageForm
-
-    form: Any = form_of(model.card)
-    event = tuple(result.draws.shape[2:])
-    if form is None or result.draws.dtype.itemsize == 1:
-        insert = event[0] == 1
-        return ImageForm(event, "uint8", None if insert else 3, insert, 256, image=True)
-    if form.kind == "image":
-        return form
-    fields = {name: value for name, value in vars(form).items() if name != "format"}
-    return ImageForm(**fields)
-
-
 def write_draws(model: Any, result: Any, out: Path, format: str | None) -> list[Path]:
     """Write every draw as a picture of the source's kind in draws/, in the order of the draws."""
-    form = draws_form(model, result)
-    floats = as_floats(form, result.draws.flatten(0, 1))
-    return list(form.write(out / "draws", floats, format))
+    floats = as_floats(model, result.draws.flatten(0, 1))
+    return list(picture_form(model).write(out / "draws", floats, format))
 
 
 def as_stored(model: Any, values: Any) -> Any:
@@ -313,9 +301,9 @@ def as_stored(model: Any, values: Any) -> Any:
     return (array.astype("int64") * int(form.step) + int(form.low)).astype(form.dtype)
 
 
-def as_floats(form: Any, draws: Any) -> Any:
+def as_floats(model: Any, draws: Any) -> Any:
     """Draws as they are stored, as floats in data units: levels as k / (levels - 1)."""
     if draws.is_floating_point():
         return draws
-    top = (form.levels or 256) - 1
-    return draws.double() / top
+    quantisation = model.units.quantisation
+    return draws.double() / (255 if quantisation is None else quantisation.levels - 1)

@@ -5,8 +5,6 @@ samples/0000.png, ...    of folders of pictures, in their format and depth
 samples.npy              of arrays, in their type and layout
 """
 
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from .show import say
 
 SHOWN_IMAGES, SHOWN_ROWS = 256, 20_000  # samples that a picture shows at most
 MOST_PICTURES = 1000  # picture files that are written without --format
-PATTERNS = ("samples.*", "grid.png", "scatter.png", "forming.gif")
+RESULTS = ("samples.*", "samples", "grid.png", "scatter.png", "forming.gif")
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,11 @@ class Target:
     note: str = ""
 
 
-def choose_target(card: dict[str, Any] | None, format: str | None, count: int) -> Target:
+def choose_target(model: Any, format: str | None, count: int) -> Target:
     """Choose the files of --format.
 
     Args:
-        card: the model card.
+        model: a score model.
         format: what was given; None: the source's own; "none": no files.
         count: number of samples.
 
@@ -46,32 +44,59 @@ def choose_target(card: dict[str, Any] | None, format: str | None, count: int) -
         The choice.
 
     Raises:
-        InputError: the model's data have no such format.
+        InputError: the model's data have no such format, or it would lose what they hold.
     """
-    from ..data import NAMES
-    from ..data.form import form_of
+    from ..data import NAMES, form_of
+    from ..data.image_form import CHANNELS
 
-    form = form_of(card)
+    card = model.card or {}
+    form: Any = form_of(card)
+    if format is None:
+        if form is None or (card.get("data") or {}).get("source") in NAMES:
+            return Target()  # built-in data have no kind of file
+        if form.kind == "image" and count > MOST_PICTURES:
+            return Target(
+                note=f"no picture files, since there are more than {MOST_PICTURES:,}; --format "
+                f"{form.default_format()} writes them"
+            )
+        return Target(form)
     if format == "none":
         return Target()
+    if format in CHANNELS and model.units.image:
+        form = picture_form(model)
     if form is None:
-        if format is not None:
-            raise InputError(
-                f"--format {format} needs a model whose card records the form of its data; this "
-                "one was imported, made by hand, or written by an older version. samples.npz "
-                "holds its samples"
-            )
-        return Target()
-    if format is None and str(((card or {}).get("data") or {}).get("source")) in NAMES:
-        return Target()  # built-in data have no kind of file
-    if format is not None:
-        form.check_format(format)
-    if form.kind == "image" and format is None and count > MOST_PICTURES:
-        return Target(
-            note=f"no picture files, since there are more than {MOST_PICTURES:,}; --format "
-            f"{form.formats[0]} writes them"
+        raise InputError(
+            f"--format {format} needs a model whose card records the form of its data; this one "
+            "was imported, made by hand, or written by an older version. samples.npz holds its "
+            "samples"
         )
+    form.check_format(format)
     return Target(form, format)
+
+
+def picture_form(model: Any) -> Any:
+    """The form in which samples of an image model become picture files.
+
+    It is the data's own where they were pictures. Arrays of up to 256 levels, and models whose card
+    has no form, give 8-bit pictures from black to white; deeper arrays keep their type.
+
+    Args:
+        model: a score model of images.
+
+    Returns:
+        An `ImageForm`.
+    """
+    from ..data import form_of
+    from ..data.image_form import ImageForm
+
+    form: Any = form_of(model.card)
+    if form is not None and form.kind == "image":
+        return form
+    if form is None or form.dtype == "uint8":
+        event = tuple(model.event_shape)
+        grey = event[0] == 1
+        return ImageForm(event, "uint8", None if grey else 3, grey, 256, image=True)
+    return ImageForm(**{n: v for n, v in vars(form).items() if n != "format"})
 
 
 def column_names(card: dict[str, Any] | None) -> dict[str, Any]:
@@ -89,28 +114,6 @@ def next_command(run: Path, model: Any, out: Path) -> tuple[object, ...]:
         return "info", run
     few = ("--count", 32) if model.units.image else ()  # of images a likelihood takes seconds each
     return "likelihood", run, *few, "--out", out / "likelihood.json"
-
-
-def earlier_results(out: Path) -> list[Path]:
-    """Results of an earlier `sample` in a folder."""
-    found = [path for pattern in PATTERNS for path in sorted(out.glob(pattern))]
-    pictures = out / "samples"
-    return [*found, pictures] if pictures.is_dir() else found
-
-
-def remove_stale(earlier: Sequence[Path], written: Sequence[Path]) -> None:
-    """Remove results of an earlier command that this one did not write anew.
-
-    Args:
-        earlier: the earlier results, of `earlier_results` before the work.
-        written: what was written now.
-    """
-    for path in earlier:
-        if path not in written:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def draw_picture(

@@ -60,11 +60,11 @@ def sample_command(
 ) -> Outcome:
     """Draw samples from a trained model: files as the training data were, and a picture."""
     o.check_folder(out)
-    earlier = results.earlier_results(out)
+    earlier = o.existing(out, results.RESULTS)
     o.refuse_existing(earlier, force)
     total = count * max(interpolate, 1)
     model, chosen = ready(run, execution.request(), network, total, sampling.nfe)
-    target = results.choose_target(model.card, format, total)
+    target = results.choose_target(model, format, total)
     if ema is not None:
         from ..training import rebuild
 
@@ -86,7 +86,7 @@ def sample_command(
         target=target,
         facts=facts,
     )
-    results.remove_stale(earlier, drawn.written)
+    o.remove_stale(earlier, drawn.written)
     return replace(drawn, next=results.next_command(run, model, out))
 
 

@@ -193,11 +193,11 @@ def as_text(command: str, outcome: Outcome, seconds: float) -> str:
     return json_text(
         {
             "command": command,
+            **outcome.facts,
+            **dict([outcome.document] if outcome.document else []),
             "written": [str(path) for path in outcome.written],
             "next": outcome.next_command or None,
             "seconds": round(seconds, 3),
-            **outcome.facts,
-            **dict([outcome.document] if outcome.document else []),
         }
     )
 

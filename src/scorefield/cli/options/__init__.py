@@ -20,7 +20,15 @@ from .model import (
     Threads,
     execution_request,
 )
-from .output import Force, Out, check_file, check_folder, refuse_existing
+from .output import (
+    Force,
+    Out,
+    check_file,
+    check_folder,
+    existing,
+    refuse_existing,
+    remove_stale,
+)
 from .reading import Reading
 from .sampling import (
     Classes,
@@ -67,10 +75,12 @@ __all__ = [
     "check_file",
     "check_folder",
     "execution_request",
+    "existing",
     "parse_ladder",
     "parse_numbers",
     "parse_options",
     "refuse_existing",
+    "remove_stale",
     "sampler_table",
     "setting_option",
     "with_groups",

@@ -2,7 +2,8 @@
 
 import os
 import shlex
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,30 @@ def check_file(path: Path, suffix: str, option: str = "--out") -> Path:
         raise InputError(f"{option} must name a {suffix} file; got {path}")
     check_folder(path.parent, option)
     return path
+
+
+def existing(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Files and folders that an earlier command may have written.
+
+    Args:
+        folder: the folder of results.
+        patterns: names, with * for any part.
+    """
+    return [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+
+def remove_stale(earlier: Iterable[Path], written: Sequence[Path]) -> None:
+    """Remove results of an earlier command that this one, with --force, did not write anew.
+
+    Args:
+        earlier: the results of `existing` before the work.
+        written: what was written now.
+    """
+    for path in earlier:
+        if path not in written and path.is_dir():
+            shutil.rmtree(path)
+        elif path not in written:
+            path.unlink(missing_ok=True)
 
 
 def refuse_existing(paths: Iterable[Path], force: bool, option: str = "--out") -> None:
