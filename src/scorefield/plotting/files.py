@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,4 +124,9 @@ def save_figure(path: PathLike, figure: "Figure", caption: str = "") -> Path:
         height = figure.get_figheight() + 0.15 * (1 + lines.count("\n"))
         figure.set_size_inches(figure.get_figwidth(), height)
         figure.supxlabel(lines, fontsize=CAPTION_SIZE, color="0.3")
-    return write_atomically(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower()))
+    with warnings.catch_warnings():
+        # Names in scripts that no installed font has are drawn as boxes.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", module="")
+        return write_atomically(
+            path, lambda file: figure.savefig(file, format=path.suffix[1:].lower())
+        )
