@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -467,3 +468,248 @@ def test_what_is_no_model_is_named(ring, tmp_path, command):
                 assert word in err, (name, err)
     assert "Runs inside it" in command("info", ring.parent)[2]
     assert not (tmp_path / "o").exists()
+
+
+# -- the same kind of thing out
+
+TINY = ["--images", 256, "--set", "optim.batch=64", *FEW]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    """A folder with patients.csv and a run of it: numbers, whole numbers, words, a constant."""
+    folder = tmp_path_factory.mktemp("table")
+    rng = np.random.default_rng(0)
+    lines = ["age,body temp (C),height,sex,site"]
+    for age, height in zip(rng.integers(18, 90, 200), rng.normal(170, 9, 200), strict=True):
+        sex = "fm"[int(rng.integers(2))]
+        lines.append(f"{age},{36.5 + 0.01 * (age - 50):.2f},{height:.6f},{sex},7")
+    (folder / "patients.csv").write_text("\n".join(lines) + "\n")
+    arguments = ["train", "--data", folder / "patients.csv", "--run", folder / "run", *TINY]
+    assert call(*arguments) == 0
+    return folder
+
+
+@pytest.mark.training
+def test_samples_of_a_table_are_a_table(table, tmp_path, command):
+    import pyarrow.csv
+
+    out = tmp_path / "out"
+    code, printed, err = command("sample", table / "run", "--count", 30, "--nfe", 9, "--out", out)
+    assert code == 0, err
+    rows = pyarrow.csv.read_csv(out / "samples.csv")
+    assert rows.column_names == ["age", "body temp (C)", "height", "sex", "site"]
+    assert rows.num_rows == 30
+    assert str(rows["age"].type) == "int64"
+    assert set(rows["sex"].to_pylist()) <= {"f", "m"}
+    assert set(rows["site"].to_pylist()) == {7}
+    assert "samples.csv" in last_line(printed) and "samples.png" in last_line(printed)
+    with np.load(out / "samples.npz") as archive:
+        names = archive["columns"].tolist()
+        assert archive["samples"].shape == (30, len(names))
+    assert names == ["age", "body temp (C)", "height", "sex=f", "sex=m", "site"]
+
+
+@pytest.mark.training
+def test_another_format_with_force_leaves_no_file_of_the_earlier_one(table, tmp_path, command):
+    import pyarrow.parquet
+
+    out = tmp_path / "out"
+    few = ["--count", 5, "--nfe", 3, "--out", out]
+    assert command("sample", table / "run", *few)[0] == 0
+    assert command("sample", table / "run", *few, "--format", "parquet")[0] == 2
+    assert (out / "samples.csv").exists() and not (out / "samples.parquet").exists()
+    assert command("sample", table / "run", *few, "--format", "parquet", "--force")[0] == 0
+    assert not (out / "samples.csv").exists()
+    assert pyarrow.parquet.read_table(out / "samples.parquet").num_rows == 5
+    assert command("sample", table / "run", *few, "--format", "none", "--force")[0] == 0
+    assert {path.name for path in out.iterdir()} == {"samples.npz", "samples.json", "samples.png"}
+
+
+@pytest.mark.training
+def test_a_picture_of_a_table_whose_data_are_gone_shows_the_samples_alone(table, tmp_path, command):
+    data, kept = table / "patients.csv", tmp_path / "kept.csv"
+    data.rename(kept)
+    try:
+        arguments = ["--count", 5, "--nfe", 3, "--out", tmp_path / "out"]
+        code, printed, err = command("sample", table / "run", *arguments)
+    finally:
+        kept.rename(data)
+    assert code == 0, err
+    assert "samples.png shows the samples alone" in printed
+    assert (tmp_path / "out" / "samples.png").exists()
+
+
+@pytest.mark.training
+def test_info_of_a_table_names_columns_data_budget_and_files(table, command, monkeypatch):
+    monkeypatch.setattr("scorefield.cli.info.console.width", 1000, raising=False)
+    monkeypatch.setenv("COLUMNS", "1000")
+    printed = " ".join(command("info", table / "run")[1].split())
+    for words in (
+        "200 examples",
+        "10% held out",
+        "sex (category)",
+        "site (constant)",
+        "hardly begun",
+        "of a budget of 256 images",
+        "preset fast, seed 0",
+        "mlp",
+        "sigma from 0.002 to 80",
+        "heun",
+        "loss_per_sigma.png: held-out loss",
+        "Next: scorefield sample",
+    ):
+        assert words in printed, printed
+
+
+def deep_pictures(folder: Path, count: int = 30) -> Path:
+    """16-bit grey pictures."""
+    from PIL import Image
+
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for k in range(count):
+        pixels = np.clip(rng.normal(30_000, 9_000, (8, 8)), 0, 65_535).astype(np.uint16)
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+    return folder
+
+
+@pytest.mark.training
+def test_samples_of_a_folder_of_deep_pictures_are_deep_pictures(tmp_path, command):
+    from PIL import Image
+
+    run, out = tmp_path / "run", tmp_path / "out"
+    mlp = ["--set", "network.name=mlp"]
+    data = deep_pictures(tmp_path / "pictures")
+    code, printed, err = command("train", "--data", data, "--run", run, *TINY, *mlp)
+    assert code == 0, err
+    assert "30 images of 8 x 8" in printed
+    code, printed, err = command("sample", run, "--count", 3, "--nfe", 5, "--out", out)
+    assert code == 0, err
+    written = sorted((out / "samples").iterdir())
+    assert len(written) == 3
+    pixels = np.stack([np.asarray(Image.open(path)) for path in written])
+    assert pixels.dtype == np.uint16
+    assert len(np.unique(pixels)) > 100  # 8 bits of this range have fewer levels
+    stored = np.clip(np.floor(samples_of(out)[:, 0].astype(np.float64) * 65_536), 0, 65_535)
+    assert (pixels == stored).all()
+    # One format loses nothing, the other does; it is refused before anything is drawn.
+    before = files(out)
+    code, _, err = command("sample", run, "--out", out, "--format", "jpeg", "--force")
+    assert code == 2
+    assert "would lose 16 bits" in err
+    assert files(out) == before
+
+
+@pytest.mark.training
+def test_samples_of_an_array_are_an_array_of_its_type(tmp_path, command):
+    run, out = tmp_path / "run", tmp_path / "out"
+    counts = np.random.default_rng(0).poisson(40, (200, 5)).astype(np.int16)
+    np.save(tmp_path / "counts.npy", counts)
+    assert command("train", "--data", tmp_path / "counts.npy", "--run", run, *TINY)[0] == 0
+    assert command("sample", run, "--count", 6, "--nfe", 9, "--out", out)[0] == 0
+    found = np.load(out / "samples.npy")
+    assert (found.dtype, found.shape) == (np.int16, (6, 5))
+    assert (found == np.round(samples_of(out))).all()
+
+
+def test_images_of_an_array_are_pictures_on_request(digits_run, tmp_path, command):
+    """17 levels become grey values from black to white."""
+    from PIL import Image
+
+    arguments = ["--count", 4, "--nfe", 5, "--out", tmp_path]
+    assert command("sample", digits_run, *arguments, "--format", "png")[0] == 0
+    pixels = np.stack([np.asarray(Image.open(p)) for p in sorted((tmp_path / "samples").iterdir())])
+    assert pixels.shape == (4, 8, 8)
+    assert pixels.max() > 200
+    assert np.abs(pixels / 255 - samples_of(tmp_path)[:, 0]).max() < 1 / 255
+
+
+def test_pictures_beyond_a_thousand_are_files_only_on_request(monkeypatch):
+    from scorefield.cli import results
+    from scorefield.data.image_form import ImageForm
+
+    form = ImageForm((1, 8, 8), "uint16", None, True, 65_536, image=True)
+    monkeypatch.setattr(data, "form_of", lambda card: form)
+    model = type("Model", (), {"card": {"data": {"source": "pictures"}}})
+    model.units = type("Units", (), {"image": True})
+    few, many = (results.choose_target(model, None, n) for n in (1000, 1001))
+    assert few.form is form and many.form is None
+    assert "--format png" in many.note
+    assert results.choose_target(model, "tiff", 5000).form is form
+
+
+# -- the run goes on
+
+
+@pytest.mark.training
+def test_restart_sets_the_old_run_aside(table, tmp_path, command):
+    data, run = table / "patients.csv", tmp_path / "run"
+    assert command("train", "--data", data, "--run", run, *TINY)[0] == 0
+    old = (run / "model.safetensors").read_bytes()
+    code, _, err = command("train", "--data", "ring", "--run", run, *TINY)
+    assert code == 2 and "another --run" in err
+    assert (run / "model.safetensors").read_bytes() == old
+    assert command("train", "--data", "ring", "--run", run, *TINY, "--restart")[0] == 0
+    assert (run / "old-1" / "model.safetensors").read_bytes() == old
+    assert (run / "model.safetensors").read_bytes() != old
+
+
+@pytest.mark.training
+def test_train_states_what_was_read_how_good_it_is_and_what_follows(table, tmp_path, command):
+    run = tmp_path / "run"
+    code, printed, err = command("train", "--data", table / "patients.csv", "--run", run, *TINY)
+    assert code == 0, err
+    assert "200 rows of 5 columns (age, body temp (C), height, sex, site)" in printed
+    assert "hardly begun after 4 steps" in printed
+    assert "trained for" in printed
+    following = shlex.split(last_line(printed).partition("next: scorefield ")[2])
+    assert following[:3] == ["train", "--data", str(table / "patients.csv")]
+    assert int(following[following.index("--images") + 1]) > 256
+    found = json.loads(
+        command("train", "--data", table / "patients.csv", "--run", run, *TINY, "--json")[1]
+    )
+    assert found["reason"].startswith("already complete")
+    assert found["images"] == 256
+
+
+# -- every command refuses invalid input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sample", "{run}", "--out", "{out}", "--count", "-3"], ["--count"]),
+        (["sample", "{run}", "--out", "{out}", "--count", "many"], ["--count"]),
+        (["sample", "{run}"], ["--out"]),
+        (["sample", "{run}", "--out", "{out}", "--format", "png"], ["--format"]),
+        (["sample", "{run}", "--out", "{out}", "--forming"], ["--forming"]),
+        (["restore", "{run}", "--out", "{out}", "--draws", "0"], ["--draws"]),
+        (["restore", "{run}", "--out", "{out}"], ["--input"]),
+        (["likelihood", "{run}", "--out", "{out}.json", "--data", "nowhere.csv"], ["nowhere.csv"]),
+        (["likelihood", "{run}", "--out", "{out}.txt"], [".json"]),
+        (["info", "{out}"], ["no file or folder"]),
+        (["info"], ["Missing argument"]),
+        (["settings", "datum"], ["no setting begins with 'datum'"]),
+        (["figures", "--out", "{out}", "--only", "9"], ["1 to 8"]),
+        (["figures", "--out", "{run}/model.safetensors"], ["must name a folder"]),
+        (["import", "{run}/metrics.jsonl", "--family", "ncsn", "--out", "{out}.txt"], [".safet"]),
+        (["demo", "--run", "{out}", "--data", "cifar"], ["mnist5k or digits"]),
+        (["demo", "--run", "{out}", "--budget", "soon"], ["90s, 5m or 1.5h"]),
+        (["train", "--data", "ring"], ["--run"]),
+        (["tarin", "--data", "ring"], ["train"]),
+        (["sample", "{run}", "--out", "{out}", "--cuont", "3"], ["--count"]),
+    ],
+)
+def test_invalid_input_of_any_command_is_exit_2_and_writes_nothing(
+    ring, tmp_path, command, arguments, words
+):
+    before = sorted((p, p.stat().st_mtime_ns) for p in ring.rglob("*"))
+    given = [a.format(run=ring, out=tmp_path / "out") for a in arguments]
+    code, printed, err = command(*given)
+    assert code == 2, printed + err
+    for word in words:
+        assert word in err, err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+    assert before == sorted((p, p.stat().st_mtime_ns) for p in ring.rglob("*"))
