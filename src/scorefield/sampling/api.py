@@ -291,7 +291,9 @@ def sample(
         record: Return the record too.
 
     Returns:
-        (count, *event) in data units; with `record` the pair of samples and `Record`.
+        (count, *event) in data units; with `record` the pair of samples and `Record`. Images are
+        floats in [0, 1] up to the model's error: they are not clipped, `x.clamp(0, 1)` does it.
+        (Files of `scorefield sample` are clipped.)
 
     Raises:
         InputError: For an unknown sampler, contradicting lengths, a ladder outside the model's
