@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_helpers import refused
+from scorefield.data import open_card_data
 from scorefield.data.form import form_of
 from scorefield.data.options import ReadOptions
 from scorefield.data.table_files import TextStyle, write_table
@@ -197,6 +198,23 @@ def test_the_form_goes_through_json(data):
     assert form_of(card).decode(data.values).equals(data.form.decode(data.values))
 
 
+def test_the_table_of_a_card_is_read_as_its_training_read_it(tmp_path):
+    frame = mixed()
+    frame.loc[5, "age"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    data = read(tmp_path / "t.csv", missing="drop", columns=("-x",))
+    settings = {"source": str(tmp_path / "t.csv"), "held_out": 0.1}
+    settings |= {"missing": "drop", "columns": ["-x"]}
+    card = {"data": data.description, "config": {"seed": 0, "data": settings}}
+    again = open_card_data(json.loads(json.dumps(card)))
+    assert torch.equal(again.dataset.values, data.values) and len(again.held_out) == 20
+    assert again.dataset.form == data.form
+    frame["day"] = frame["day"].dt.date
+    other = open_card_data(card, frame)  # the same rows in memory
+    assert torch.equal(other.dataset.values, data.values)
+    refused("SHA-256", call=lambda: open_card_data(card, frame.assign(temp=1.5)))
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -222,6 +240,26 @@ def test_unknown_types_and_kinds_are_refused():
 
     refused("'whatever'", call=lambda: data_type("whatever"))
     refused("'sheet'", "table", call=lambda: form_of({"data": {"form": {"kind": "sheet"}}}))
+
+
+def test_kinds_of_times_are_those_that_can_be_drawn():
+    """Durations are numbers with a unit, the others are points in time."""
+    n = np.arange(40)
+    table = pa.table(
+        {
+            "length": pa.array(n * 1500, pa.duration("ms")),
+            "clock": pa.array(n.astype(np.int32), pa.time32("s")),
+            "when": pa.array(n, pa.timestamp("s")),
+        }
+    )
+    columns = {c.name: c for c in read(table).form.columns}
+    kinds = {name: (c.kind, c.unit) for name, c in columns.items()}
+    assert kinds == {
+        "length": ("continuous", "seconds"),
+        "clock": ("date", ""),
+        "when": ("date", ""),
+    }
+    assert columns["length"].step == 1.5
 
 
 # -- other rows

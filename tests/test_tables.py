@@ -92,6 +92,11 @@ SAME = [
     ("a;b\n1;2.500,5\n3;4\n", {"thousands": "."}),
     ("a;b\n1;2,500.5\n3;4\n", {"thousands": ","}),
     ("a,b\n1,2 500.5\n3,4\n", {"thousands": " "}),
+    ("a;b\n1;2\u00a0500,5\n3;4\n", {"thousands": " ", "decimal": ","}),
+    ("a,b\n1,2.5\n3,4\n\x1a", {}),
+    ("\ufeffa;b;\r\n1;2,5;\r\n3;4,0;\r\n", {}),
+    ("a | b\n 1 | 2.5 \n 3 | 4 \n", {}),
+    ("a,b\n1E+00,25e-1\n3.,.4e1\n", {}),
 ]
 
 
@@ -142,6 +147,12 @@ BAD = [
     ("a;b\n1.234,5;2\n5,6;3\n", ("1.234,5", "--decimal , --thousands .")),
     ("a;b\n1,5;2.5\n2,5;3.5\n", ("decimal commas", "decimal points", "--decimal")),
     ('a,b\n"1,5",2\n"2,5",3\n', ("1,5", "--decimal ,")),
+    ("a;b\n1\u00a0234;2\n5\u00a0678;3\n", ("--thousands ' '",)),
+    ("a,b\n1,2\n2,5\n3,7\nTotal,14\n", ("line 5", "'Total'")),
+    ("t,v\n(s),(V)\n1,2\n2,5\n3,7\n", ("line 2", "'(s)'")),
+    ("t,v\n2020-01,1\n2020-02,2\n2020-03,3\n", ("YYYY-MM-DD",)),
+    ("t,v\n2020-01-01 10:00,1\n2020-01-01 24:00,2\n", ("line 3", "24:00")),
+    ("a,b\n$1.50,2\n$2.50,3\n$3.75,9\n", ("unit", "--columns=-a")),
     ("a,b\n1,2\n<3,4\n5,6\n", ("line 3", "'<3'")),
     ("t,b\n2020-02-30,1\n2020-03-01,2\n", ("line 2", "2020-02-30", "calendar")),
     ("t,b\n2020-02-20,1\nsoon,2\n2020-02-22,3\n", ("line 3", "'soon'", "YYYY-MM-DD")),
@@ -338,6 +349,10 @@ def test_words_that_may_mean_something_else_are_said(text):
     assert kinds(data)["share"] == "category" and "numbers with a unit" in said(data)
     data = text("size,x\n" + "S,1.5\nM,2\n40,3\n" * 10)
     assert kinds(data)["size"] == "category" and "'40'" in said(data)
+    data = text("d,x\n20200131,1\n20200228,2\n20210228,3\n")
+    assert kinds(data)["d"] == "integer" and "YYYY-MM-DD" in said(data)
+    data = text("a,b\n\u22125,2\n\u22126,3\n7,4\n")  # a minus sign of its own
+    assert rows(data)["a"] == [-5, -6, 7]
     data = text("rain,x\n" + "".join(f"{max(0, k - 50) / 7.3!r},{k}\n" for k in range(100)))
     assert "51% of the values are 0" in said(data)
 

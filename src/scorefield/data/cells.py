@@ -26,6 +26,7 @@ from ..errors import InputError
 # Words that stand for a missing value where the other cells are numbers or dates.
 MISSING = ("na", "n/a", "#n/a", "nan", "null", "none", "nil", "nat", "-", "--", "?", ".")
 SHOWN = 3  # cells that a message quotes
+SPACES = " \u00a0\u202f"  # between groups of digits; two of them do not break lines
 _INTEGER = r"^[+-]?\d+$"
 _CODE = r"^0\d+$"  # leading zeros, which numbers would lose
 _DATE = r"^\d{4}-\d{2}-\d{2}$"
@@ -38,10 +39,12 @@ _PARTS = (
     r"^\d{4}-\d{2}-\d{2}(?:(?P<mark>[T ])\d{2}:\d{2}(?P<seconds>:\d{2})?(?:\.(?P<fraction>\d+))?"
     r"(?P<zone>Z|[+-]\d{2}:?\d{2})?)?$"
 )
-_OTHER_DATE = r"^(\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})|\d{4}[./]\d{1,2}[./]\d{1,2})( .*)?$"
+_OTHER_DATE = (
+    r"^(\d{1,2}[./-]\d{1,2}[./-](\d{4}|\d{2})|\d{4}[./]\d{1,2}[./]\d{1,2}|\d{4}-\d{1,2})( .*)?$"
+)
 _WITH_UNIT = r"^[$€£] ?[+-]?\d[\d.,]*$|^[+-]?\d[\d.,]* ?([%$€£°]|[A-Za-zµ]{1,3})$"
 # Numbers with other marks than those of the table: 1,234.5 or 1 234 or 1,5.
-_OTHER_MARKS = r"^[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d*)?$|^[+-]?\d*[.,]\d+$"
+_OTHER_MARKS = rf"^[+-]?\d{{1,3}}([.,'{SPACES}]\d{{3}})+([.,]\d*)?$|^[+-]?\d*[.,]\d+$"
 _INFINITE = r"^[+-]?(?i:inf(inity)?)$"
 _FRACTION = {0: "s", 3: "ms", 6: "us", 9: "ns"}
 
@@ -69,7 +72,8 @@ class Marks:
         """A pattern of numbers; not of infinities and NaN."""
         if self.thousands is None:
             return self.plain
-        d, t = re.escape(self.decimal), re.escape(self.thousands)
+        d = re.escape(self.decimal)
+        t = f"[{SPACES}]" if self.thousands in SPACES else re.escape(self.thousands)
         return rf"{self.plain}|^[+-]?\d{{1,3}}({t}\d{{3}})+({d}\d*)?$"
 
 
@@ -175,6 +179,7 @@ def _numbers(cells: Any, marks: Marks) -> Cells | None:
             return _typed(cells, pc.cast(cells, pa.float64()), Counter())
         except pa.ArrowInvalid:
             pass
+    cells = pc.replace_substring(cells, "\u2212", "-")  # a minus sign of its own
     good = _matches(cells, rf"{marks.pattern}|{_INFINITE}")
     absent = _missing_words(cells)
     if not good.any() or 2 * good.sum() < (~absent).sum():
@@ -183,7 +188,8 @@ def _numbers(cells: Any, marks: Marks) -> Cells | None:
         return _refuse_rest(cells, good, marks)
     plain = _blanked(cells, absent)
     if marks.thousands is not None:
-        plain = pc.replace_substring(plain, marks.thousands, "")
+        for mark in SPACES if marks.thousands in SPACES else marks.thousands:
+            plain = pc.replace_substring(plain, mark, "")
     if marks.decimal != ".":
         plain = pc.replace_substring(plain, marks.decimal, ".")
     return _typed(plain, pc.cast(plain, pa.float64()), _count(cells, absent))
@@ -223,8 +229,10 @@ def _refuse_rest(cells: Any, good: np.ndarray, marks: Marks, kind: str = "number
 
 def _advice(examples: list[str], marks: Marks) -> str:
     """How to read cells that are no numbers."""
-    if all(re.fullmatch(r"[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d*)?", cell) for cell in examples):
+    grouped = rf"[+-]?\d{{1,3}}([.,'{SPACES}]\d{{3}})+([.,]\d*)?"
+    if all(re.fullmatch(grouped, cell) for cell in examples):
         mark = re.sub(r"[\d+-]", "", examples[0])[0]
+        mark = " " if mark in SPACES else mark
         other = ", --decimal gives the decimal mark" if mark == marks.decimal else ""
         return (
             f"Where {mark!r} separates thousands, give --thousands '{mark}' "

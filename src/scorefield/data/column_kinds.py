@@ -4,7 +4,7 @@
     category    words: text, dictionaries, booleans
     discrete    numbers of which each occurs five times on average
     integer     whole numbers, also those that are stored as floats
-    date        dates, timestamps, times of day, durations
+    date        dates, timestamps, times of day (durations are numbers of seconds)
     continuous  other numbers
 
 Numbers may be multiples of a step: a decimal place that all of them respect, or a larger common
@@ -39,6 +39,7 @@ FEWEST_WORDS = 2  # so many words are a category in tables of any length
 PLACES = 6  # decimal places that are looked for
 SHOWING = 20  # values that show a common divisor
 NATURAL = (86_400, 3_600, 60, 1)  # seconds of which times may all be multiples
+FIRST_DATE, LAST_DATE = 19_000_101, 21_001_231  # of dates without marks
 FREQUENT = 0.1  # share of one value of a continuous column that is worth a note
 
 
@@ -81,7 +82,7 @@ def describe(name: str, array: Any, style: str = "", discrete: bool | None = Non
     few = AVERAGE * len(distinct) <= len(numbers) and len(distinct) <= MOST_VALUES
     if few if discrete is None else discrete:
         values = tuple(distinct.tolist())
-    if is_temporal(array.type):
+    if is_temporal(array.type) and not t.is_duration(array.type):
         label = "date"
     elif values:
         label = "discrete"
@@ -207,3 +208,18 @@ def row_number(column: Column, numbers: np.ndarray) -> str:
     if not np.array_equal(numbers, column.low + np.arange(len(numbers))):
         return ""
     return f"{column.name} counts the rows; leave it out with --columns=-{column.name}"
+
+
+def compact_date(column: Column, numbers: np.ndarray) -> str:
+    """A note on whole numbers that look like dates, such as 20201231; "" for others."""
+    if column.per != 1 or column.low is None or column.high is None or is_temporal(column.arrow):
+        return ""
+    if not (column.low >= FIRST_DATE and column.high <= LAST_DATE):
+        return ""
+    months, days = numbers // 100 % 100, numbers % 100
+    if not ((months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)).all():
+        return ""
+    return (
+        f"{column.name} is taken as whole numbers; dates such as {numbers[0]:.0f} are read as such "
+        "in the form YYYY-MM-DD"
+    )

@@ -9,8 +9,10 @@
     constant     one element, always the same; given back as it was
 
 Numbers that are all multiples of a step (0.1, or 5, or an hour) are given back as such. Training
-sees them with noise of that width, and the values of discrete columns and categories with noise of
-half the width of the smallest gap, so that they have a density and stay apart.
+sees them with noise of that width, and the elements of categories with noise of half the width of
+the gap, so that they have a density and stay apart. The values of discrete columns are spread over
+their ranks (`ranks`); under units other than standardise they get noise of half the width of the
+smallest gap.
 """
 
 from collections.abc import Mapping
@@ -84,12 +86,8 @@ class Column:
 
     @property
     def unit(self) -> str:
-        """The unit of the numbers that stand for times of day and durations; "" for others.
-
-        Dates are shown as dates and need none; their numbers' unit is `table_types.data_unit`.
-        """
-        kind = self.arrow
-        return data_unit(kind) if t.is_time(kind) or t.is_duration(kind) else ""
+        """The unit of durations, which are shown as numbers; "" for others, dates included."""
+        return data_unit(self.arrow) if t.is_duration(self.arrow) else ""
 
     @cached_property
     def arrow(self) -> Any:

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..values import did_you_mean
 from .cells import Unclear, quoted
 from .choose import choose
-from .column_kinds import describe, frequent, row_number, summary
+from .column_kinds import compact_date, describe, frequent, row_number, summary
 from .columns import Column
 from .dataset import Dataset, Reading, digest
 from .form import form_to_dict
@@ -57,9 +57,8 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
     if read.text:
         read.marks = find_marks(read, chosen, options)
         if not read.named:
-            read.notes.append(
-                f"there is no line of names; columns are called column 1 to {len(read.names)}"
-            )
+            last = f" to {len(read.names)}" if len(read.names) > 1 else ""
+            read.notes.append(f"there is no line of names; columns are called column 1{last}")
     loaded = _without_blank_columns(read, [load_column(read, k) for k in chosen])
     kept, loaded = _without_blank_rows(read, loaded)
     missing = {c.name: int(c.array.null_count) for c in loaded if c.array.null_count}
@@ -75,7 +74,7 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
         decimal=read.marks.decimal,
     )
     parts = [column.encode(c.array) for column, c in zip(columns, loaded, strict=True)]
-    for note in (row_number, frequent):
+    for note in (row_number, compact_date, frequent):
         read.notes += filter(None, map(note, columns, (part[:, 0] for part in parts)))
     read.notes += summary(columns)
     values = torch.from_numpy(np.concatenate(parts, 1)).to(getattr(torch, form.dtype))

@@ -101,7 +101,7 @@ def _text(path: Path, name: str) -> str:
         raise InputError(f"{name}: not a text file in UTF-8: it holds zero bytes")
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = re.sub(r"\n[ \n]*\Z", "", text)
+    text = re.sub(r"\n[ \n]*\Z", "", text.rstrip("\x1a"))  # which ended files of DOS
     if not text.strip():
         raise InputError(f"{name}: the file is empty; a table needs at least one line of cells")
     return text
