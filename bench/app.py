@@ -107,6 +107,24 @@ def _print_speed(record: dict[str, Any]) -> None:
     )
 
 
+@app.command()
+def mixed(
+    folder: Path = typer.Argument(help="Folder for the table, the run and the samples."),
+    budget: str = typer.Option("120s", help="Time of training."),
+    threads: int = typer.Option(1, help="Threads of training, 1 or more."),
+    seed: int = typer.Option(0, help="Of the table and of the training."),
+) -> None:
+    """A table of mixed columns from CSV to CSV: marginals against halves of the data."""
+    from .mixed import mixed as run
+
+    report = run(folder, budget, threads, seed)
+    for name, row in report["columns"].items():
+        say(
+            f"{name}: samples {row['samples']:.4f}, halves {row['halves']:.4f}, ratio "
+            f"{row['ratio']:.2f}"
+        )
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record that `python -m bench quality --out` wrote."""
     try:
