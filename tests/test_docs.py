@@ -27,7 +27,7 @@ from scorefield.config import parse_seconds
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-IMAGES = 128  # examples that replace a minute of a budget
+IMAGES = 32  # examples that replace a minute of a budget
 BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
