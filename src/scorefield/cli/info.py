@@ -142,7 +142,7 @@ def settings_text(config: dict[str, Any]) -> str:
 
 
 def noise_text(card: dict[str, Any]) -> str:
-    """The noise levels that the model knows."""
+    """The noise levels at which the model is defined."""
     ladder = card.get("ladder")
     levels = f", only at {len(ladder)} levels" if ladder else ""
     return (

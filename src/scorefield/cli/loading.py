@@ -162,7 +162,7 @@ def class_condition(model: Any, text: str | None, count: int) -> Any:
         A condition with `count` rows, or None.
 
     Raises:
-        InputError: the model takes no classes, or does not know one of them.
+        InputError: the model takes no classes, or not one of them.
     """
     from .. import conditions
 

@@ -85,7 +85,7 @@ class Cells:
         array: Numbers, dates, times or words; null where a cell is missing.
         absent: The words that were taken for missing values, with their counts.
         style: Of dates and times: how they are written, in the codes of strftime; "" for others.
-        note: What a user should know, or "".
+        note: A message for the user, or "".
     """
 
     array: Any

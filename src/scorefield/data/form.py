@@ -83,7 +83,7 @@ class Form(ABC):
             format: The name of a format.
 
         Raises:
-            InputError: `write` does not know it, or it would lose what the items hold.
+            InputError: `write` does not support it, or it would lose what the items hold.
         """
         if format not in self.formats:
             raise InputError(
@@ -134,7 +134,7 @@ def form_of(card: Mapping[str, Any] | None) -> Form | None:
         The form; None for models without one: imported, hand-made, or of an older version.
 
     Raises:
-        InputError: The card names a kind of form that this version does not know.
+        InputError: The card names a kind of form that this version does not have.
     """
     stored = ((card or {}).get("data") or {}).get("form")
     if not stored:
@@ -142,7 +142,7 @@ def form_of(card: Mapping[str, Any] | None) -> Form | None:
     kind = stored.get("kind")
     if kind not in FORMS:
         raise InputError(
-            f"the model card names data of kind {kind!r}; this version knows {', '.join(FORMS)}. "
+            f"the model card names data of kind {kind!r}; this version has {', '.join(FORMS)}. "
             "Use a newer scorefield"
         )
     return FORMS[kind].from_dict({k: v for k, v in stored.items() if k != "kind"})

@@ -34,7 +34,7 @@ class Rows:
         values: (N, d) in data units; NaN where a value is missing.
         table: The columns of the model as an Arrow table of their types, null where missing; None
             for rows that came as an array.
-        notes: What a user should know: columns that were not taken, and choices of the reader.
+        notes: Messages for the user: columns that were not taken, and choices of the reader.
     """
 
     values: Tensor

@@ -1,4 +1,4 @@
-"""Examples as pictures: `View` knows how those of a model or data set are drawn, `show` draws them.
+"""Examples as pictures: a `View` describes how those of a model or data set are drawn.
 
 images   a grid          points of the plane   a scatter, over the density where it is known
 tables   a page of distributions, pairs and correlations, in the units and words of the source

@@ -24,7 +24,7 @@ def _noise_levels(model: "ScoreModel") -> str:
 
 
 def _units(model: "ScoreModel") -> str:
-    """The data's units, as far as the model knows them."""
+    """The data's units, as far as they are recorded."""
     units = model.units
     if units.image:
         known = "intensities in [0, 1]"

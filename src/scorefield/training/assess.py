@@ -28,7 +28,7 @@ class Assessor:
         setup: The parts of the training.
         writer: Writes the pictures.
         schedule: Keeps the sizes of the evaluations.
-        notice: Receives what the user should know.
+        notice: Receives messages for the user.
 
     Attributes:
         best: The best point of the run.

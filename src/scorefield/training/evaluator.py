@@ -236,7 +236,7 @@ class Evaluator:
         """Draw samples from fixed seeds.
 
         The same seeds give comparable pictures over a run. Samples follow the probability flow; a
-        model that knows only its levels is sampled by annealed Langevin dynamics. The samples of a
+        model with fixed noise levels is sampled by annealed Langevin dynamics. The samples of a
         class-conditional model go through its classes in turn.
 
         Args:

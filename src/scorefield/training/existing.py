@@ -32,7 +32,7 @@ class Existing:
         state: The newest whole training state; None where there is none.
         record: The lines of schedule.jsonl.
         seconds: Seconds spent on the run up to the state, its last evaluation included.
-        notices: What the user should know.
+        notices: Messages for the user.
     """
 
     config: Record | None = None

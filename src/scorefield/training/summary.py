@@ -55,7 +55,7 @@ class Summary:
         seconds: Seconds spent, over all processes that worked on the run.
         reason: Why training ended, in words.
         signal: The number of the signal that stopped it; 0 for none.
-        notices: What the user should know.
+        notices: Messages for the user.
         held_out: The held-out loss per sigma, columns sigma, loss and se, and the losses of the
             baselines, nothing and gaussian; empty where stopped.
         verdict: Where the model stands against the baselines; None where stopped.
