@@ -324,7 +324,15 @@ def text(value: Any, name: str) -> str:
 
 
 def one_of(value: Any, names: Iterable[str], name: str) -> str:
-    """One of the names.
+    """Check that a value is one of some names.
+
+    Args:
+        value: What was given.
+        names: The names that are allowed.
+        name: What the value is, for the error.
+
+    Returns:
+        The name.
 
     Raises:
         InputError: For any other value; the message gives the names, and the nearest one.
