@@ -8,14 +8,15 @@ bfloat16 is used where a measurement of some milliseconds shows that it is faste
 the default network's kind). The choice can therefore differ between two runs of one command on a
 busy machine, and with it the last digits of samples. A training run records its choice and keeps
 it; elsewhere `precision` fixes it. Compilation is used where a compiler exists and saves more time
-than it takes.
+than it takes; where compiling fails the network runs eagerly (`compilation`).
 """
 
 import ctypes
 import os
 import shutil
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
@@ -23,6 +24,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from .compilation import compile_network, use_writable_cache
 from .errors import InputError
 from .values import whole
 
@@ -93,7 +95,9 @@ class Execution:
         """The type that networks compute in, None for their own."""
         return torch.bfloat16 if self.precision == "bfloat16" else None
 
-    def apply(self, model: Model) -> Model:
+    def apply(
+        self, model: Model, required: bool = False, notice: Callable[[str], None] | None = None
+    ) -> Model:
         """Bring a model to the device and set how it computes, in place.
 
         Parameters and buffers move to `device`. Every leaf's network gets the precision, the
@@ -102,21 +106,29 @@ class Execution:
 
         Args:
             model: A `ScoreModel`, wrapped or not.
+            required: Whether it is an error where compiling fails; False: the network then runs
+                eagerly.
+            notice: Receives the reason where compiling fails; None: a RuntimeWarning.
 
         Returns:
             The same model.
+
+        Raises:
+            InputError: Where compilation is required and fails. Most failures show only at the
+                first call of the network, which raises the error then.
         """
+        use_writable_cache(notice)
         model.to(self.device)
         for leaf in model.leaves():
             leaf.autocast = self.autocast
-            leaf.compiled = self.compile
+            leaf.compiled = False
             network = leaf.leaf_network()
             if network is None:
                 continue
             if self.channels_last:
                 network.to(memory_format=torch.channels_last)
             if self.compile:
-                network.compile(dynamic=False)
+                compile_network(leaf, network, required, notice)
         return model
 
     def configure_process(self) -> None:
@@ -154,6 +166,9 @@ def keep_memory() -> None:
 @contextmanager
 def eager() -> Iterator[None]:
     """Run compiled networks uncompiled: for shapes that occur once and are not worth compiling."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled; the import takes seconds
+        yield
+        return
     with torch.compiler.set_stance("force_eager"):
         yield
 

@@ -125,7 +125,9 @@ def ready(
         layers=sum(count_layers(net) for net in networks),
     )
     execution.configure_process()
-    return execution.apply(model), execution
+    from .show import warn
+
+    return execution.apply(model, request.compile == "on", warn), execution
 
 
 def class_values(model: Any, text: str, count: int) -> list[int | str]:

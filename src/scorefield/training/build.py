@@ -5,7 +5,7 @@ Everything that settings and data can be refused for is refused here, before a r
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -280,6 +280,7 @@ def build(
     network: nn.Module | None = None,
     recorded: dict[str, Any] | None = None,
     planned: float | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> Setup:
     """Build the parts of a training and check them against each other.
 
@@ -292,6 +293,7 @@ def build(
         network: The user's own network, which is copied; None: the one that the settings name.
         recorded: The recorded execution settings of this run; None for a new run.
         planned: As for `choose_execution`.
+        notice: Receives the reason where compiling fails; None: a RuntimeWarning.
 
     Returns:
         The parts, on their device. Nothing has been written to the disk.
@@ -305,7 +307,7 @@ def build(
     model = build_model(config, dataset, fitted, network)
     objective = build_objective(config)
     execution = choose_execution(config, model, objective, recorded, planned)
-    execution.apply(model)
+    execution.apply(model, config.execution.compile == "on", notice)
     pipeline = Pipeline(
         dataset,
         train,

@@ -67,7 +67,7 @@ def train(
     job = _Job.of(request, run, existing, dataset, network)
     schedule = Schedule(job.first, existing.record)
     job.step(schedule, existing)
-    setup: Setup | None = job.build(schedule)
+    setup: Setup | None = job.build(schedule, hooks)
     assert setup is not None
     setup.execution.configure_process()
     for text in existing.notices:
@@ -84,7 +84,7 @@ def train(
         while True:
             schedule = Schedule(job.first, job.writer.record(), job.writer.decide)
             begun = job.step(schedule, existing)
-            setup = job.build(schedule) if setup is None else setup
+            setup = job.build(schedule, hooks) if setup is None else setup
             job.writer.config = setup.config
             if schedule.number > 1:
                 segment = schedule.segment
@@ -186,13 +186,14 @@ class _Job:
             return _words(schedule, before, existing, o.decay)
         return ""
 
-    def build(self, schedule: Schedule) -> Setup:
+    def build(self, schedule: Schedule, hooks: Hooks) -> Setup:
         """Build the parts for the segment in force; nothing is written."""
         segment = schedule.segment
         config = with_goal(self.config, segment.goal)
         anew = schedule.number > 1 and not segment.executions
         planned = schedule.seconds_ahead() if anew else None
-        return build(config, self.dataset, self.network, schedule.execution(), planned)
+        recorded = schedule.execution()
+        return build(config, self.dataset, self.network, recorded, planned, hooks.on_notice)
 
     def _changes(self, goal: Goal, existing: Existing) -> bool:
         """Whether the requested budget makes a new segment of a run with another one."""

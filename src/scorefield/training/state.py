@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import conditions, rng
+from ..compilation import fall_back
 from ..models import Preconditioned
 from ..objectives import Objective
 from ..values import finite, whole
@@ -170,7 +171,13 @@ def train_step(
     count = len(batch.x0)
     parameters = [p for p in state.model.parameters() if p.requires_grad]
     state.optimiser.zero_grad(set_to_none=True)
-    losses = torch.cat([_backward(state, part, count) for part in batch.split(accumulate)])
+    try:
+        losses = torch.cat([_backward(state, part, count) for part in batch.split(accumulate)])
+    except Exception as error:  # the backward pass is compiled when it is first run
+        if not fall_back((leaf.leaf_network() for leaf in state.model.leaves()), error):
+            raise
+        state.optimiser.zero_grad(set_to_none=True)
+        losses = torch.cat([_backward(state, part, count) for part in batch.split(accumulate)])
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients, foreach=True)
     applied = bool(torch.isfinite(norm) & torch.isfinite(losses).all())

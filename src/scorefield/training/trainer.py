@@ -6,6 +6,7 @@ saved together, so that a resumed run goes on as if it had not stopped.
 """
 
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -267,6 +268,11 @@ class Trainer:
         result = train_step(self.state, batch, rate, o.clip, o.accumulate, dropout)
         if not result.applied:
             self._refuse(images, batch, result)
+        execution = self.setup.execution
+        if execution.compile and not any(leaf.compiled for leaf in self.state.model.leaves()):
+            execution = replace(execution, compile=False)  # compiling failed
+            self.setup = replace(self.setup, execution=execution)
+            self.schedule.set_execution(images, execution.to_dict())
         return result
 
     def _refuse(self, images: int, batch: Batch, result: StepResult) -> None:
