@@ -153,7 +153,7 @@ def read_cells(cells: Any, marks: Marks) -> Cells:
             return found
     grouped = _matches(cells, _OTHER_MARKS)
     if 2 * grouped.sum() >= (~_missing_words(cells)).sum():
-        return _refuse_rest(cells, ~grouped, marks)  # type: ignore[no-any-return]
+        return _refuse_rest(cells, ~grouped, marks)
     return _words(cells)
 
 
