@@ -963,19 +963,6 @@ assert not loaded, loaded
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-def test_the_readmes_python_runs(tmp_path):
-    """The README's lines, with a smaller budget."""
-    text = (Path(__file__).parents[1] / "README.md").read_text()
-    code = text.split("```python")[1].split("```")[0]
-    assert 'budget="5m"' in code
-    small = (
-        'images=1280, settings={"network.options.widths": [16, 16], '
-        '"network.options.depths": [1, 1], "execution.threads": 1}'
-    )
-    code = code.replace('budget="5m"', small).replace("mnist5k", "digits")
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, cwd=tmp_path)
-
-
 @pytest.mark.slow
 def test_the_classifier_can_judge():
     """Real digits pass, smooth noise does not: what judges the demo's digits can fail."""
