@@ -129,6 +129,8 @@ def _translate(value: Any) -> Any:
 def pretend_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Inside the block there is one CUDA device."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    fork = torch.random.fork_rng  # the device has no generator of its own
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices=(): fork(devices=[]))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.nn.utils.clip_grad, "_device_has_foreach_support", lambda _: True)

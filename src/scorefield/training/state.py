@@ -229,7 +229,7 @@ def _seeded(keys: Tensor) -> Iterator[None]:
 
     The random numbers of the caller go on as if nothing had been drawn.
     """
-    low, high = keys[0].tolist()
+    low, high = keys[0].cpu().tolist()
     devices = [keys.device] if keys.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed((high << 32 | low) >> 1)  # below 2^63
