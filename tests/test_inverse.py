@@ -626,7 +626,7 @@ def test_repr_is_one_short_paragraph():
         ),
         (lambda: Measurement([1 + 2j, 0], FIRST), "complex"),
         (lambda: Measurement(["a", "b"], FIRST), "numbers"),
-        (lambda: Measurement(torch.zeros(2), FIRST, noise_std=-1.0), "noise_std must be at least 0"),
+        (lambda: Measurement(torch.zeros(2), FIRST, noise_std=-1.0), "must be at least 0"),
         (lambda: restore(pair(), Measurement(torch.zeros(3), FIRST)), r"event shape \(2,\)"),
         (lambda: restore(pair(), Measurement(torch.zeros(0, 2), FIRST)), "empty"),
         (

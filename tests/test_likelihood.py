@@ -624,30 +624,31 @@ def test_the_command_refuses_in_words(digits, tmp_path, command):
         assert not out.exists()
 
 
-def test_data_of_another_level_count_get_nats_only(digits, tmp_path, command):
-    np.save(
-        tmp_path / "eight.npy",
-        np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8),
-    )
+def test_data_of_another_level_count_are_refused(digits, tmp_path, command):
+    """A stored 200 is no level of digits, whose levels are 0 to 16."""
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "eight.npy", pictures)
     out = tmp_path / "x.json"
-    code, text, err = command(
-        digits,
-        "--data",
-        tmp_path / "eight.npy",
-        "--out",
-        out,
-        "--rtol",
-        1e-2,
-        "--atol",
-        1e-2,
-        "--divergence",
-        "hutchinson",
-    )
+    code, _, err = command(digits, "--data", tmp_path / "eight.npy", "--out", out)
+    assert code == 2
+    assert "0 to 16" in err
+    assert not out.exists()
+
+
+def test_other_data_of_the_models_levels_are_measured_all(digits, tmp_path, command):
+    """Dark digits hold values 0 to 3, and are read as the model's 17 levels all the same."""
+    dark = np.random.default_rng(0).integers(0, 4, (6, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "dark.npy", dark)
+    out = tmp_path / "x.json"
+    fast = ["--rtol", 1e-2, "--atol", 1e-2, "--divergence", "hutchinson", "--reference", 4]
+    code, _, err = command(digits, "--data", tmp_path / "dark.npy", "--out", out, *fast)
     assert code == 0, err
     facts = json.loads(out.read_text())
-    assert facts["bits_per_dim"] is None
-    assert facts["data"]["part"] == "all"
-    assert "bits" not in text
+    assert facts["bits_per_dim"]["levels"] == 17
+    assert facts["data"]["part"] == "other data"
+    rows = out.with_suffix(".csv").read_text().splitlines()
+    assert rows[0].replace('"', "") == "row,log_p,log_p_se,rank"
+    assert len(rows) == 7
 
 
 def test_a_conditional_model_is_measured_given_the_labels(tmp_path, command):

@@ -208,13 +208,12 @@ def restore_to(
         What was written.
     """
     from ..data import form_of
-    from ..files import write_json, write_npz
+    from ..files import write_json
     from ..inverse import Measurement
     from ..inverse import restore as draw_restorations
     from ..inverse.operators import Mask
 
-    event = tuple(model.event_shape)
-    measurement = Measurement(observed, operator)
+    event, measurement = tuple(model.event_shape), Measurement(observed, operator)
     mask = measurement.resolve(event).whole(event)
     assert isinstance(mask, Mask)  # the one kind of operator that the command makes
     known = mask.on(event)
@@ -231,15 +230,7 @@ def restore_to(
             callbacks=(lambda e: report(e.step / e.steps, f"sigma {e.sigma:.3g}"),),
         )
     seconds = time.perf_counter() - began
-    written = [out / "restored.npz", out / "restore.json"]
-    write_npz(
-        written[0],
-        draws=as_stored(model, result.draws),
-        mean=result.mean.numpy(),
-        std=result.std.numpy(),
-        observed=as_stored(model, observed),
-        mask=known.numpy(),
-    )
+    written = [write_arrays(model, observed, known, result, out), out / "restore.json"]
     facts = {
         "method": method,
         "options": options or {},
@@ -262,6 +253,20 @@ def restore_to(
         + ("" if seconds < SLOW else "; --steps-per-level with a smaller number is faster")
     )
     return Outcome(written, (), facts)
+
+
+def write_arrays(model: Any, observed: Any, known: Any, result: Any, out: Path) -> Path:
+    """Write restored.npz: draws, mean, std, observed and mask."""
+    from ..files import write_npz
+
+    return write_npz(
+        out / "restored.npz",
+        draws=as_stored(model, result.draws),
+        mean=result.mean.numpy(),
+        std=result.std.numpy(),
+        observed=as_stored(model, observed),
+        mask=known.numpy(),
+    )
 
 
 def save_pictures(

@@ -63,12 +63,14 @@ def _with_card(card: Mapping[str, Any] | None, given: ReadOptions) -> ReadOption
 
 def _examples(form: ArrayForm, source: Any, options: ReadOptions) -> Dataset:
     """Arrays and pictures, whose stored values mean what they mean in the model's data."""
-    dataset = open_data(source, replace(options, image=form.image))
+    dataset = open_data(source, options)
     if dataset.event_shape != form.event_shape:
         raise InputError(
             f"{dataset.name} has examples of shape {dataset.event_shape}; the model needs "
             f"{form.event_shape} (channels first)"
         )
+    if dataset.image != form.image:
+        dataset = open_data(source, replace(options, image=form.image))
     own = dataset.form
     if not form.image or (isinstance(own, ArrayForm) and _same_values(own, form)):
         return dataset

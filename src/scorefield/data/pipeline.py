@@ -216,11 +216,13 @@ class Pipeline:
     def _data_units(self, index: Tensor, keys: Tensor, step: int) -> Tensor:
         """The examples in data units, in the data's own floating type."""
         index = index.to(self.device)
-        if self.steps is not None:
-            x = self.dataset.floats(index)
-            noise = rng.uniform(keys, Stream.DEQUANTISE, step, self.event_shape, torch.float64)
-            return (x.to(torch.float64) + (noise - 0.5) * self.steps).to(x.dtype)
-        if self.quantisation is None or not self.quantisation.dequantised:
+        dequantised = self.quantisation is not None and self.quantisation.dequantised
+        if self.steps is None and not dequantised:
             return self.dataset.floats(index)
-        noise = rng.uniform(keys, Stream.DEQUANTISE, step, self.event_shape, self.dtype)
-        return self.quantisation.dequantise(self.dataset.values[index], noise)
+        real = self.dtype if self.steps is None else torch.float64
+        noise = rng.uniform(keys, Stream.DEQUANTISE, step, self.event_shape, real)
+        if self.steps is None:
+            assert self.quantisation is not None
+            return self.quantisation.dequantise(self.dataset.values[index], noise)
+        x = self.dataset.floats(index)
+        return (x.to(torch.float64) + (noise - 0.5) * self.steps).to(x.dtype)

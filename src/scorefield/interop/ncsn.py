@@ -354,11 +354,7 @@ def import_checkpoint(
         levels=len(ladder) if variant == "ncsn" else 0,
         rescaled=logit_transform or rescaled,
     )
-    expected = network.state_dict()
-    check_map(state, expected, "the checkpoint's weights")
-    if ema is not None:
-        check_map(ema, expected, "the averaged weights (the list's last entry)")
-    network.load_state_dict(state if ema is None else ema)
+    _load_weights(network, state, ema)
     model = Preconditioned(
         network,
         _shape(channels, variant, image_size),
@@ -387,6 +383,15 @@ def import_checkpoint(
         round_trip=round_trip,
         noise_ratio=noise_ratio,
     )
+
+
+def _load_weights(network: Any, state: dict[str, Tensor], ema: dict[str, Tensor] | None) -> None:
+    """Load the averaged weights where the checkpoint has them, else its live ones."""
+    expected = network.state_dict()
+    check_map(state, expected, "the checkpoint's weights")
+    if ema is not None:
+        check_map(ema, expected, "the averaged weights (the list's last entry)")
+    network.load_state_dict(state if ema is None else ema)
 
 
 def _digest(path: Path) -> str:

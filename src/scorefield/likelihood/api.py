@@ -151,19 +151,14 @@ def log_prob(
         nats = sf.log_prob(model, x, condition={"class": 3}).value
     """
     check_model(model)
-    options = LikelihoodOptions() if options is None else options
-    if not isinstance(options, LikelihoodOptions):
-        raise InputError(f"options must be LikelihoodOptions(...); got {values.describe(options)}")
+    options = _read_options(options)
     probes, x = values.whole(probes, "probes"), _read_examples(model, x)
-    ends = _ends(model, options)
-    dtype = _working_type(model, options)
+    ends, dtype = _ends(model, options), _working_type(model, options)
     inside, log_det = _to_model_units(model, x)
     model, inside, outside = _without_constants(model, inside, x, options.prior)
-    elements = math.prod(model.event_shape)
-    exact = _is_exact(divergence, probes, elements)
+    exact = _is_exact(divergence, probes, elements := math.prod(model.event_shape))
     given = conditions.resolve(condition, model.conditions, len(x), type(model).__name__)
-    law = _Law(model, options.prior, ends[1], given)
-    began = time.perf_counter()
+    law, began = _Law(model, options.prior, ends[1], given), time.perf_counter()
     keys, parts, evaluations, products = rng.keys(seed, len(x)), [], 0, 0
     with _whole_precision(model, dtype) as whole, count_cost() as total:
         device = _device(whole)
@@ -179,8 +174,7 @@ def log_prob(
             evaluations = max(evaluations, cost.forwards // len(task.x))
             products = max(products, cost.products // len(task.x))
     estimates = torch.cat([torch.empty(0, 1 if exact else probes, dtype=torch.float64), *parts])
-    if progress is not None:
-        progress(1.0)
+    (progress or _ignore)(1.0)
     return LogProb(
         value=torch.where(outside, -math.inf, estimates.mean(1) + log_det),
         se=torch.zeros(len(x)).double() if exact else estimates.std(1) / probes**0.5,
@@ -266,6 +260,14 @@ class _Law:
         else:
             value = density.log_prob(x, self.sigma, condition)
         return value
+
+
+def _read_options(options: LikelihoodOptions | None) -> LikelihoodOptions:
+    """The options, or their defaults; an InputError for anything else."""
+    options = LikelihoodOptions() if options is None else options
+    if not isinstance(options, LikelihoodOptions):
+        raise InputError(f"options must be LikelihoodOptions(...); got {values.describe(options)}")
+    return options
 
 
 def _is_exact(divergence: str, probes: int, elements: int) -> bool:
@@ -425,11 +427,15 @@ def _split(count: int, batch: int) -> list[slice]:
     return [slice(i, min(i + batch, count)) for i in range(0, count, batch)]
 
 
+def _ignore(fraction: float) -> None:
+    """Report no progress."""
+
+
 def _tell(
     progress: Callable[[float], None] | None, rows: slice, count: int
 ) -> Callable[[float], None]:
     """The progress of the batch `rows` of `count` as a fraction of all, below 1."""
     if progress is None:
-        return lambda fraction: None
+        return _ignore
     done, part = rows.start / count, (rows.stop - rows.start) / count
     return lambda fraction: progress(min(done + part * fraction, 0.999))
