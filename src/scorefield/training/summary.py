@@ -76,8 +76,8 @@ class Summary:
     def picture(self) -> Picture | None:
         """The loss at each noise level; None where the run was stopped before its evaluation."""
         run = Run(self.folder)
-        tables = [line.get("held_out_by_sigma") for line in run.records()]
-        table = self.held_out or next((found for found in reversed(tables) if found), None)
+        tables = [r["held_out_by_sigma"] for r in run.records() if r.get("held_out_by_sigma")]
+        table = self.held_out or (tables[-1] if tables else None)
         return None if table is None else loss_picture(run, table, "Loss at each noise level")
 
     def __repr__(self) -> str:
