@@ -19,7 +19,7 @@ from scorefield.errors import InputError
 from scorefield.execution import cores
 from scorefield.noise import geometric
 from scorefield.training.build import build, resolve_config
-from scorefield.training.schedule import learning_rate
+from scorefield.training.segment import learning_rate
 from scorefield.training.state import train_step
 
 
