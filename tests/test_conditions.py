@@ -115,8 +115,8 @@ def test_the_internal_form_resolves_to_itself(condition):
     ("condition", "specs", "words"),
     [
         (3, DIGITS, "must be a mapping such as .*got 3"),
-        ({"label": 3}, DIGITS, "takes 'class': classes 0 to 9; got 'label'"),
-        ({"class": 3}, {}, "takes no condition; got 'class'"),
+        ({"label": 3}, DIGITS, "takes 'class': classes 0 to 9; got the condition 'label'"),
+        ({"class": 3}, {}, "takes no condition; got the condition 'class'"),
         ({"class": 10}, DIGITS, "classes 0 to 9; got 10"),
         ({"class": -1}, DIGITS, "classes 0 to 9; got -1"),
         ({"class": 1.5}, DIGITS, "classes 0 to 9; got 1.5"),
