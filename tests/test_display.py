@@ -155,7 +155,7 @@ class TestSamples:
 
     def test_many_images_are_shown_in_part(self) -> None:
         picture = View(image=True).picture(torch.rand(300, 1, 4, 4))
-        assert "first 100 of 300" in repr(picture)
+        assert "first 256 of 300" in repr(picture)
 
     def test_table_is_drawn_in_the_words_of_the_source(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -185,7 +185,7 @@ class TestData:
     def test_data_set_states_what_was_taken_and_shows_its_first_examples(self) -> None:
         data = open_data("digits")
         assert is_paragraph(repr(data)) and "1,797 images of 8 x 8" in repr(data)
-        assert data.picture().text == "100 samples, digits"
+        assert data.picture().text == "256 samples, digits"
         assert min(picture_in(data._repr_html_())) > 300
 
     def test_small_data_set_is_shown_whole(self) -> None:

@@ -196,15 +196,11 @@ def write_report(run: Path, stages: list[Stage], total: float) -> None:
     """
     from ..checkpoint import load
     from ..files import write_bytes
-    from ..plotting import save_training_curve
-    from ..runs import Run
 
     model = load(run)
     final = final_evaluation(run)
     sampled = read_facts(run / "samples" / "samples.json")
     restored = read_facts(run / "restore" / "restore.json")
-    curve = [r for r in Run(run).records() if "loss" in r or "held_out" in r]
-    save_training_curve(run / "training.png", curve)
     parameters = sum(p.numel() for p in model.parameters())
     text = "\n".join(
         [

@@ -131,25 +131,24 @@ def draw_picture(
     Returns:
         The path.
     """
-    from ..data import toy_density
-    from ..data.form import form_of
-    from ..plotting import save_samples, save_table
+    from ..data import view_of
 
-    image, event = model.units.image, tuple(model.event_shape)
-    source = str(((model.card or {}).get("data") or {}).get("source", ""))
-    density = toy_density(source) if event == (2,) else None
-    title = f"{len(samples):,} samples" + (f", {Path(source).name}" if source else "")
-    form: Any = form_of(model.card)
-    if form is not None and form.kind == "table" and density is None:
-        behind = training_rows(model.card, form) if data else None
-        table = form.decode(samples)
-        return save_table(out / "samples.png", table, behind, form.columns, title)
-    name = "grid.png" if image else "scatter.png" if event == (2,) else "samples.png"
-    return save_samples(out / name, samples, image, columns, density=density, title=title)
+    view, event = view_of(model), tuple(model.event_shape)
+    table = view.form is not None and view.form.kind == "table" and view.density is None
+    behind = training_rows(model.card) if table and data else None
+    count = f"{len(samples):,} samples"
+    if columns:
+        count = (
+            f"{len(samples) // columns:,} x {columns} samples: each row goes from one to another"
+        )
+    title = f"{count}, {view.source}" if view.source else count
+    name = "grid.png" if view.image else "scatter.png" if event == (2,) else "samples.png"
+    name = "samples.png" if table else name
+    return view.picture(samples, behind, title, columns).save(out / name)
 
 
-def training_rows(card: dict[str, Any], form: Any) -> Any:
-    """Rows that the model was trained on, as an Arrow table; None where they cannot be read."""
+def training_rows(card: dict[str, Any]) -> Any:
+    """Rows that the model was trained on, in data units; None where they cannot be read."""
     from ..data import open_card_data
 
     try:
@@ -157,7 +156,7 @@ def training_rows(card: dict[str, Any], form: Any) -> Any:
     except InputError as problem:
         say(f"samples.png shows the samples alone, without the data: {problem}")
         return None
-    return form.decode(split.dataset.floats(split.train[:SHOWN_ROWS]))
+    return split.dataset.floats(split.train[:SHOWN_ROWS])
 
 
 def save_forming(path: Path, trace: list[tuple[float, Any]], shown: int = 64) -> Path:

@@ -114,7 +114,7 @@ class Dataset:
             title: Shown above; None: what is shown.
 
         Returns:
-            The picture: 100 images, or 20,000 rows at most.
+            The picture: 256 images, or 20,000 rows at most.
         """
         count = min(len(self), SHOWN_IMAGES if self.image else SHOWN_ROWS)
         words = f"The first {count:,} of {len(self):,} examples of {self.view.source}"

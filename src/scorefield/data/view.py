@@ -20,7 +20,7 @@ from .form import Form, form_of
 from .toys import toy_density
 
 Density = Callable[[Tensor], Tensor]
-SHOWN_IMAGES, SHOWN_ROWS = 100, 20_000  # examples that a picture shows at most
+SHOWN_IMAGES, SHOWN_ROWS = 256, 20_000  # examples that a picture shows at most
 
 
 @dataclass(frozen=True)
