@@ -1,7 +1,7 @@
 """`ArrayForm`: arrays in their type and layout, from stored values to data units and back."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,8 +33,10 @@ class ArrayForm(Form):
         levels: Number of levels of quantised images, or None.
         low, step: The map above.
         image: Whether data units are images in [0, 1].
-        rounded: Whether values in their own units are whole numbers.
-        constant: Flat indices of the channels (columns of vectors) that never change.
+        rounded: Whether values in their own units are whole numbers, but for channels in `free`.
+        constant: The channels (columns of vectors) that never change.
+        free: The channels whose values are not whole numbers.
+        counts: The channels of whole numbers of 0 or more; samples are not below 0.
         container: "npy" or "npz": what `write` makes by default.
         key: The name of the array in an .npz.
     """
@@ -50,7 +52,9 @@ class ArrayForm(Form):
     step: float = 1.0
     image: bool = False
     rounded: bool = False
-    constant: tuple[int, ...] = field(default=())
+    constant: tuple[int, ...] = ()
+    free: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
     container: str = "npy"
     key: str = "samples"
 
@@ -115,7 +119,12 @@ class ArrayForm(Form):
         if not self.rounded:
             return wide.numpy()
         kind = np.dtype(self.dtype)
-        values = wide.to(torch.float64).round().numpy()
+        values = wide.to(torch.float64).numpy().copy()
+        for channel in range(self.event_shape[0]):
+            if channel not in self.free:
+                values[:, channel] = np.round(values[:, channel])
+            if channel in self.counts:
+                values[:, channel] = np.maximum(values[:, channel], 0)
         if kind.kind == "b":
             return values > 0.5
         if kind.kind in "iu":
@@ -157,8 +166,24 @@ class ArrayForm(Form):
                     f"{low:g} to {high:g}. Rescale the values"
                 )
             wide = (wide - self.low) / self.step
-        exact = np.dtype(self.dtype).itemsize > 4 or self.rounded
+        kind = np.dtype(self.dtype)
+        exact = kind.itemsize > 4 or (self.rounded and kind.kind != "f")
+        self._refuse_fractions(wide, name)
         return torch.from_numpy(wide if exact else wide.astype(np.float32))
+
+    def _refuse_fractions(self, wide: np.ndarray, name: str) -> None:
+        """Raise for fractions in channels of whole numbers."""
+        if not self.rounded:
+            return
+        for channel in sorted(set(range(self.event_shape[0])) - {*self.free, *self.constant}):
+            values = wide[:, channel]
+            odd = np.isfinite(values) & (values != np.round(values))
+            if odd.any():
+                raise InputError(
+                    f"{name}: channel or column {channel} holds {values[odd][0]:g}; the model's "
+                    "data hold whole numbers there. Round the values, or train a model of data "
+                    "that hold such numbers"
+                )
 
     def _encode_levels(self, wide: np.ndarray, known: np.ndarray, name: str) -> Tensor:
         assert self.levels is not None
@@ -175,12 +200,12 @@ class ArrayForm(Form):
 
     @property
     def steps(self) -> list[float] | None:
-        """1 for whole numbers in their own units, 0 for channels that never change."""
+        """1 for whole numbers in their own units, 0 for constant channels and other numbers."""
         if not self.rounded:
             return None
         channels = self.event_shape[0]
         positions = int(np.prod(self.event_shape[1:]))
-        still = set(self.constant)
+        still = {*self.constant, *self.free}
         return [0.0 if c in still else 1.0 for c in range(channels) for _ in range(positions)]
 
     # -- files and card

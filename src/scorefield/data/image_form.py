@@ -1,6 +1,6 @@
 """`ImageForm`: pictures in their depth and format, from pixels to data units and back."""
 
-import shutil
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from .array_form import ArrayForm
 from .form import register
 
 SUFFIX = {"jpeg": "jpg", "pnm": "pgm"}  # of files, where it is not the format's name
+NUMBERED = re.compile(r"\d{6,}\.(png|tiff|bmp|webp|jpg|pgm|ppm|tga)")  # what `write` makes
 # Formats that keep every pixel, by what they can hold.
 DEEP = ("png", "tiff", "pnm")
 CHANNELS = {
@@ -29,7 +30,7 @@ CHANNELS = {
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "webp": {"lossless": True, "exact": True},
-    "jpeg": {"quality": 95},
+    "jpeg": {"quality": 95, "subsampling": 0},
 }
 
 
@@ -95,11 +96,18 @@ class ImageForm(ArrayForm):
         pixels = self.decode(x)
         digits = max(6, len(str(len(pixels) - 1)))
         suffix = "ppm" if chosen == "pnm" and not self.insert else SUFFIX.get(chosen, chosen)
-        if stem.is_dir():
-            shutil.rmtree(stem)
+        remove_numbered(stem)
         for k, picture in enumerate(pixels):
             save_picture(stem / f"{k:0{digits}d}.{suffix}", picture, chosen)
         return [stem]
+
+
+def remove_numbered(folder: Path) -> None:
+    """Remove the pictures of an earlier `write` from a folder; other files stay."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if NUMBERED.fullmatch(path.name) and path.is_file():
+                path.unlink()
 
 
 def save_picture(path: Path, pixels: np.ndarray, format: str) -> Path:

@@ -17,7 +17,7 @@ from .files import Stored, to_tensor
 from .form import form_to_dict
 from .image_form import ImageForm
 from .layout import Layout, find_layout
-from .levels import Meaning, find_meaning
+from .levels import Channels, Meaning, find_meaning, look_at_channels
 from .options import ReadOptions
 
 SMALL_LEVELS = 256  # up to so many levels fit uint8
@@ -73,7 +73,8 @@ def make_dataset(
     layout = _layout(array, options, name, picture_format)
     shape = layout.arrange(array.shape)
     event = tuple(shape[1:])
-    meaning, found = find_meaning(array, event, options.image, options.range, name)
+    pictures = picture_format is not None
+    meaning, found = find_meaning(array, event, options.image, options.range, name, pictures)
     if levels is not None and options.image is not False:
         meaning = Meaning(levels, image=True, words=f"{levels} levels")
     values = _values(array, meaning, name)
@@ -81,7 +82,9 @@ def make_dataset(
         values = values.unsqueeze(1)
     elif layout.axis not in (None, 1):
         values = values.movedim(layout.axis, 1)
-    form = _form(array, stored, layout, meaning, event, values, picture_format)
+    own_units = meaning.levels is None and not meaning.image
+    channels = look_at_channels(values) if own_units else None
+    form = _form(array, stored, layout, meaning, event, channels, picture_format)
     labels, names = None, None
     if stored.labels is not None:
         labels, names = number_labels(stored.labels, stored.classes)
@@ -92,7 +95,10 @@ def make_dataset(
         low=found.low,
         high=found.high,
         left_out=tuple(stored.left_out),
-        notes=(*stored.notes, *filter(None, (layout.words, meaning.words))),
+        notes=(
+            *stored.notes,
+            *filter(None, (layout.words, meaning.words, _rounding(meaning, channels))),
+        ),
     )
     description = {
         "source": name,
@@ -119,6 +125,17 @@ def make_dataset(
         form,
         reading,
     )
+
+
+def _rounding(meaning: Meaning, channels: Channels | None) -> str:
+    """Which channels of floats hold whole numbers, in words; "" where that is said or none do."""
+    if channels is None or meaning.rounded:
+        return ""
+    count = int((channels.whole & ~channels.constant).sum())
+    if not count:
+        return ""
+    which = "every column or channel" if count == len(channels.whole) else f"{count} of them"
+    return f"{which} holds whole numbers, to which samples are rounded"
 
 
 def _layout(
@@ -151,14 +168,19 @@ def _form(
     layout: Layout,
     meaning: Meaning,
     event: tuple[int, ...],
-    values: Tensor,
+    channels: Channels | None,
     picture_format: str | None,
 ) -> ArrayForm:
-    constant: tuple[int, ...] = ()
-    if meaning.rounded:
-        flat = values.movedim(1, 0).flatten(1)
-        constant = tuple(torch.nonzero((flat == flat[:, :1]).all(1)).flatten().tolist())
+    def where(flags: Tensor) -> tuple[int, ...]:
+        return tuple(torch.nonzero(flags).flatten().tolist())
+
+    rounded = channels is not None and bool(channels.whole.any())
+    own: dict[str, Any] = {"rounded": rounded}
+    if channels is not None and rounded:
+        still, free = where(channels.constant), where(~channels.whole)
+        own |= {"constant": still, "free": free, "counts": where(channels.counts)}
     fields: dict[str, Any] = {
+        **own,
         "event_shape": event,
         "dtype": array.dtype.name,
         "axis": layout.axis,
@@ -167,8 +189,6 @@ def _form(
         "low": meaning.low,
         "step": meaning.step,
         "image": meaning.image,
-        "rounded": meaning.rounded,
-        "constant": constant,
         "container": "npz" if stored.format == "npz" else "npy",
         "key": stored.key,
     }
