@@ -2,6 +2,7 @@
 
     affine         model = (data - shift) / scale           shift, scale per channel or column
     logit, affine  model = (logit(lambda + (1 - 2 lambda) data) - shift) / scale, data in [0, 1]
+    ranks, affine  model = (rank(data) - shift) / scale         columns of few values (`ranks`)
 
 A density transforms with the Jacobian,
 
@@ -24,7 +25,7 @@ float32 makes of k / (levels - 1), which at 65536 levels may lie in the next bin
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +33,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .ranks import Ranks
 from .tensors import flags, float64, reals
 from .values import describe, finite, flag, number, whole
 
@@ -139,6 +141,8 @@ class Units:
         image: True where data are images in [0, 1].
         quantisation: How stored whole numbers became the data; None for continuous data.
         dtype: The floating type of the data in their own units; `to_data` keeps its digits.
+        ranks: Elements of vectors whose ranks are mapped in place of the numbers themselves: from
+            the element's number to its map. shift and scale are then those of the ranks.
 
     Raises:
         InputError: For shifts or scales that are not finite, a scale of zero, or a lambda outside
@@ -152,6 +156,7 @@ class Units:
     image: bool = False
     quantisation: Quantisation | None = None
     dtype: torch.dtype = torch.float32
+    ranks: Mapping[int, Ranks] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("shift", "scale"):
@@ -165,6 +170,11 @@ class Units:
             object.__setattr__(self, "logit", number(self.logit, "the logit's lambda"))
         if self.logit is not None and not 0 < self.logit < 0.5:
             raise InputError(f"the logit's lambda must lie in (0, 0.5); got {self.logit:g}")
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether data = shift + scale model, element by element."""
+        return self.logit is None and not self.ranks
 
     @staticmethod
     def identity(image: bool = False) -> "Units":
@@ -237,6 +247,9 @@ class Units:
         wide, shift, scale = self._parts(x)
         if self.logit is not None:
             wide = torch.special.logit(self.logit + (1 - 2 * self.logit) * wide)
+        if self.ranks:
+            found = {k: ranks.to_rank(wide[..., k]) for k, ranks in self.ranks.items()}
+            wide = _replaced(wide, found)
         return ((wide - shift) / scale).to(dtype or x.dtype)
 
     def to_data(self, x: Tensor) -> Tensor:
@@ -252,6 +265,8 @@ class Units:
         y = shift + scale * wide
         if self.logit is not None:
             y = (torch.sigmoid(y) - self.logit) / (1 - 2 * self.logit)
+        if self.ranks:
+            y = _replaced(y, {k: ranks.from_rank(y[..., k]) for k, ranks in self.ranks.items()})
         if bool(self.constant.any()):
             y = torch.where(self.constant.to(x.device), shift.expand_as(y), y)
         return y.to(torch.promote_types(x.dtype, self.dtype))
@@ -271,6 +286,9 @@ class Units:
             u = self.logit + (1 - 2 * self.logit) * wide
             inner = torch.log(torch.tensor(1 - 2 * self.logit, dtype=torch.float64))
             density = density + inner - u.log() - (1 - u).log()
+        if self.ranks:
+            slopes = {k: ranks.log_slope(wide[..., k]) for k, ranks in self.ranks.items()}
+            density = _replaced(density, {k: density[..., k] + s for k, s in slopes.items()})
         return density.flatten(1).sum(1).to(x.dtype)
 
     def to_dict(self) -> dict[str, Any]:
@@ -286,6 +304,7 @@ class Units:
             if q is None
             else {"levels": q.levels, "dequantised": q.dequantised},
             "dtype": str(self.dtype).removeprefix("torch."),
+            "ranks": {str(k): found.to_dict() for k, found in self.ranks.items()},
         }
 
     @staticmethod
@@ -301,4 +320,13 @@ class Units:
             d["image"],
             None if stored is None else Quantisation(stored["levels"], stored["dequantised"]),
             {"float32": torch.float32, "float64": torch.float64}[d.get("dtype", "float32")],
+            {int(k): Ranks.from_dict(found) for k, found in d.get("ranks", {}).items()},
         )
+
+
+def _replaced(x: Tensor, elements: Mapping[int, Tensor]) -> Tensor:
+    """Vectors (..., d) with some elements replaced; a gradient passes."""
+    parts = list(x.unbind(-1))
+    for k, element in elements.items():
+        parts[k] = element
+    return torch.stack(parts, -1)

@@ -1,6 +1,7 @@
 """Units and moments, fitted to the training part of a data set.
 
-    standardise   model = (data - mean) / (sd / target), per channel, or per column of tables
+    standardise   model = (data - mean) / (sd / target), per channel, or per column of tables; of
+                  columns of few values the same of their ranks (`ranks`)
     unit          model = data, which lie in [0, 1] (NCSN, Song and Ermon 2019)
     logit         model = logit(lambda + (1 - 2 lambda) data), lambda = 1e-6, data in [0, 1]
     none          model = data
@@ -12,7 +13,7 @@ bins.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import Moments
+from ..ranks import Ranks
 from ..units import Quantisation, Units
 from .dataset import Dataset
 from .statistics import Statistics, accumulate, blocks, by_channel
@@ -92,6 +94,8 @@ def fit_units(
     data = _with_dequantisation(stored, quantisation, steps)
     pooled = by_channel(data)
     varies = by_channel(stored).variance > 0  # dequantisation noise alone leaves a channel constant
+    ranks = _ranks(dataset, index, varies) if kind == "standardise" and steps is not None else {}
+    data, pooled = (_of_ranks(found, ranks) for found in (data, pooled))
     std = torch.where(varies, pooled.variance.sqrt(), 0.0)
     standard = Units.standardising(pooled.mean, std, target, image=dataset.image)
     constant = _constant_names(dataset, index, standard.constant)
@@ -100,7 +104,7 @@ def fit_units(
         return replace(units, quantisation=quantisation, dtype=dataset.dtype)
 
     if kind == "standardise":
-        units = complete(standard)
+        units = replace(complete(standard), ranks=ranks)
         scale = units.scale
         moments = Moments((data.mean - units.shift) / scale, data.variance / scale.square())
         return FittedUnits(units, moments, constant)
@@ -137,6 +141,28 @@ def _with_dequantisation(
     if quantisation is None or not quantisation.dequantised:
         return found
     return Statistics(found.mean, found.variance + 1 / (12 * quantisation.levels**2))
+
+
+def _ranks(dataset: Dataset, index: Tensor, varies: Tensor) -> dict[int, Ranks]:
+    """The ranks of columns of few values, by the values' counts among the examples at `index`."""
+    found = {} if dataset.form is None else dataset.form.few_values
+    made: dict[int, Ranks] = {}
+    for k, values in found.items():
+        if not bool(varies[k]):
+            continue
+        points = torch.tensor(values, dtype=torch.float64)
+        column = dataset.values[index, k].to(torch.float64)
+        places = torch.searchsorted((points[1:] + points[:-1]) / 2, column)
+        made[k] = Ranks.of(values, torch.bincount(places, minlength=len(values)))
+    return made
+
+
+def _of_ranks(found: Statistics, ranks: Mapping[int, Ranks]) -> Statistics:
+    """Statistics in which elements with ranks have those of the uniform distribution on (0, 1)."""
+    mean, variance = found.mean.clone(), found.variance.clone()
+    for k in ranks:
+        mean[k], variance[k] = 0.5, 1 / 12
+    return Statistics(mean, variance)
 
 
 def _constant_names(dataset: Dataset, index: Tensor, constant: Tensor) -> tuple[str, ...]:

@@ -100,6 +100,11 @@ class Form(ABC):
         """
         return None
 
+    @property
+    def few_values(self) -> Mapping[int, tuple[float, ...]]:
+        """The values of elements that take few, by the element's number; see `ranks`."""
+        return {}
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` needs, in a form that JSON can hold, without `kind`."""

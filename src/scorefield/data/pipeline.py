@@ -225,4 +225,8 @@ class Pipeline:
             assert self.quantisation is not None
             return self.quantisation.dequantise(self.dataset.values[index], noise)
         x = self.dataset.floats(index)
-        return (x.to(torch.float64) + (noise - 0.5) * self.steps).to(x.dtype)
+        wide = x.to(torch.float64)
+        spread = wide + (noise - 0.5) * self.steps
+        for k, ranks in self.units.ranks.items():
+            spread[:, k] = ranks.spread(wide[:, k], noise[:, k])
+        return spread.to(x.dtype)

@@ -73,6 +73,15 @@ class TableForm(Form):
         widths = [width for column in self.columns for width in column.widths]
         return widths if any(widths) else None
 
+    @property
+    def few_values(self) -> dict[int, tuple[float, ...]]:
+        """The values of discrete columns, and of dates that are few, by the element's number."""
+        return {
+            self.elements[column.name].start: column.values
+            for column in self.columns
+            if len(column.values) > 1 and not column.words
+        }
+
     # -- from elements
 
     def _parts(self, x: Tensor) -> list[tuple[Column, np.ndarray]]:

@@ -221,7 +221,7 @@ class Measurement:
             middle = units.to_data(torch.zeros(1, *event_shape, dtype=torch.float64))
             filled = torch.where(mask, values, middle)
             return Measurement(operator.A(units.to_model(filled)), operator)
-        if operator.linear and units.logit is None:
+        if operator.linear and units.is_affine:
             shift = operator.A(units.shift.expand(len(values), *event_shape))
             scale = torch.where(units.constant, 0.0, units.scale)
             return Measurement(values - shift, Rescaled(operator, scale), self.noise_std)
