@@ -128,7 +128,7 @@ def make_dataset(
 
 
 def _rounding(meaning: Meaning, channels: Channels | None) -> str:
-    """Which channels of floats hold whole numbers, in words; "" where that is said or none do."""
+    """Which channels of floats hold whole numbers, in words; "" where none do or it is known."""
     if channels is None or meaning.rounded:
         return ""
     count = int((channels.whole & ~channels.constant).sum())
