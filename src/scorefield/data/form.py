@@ -115,6 +115,7 @@ class Form(ABC):
         """The form that `to_dict` wrote."""
 
 
+#: The kinds of form by the name that a model card records.
 FORMS: dict[str, type[Form]] = {}
 
 

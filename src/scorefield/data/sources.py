@@ -47,6 +47,7 @@ def _mnist5k() -> tuple[Stored, int]:
 
 
 EMBEDDED: dict[str, Callable[[], tuple[Stored, int]]] = {"digits": _digits, "mnist5k": _mnist5k}
+#: Names of the data sets that `open` knows without a file.
 NAMES: tuple[str, ...] = (*EMBEDDED, *TOYS)
 
 

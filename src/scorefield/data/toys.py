@@ -125,6 +125,7 @@ def _along(
     return log_density
 
 
+#: The toy densities by name.
 TOYS: dict[str, Toy] = {
     "mixture": Toy(_mixture, _mixture_density),
     "moons": Toy(_moons, _along(_moons_curve, torch.ones_like, 10)),

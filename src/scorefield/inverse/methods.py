@@ -129,6 +129,7 @@ def _inpainting(
     return Prepared(model, Projected(recipe.kernel, project), recipe)
 
 
+#: The methods of restoration by name.
 METHODS: dict[str, Method] = {
     "inpainting": Method(
         _inpainting,
