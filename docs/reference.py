@@ -113,7 +113,8 @@ def entry(module: ModuleType, name: str) -> list[str]:
     if inspect.isroutine(value):
         return [f".. autofunction:: {full}", ""]
     text = constant_text(module, name)
-    return [f".. py:data:: {full}", "", *("   " + line for line in prepared("\n".join(text))), ""]
+    head = [f".. py:data:: {name}", f"   :module: {module.__name__}", ""]
+    return [*head, *("   " + line for line in prepared("\n".join(text))), ""]
 
 
 def room_page(name: str) -> str:
