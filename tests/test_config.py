@@ -47,7 +47,8 @@ def out_of_range(row: Setting) -> list[str]:
         "whole number": ["1.5", "x"],
         "number": ["x", "nan", "inf"],
         "true or false": ["maybe"],
-        "numbers": ["a,b", ""],
+        "numbers with commas": ["a,b", ""],
+        "names with commas": [""],
         "mapping": ["3"],
         "text": [""],
     }[row.kind]
@@ -56,6 +57,10 @@ def out_of_range(row: Setting) -> list[str]:
             wrong.append(part.split()[1])
         if part.startswith("at least"):
             wrong.append(f"{float(part.split()[2]) - 1:g}")
+        if part.endswith("value") or part.endswith("values"):
+            wrong.append(",".join(["1"] * (int(part.split()[-2]) + 1)))
+        if part.endswith("character") or part.endswith("characters"):
+            wrong.append("x" * (int(part.split()[-2]) + 1))
     return wrong
 
 
@@ -400,11 +405,16 @@ def _values(row: Setting) -> st.SearchStrategy[str]:
         return st.integers(2, 10**6).map(str)
     if row.kind == "number":
         return st.floats(0.003, 0.49).map(repr)
+    if row.kind == "text" and "character" in row.accepts:
+        return st.sampled_from([";", "|", "'"])
+    two = {"min_size": 2, "max_size": 2}
+    size = two if row.accepts == "2 values" else {"min_size": 1, "max_size": 3}
     return {
         "text": st.sampled_from(["digits", "cuda", "runs"]),
-        "numbers": st.lists(st.floats(0.01, 0.27), min_size=1, max_size=3).map(
+        "numbers with commas": st.lists(st.floats(0.01, 0.27), **size).map(
             lambda values: ",".join(map(repr, values))
         ),
+        "names with commas": st.sampled_from(["age", "age,height", "-row", '"a,b",c']),
         "mapping": st.just('{"width": 8, "eta": 0}'),
     }[row.kind]
 

@@ -171,13 +171,16 @@ Atol = Annotated[float, typer.Option(help="Absolute tolerance of the solver, abo
 SigmaMin = Annotated[
     float | None,
     typer.Option(
-        help="Noise level that smooths the density, model units.", show_default="the model's"
+        help="Noise level that smooths the density, in model units (data scaled to standard "
+        "deviation 0.5), above 0.",
+        show_default="the model's",
     ),
 ]
 SigmaMax = Annotated[
     float | None,
     typer.Option(
-        help="Noise level at which the prior is used, model units.", show_default="the model's"
+        help="Noise level at which the prior is used, in model units, above 0.",
+        show_default="the model's",
     ),
 ]
 Accuracy = Annotated[str, typer.Option("--precision", help="float32 or float64; never bfloat16.")]

@@ -10,6 +10,8 @@ from ..errors import InputError
 from . import completion
 from .show import Outcome
 
+TRY = ("train", "--data", "digits", "--run", "runs/digits")
+
 
 def settings_command(
     group: Annotated[
@@ -41,7 +43,7 @@ def settings_command(
         table.add_row(f"[bold]{row.name}[/]", f"{escape(row.description)}\n[dim]{escape(facts)}[/]")
     console.print(table)
     return Outcome(
-        next=("train", "--data", "digits", "--run", "runs/digits", "--set", "NAME=VALUE"),
+        next=(*TRY, "--set", "optim.lr=1e-3", "--dry-run"),
         facts={"settings": [asdict(row) for row in rows]},
     )
 

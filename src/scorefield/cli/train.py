@@ -28,7 +28,8 @@ RunFolder = Annotated[
 Preset = Annotated[
     str,
     typer.Option(
-        help="Settings to start from: fast, mlp, ncsn or ncsnv2.",
+        help="Settings to start from: fast (any data), mlp (a perceptron), ncsn or ncsnv2 (network "
+        "and sampler of those articles, for images).",
         autocompletion=completion.presets,
     ),
 ]
@@ -118,7 +119,7 @@ def train(
     network: o.NetworkFile = None,
     execution: o.Execution = o.Execution(),
 ) -> Outcome:
-    """Train a model of DATA into the folder RUN, or resume it."""
+    """Train a model of the data, or resume it, or let a finished run go on."""
     flags = {
         "data.source": data,
         "seconds": budget,

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic_core import PydanticUndefined
 
 from .base import Group, choices, split_type
@@ -17,8 +17,8 @@ class Setting:
 
     Attributes:
         name: with its group, such as "optim.lr".
-        kind: type in words: "number", "whole number", "text", "true or false", "numbers",
-            "mapping" or "choice".
+        kind: type in words: "number", "whole number", "text", "true or false", "numbers with
+            commas", "names with commas", "mapping" or "choice".
         accepts: choices or range in words; "" where every value of the type is valid.
         default: default value, or how the value is chosen, in words.
         description: what the setting does, with its unit.
@@ -71,14 +71,17 @@ def _kind(annotation: Any) -> str:
         return "choice"
     origin = getattr(annotation, "__origin__", annotation)
     words = {int: "whole number", float: "number", bool: "true or false", str: "text"}
-    return words.get(origin) or {tuple: "numbers", dict: "mapping"}[origin]
+    if origin is tuple:
+        return "names with commas" if get_args(annotation)[0] is str else "numbers with commas"
+    return words.get(origin) or "mapping"
 
 
 def _range(annotation: Any, metadata: list[Any]) -> str:
     if choices(annotation):
         return ", ".join(choices(annotation))
-    parts: list[str] = []
-    for item in _flat(metadata):
+    constraints = list(_flat(metadata))
+    parts = _length(annotation, constraints)
+    for item in constraints:
         words = {
             Gt: "above {gt:g}",
             Ge: "at least {ge:g}",
@@ -88,9 +91,20 @@ def _range(annotation: Any, metadata: list[Any]) -> str:
         if type(item) in words and abs(_bound(item)) < 1e15:
             text = words[type(item)].format(**vars_of(item))
             parts += [] if text in parts else [text]
-        if isinstance(item, MinLen) and "not empty" not in parts:
-            parts.append("not empty")
     return ", ".join(parts)
+
+
+def _length(annotation: Any, constraints: list[Any]) -> list[str]:
+    """How many characters or values are needed, in words."""
+    least = max((c.min_length for c in constraints if isinstance(c, MinLen)), default=0)
+    most = min((c.max_length for c in constraints if isinstance(c, MaxLen)), default=None)
+    unit = "character" if annotation is str else "value"
+    if most is not None:
+        count = f"{least} to {most}" if least < most else str(most)
+        return [f"{count} {unit}{'s' if most > 1 else ''}"]
+    if least == 0:
+        return []
+    return ["not empty" if annotation is str else f"{least} or more"]
 
 
 def _flat(metadata: list[Any]) -> Iterator[Any]:

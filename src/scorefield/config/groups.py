@@ -256,8 +256,8 @@ class NetworkConfig(NetworkRequest):
 SigmaDistribution = Annotated[
     Literal["lognormal", "loguniform", "levels"],
     Field(
-        description="Training distribution of sigma: lognormal(mean, std), loguniform, or the "
-        "levels of the ladder with equal probability.",
+        description="Training distribution of sigma: lognormal(mean, std), loguniform, or "
+        "levels: the noise levels of noise.levels with equal probability.",
         json_schema_extra=chosen("levels for the ncsn preconditioner, else lognormal"),
     ),
 ]
@@ -598,7 +598,7 @@ class SamplingRequest(Group):
         int | None,
         Field(
             ge=1,
-            description="Network evaluations per sample, the final denoise included.",
+            description="Network evaluations per sample (NFE), the final denoise included.",
             json_schema_extra=chosen("32 where matched-sde was chosen, else the sampler's number"),
         ),
     ] = None
@@ -721,7 +721,7 @@ class Request(Group):
         float | None,
         Field(
             gt=0,
-            description="Budget in seconds of wall time, compilation included.",
+            description="Budget in seconds of wall time, from the command's start to its end.",
             json_schema_extra=chosen(BUDGET_RULE),
         ),
     ] = None

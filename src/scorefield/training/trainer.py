@@ -115,6 +115,7 @@ class Trainer:
             if self._keeps_snapshots():
                 self.writer.save_snapshot(self.state.images, self.state.averages)
             self._mark(0.0)
+        self._show_evaluating()
         self._save()
         table = self._evaluate(self._final_seconds(), final=True)
         return self._summary(self.ended, held_out=table)
@@ -337,6 +338,14 @@ class Trainer:
         budget = self.schedule.budget(images)
         self.hooks.on_progress(
             Progress(images, budget, fraction, elapsed, self.config.seconds, loss, rate)
+        )
+
+    def _show_evaluating(self) -> None:
+        """Report that training has ended and the last evaluation begins."""
+        images, elapsed, seconds = self.state.images, self.clock.seconds, self.config.seconds
+        fraction = 1.0 if seconds is None else min(1.0, elapsed / seconds)
+        self.hooks.on_progress(
+            Progress(images, images, fraction, elapsed, seconds, float("nan"), 0.0, evaluating=True)
         )
 
     # -- evaluation

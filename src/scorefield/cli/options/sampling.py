@@ -85,8 +85,8 @@ SamplerOptions = Annotated[
     typer.Option(
         "--option",
         metavar="NAME=VALUE",
-        help="An option of the sampler, such as eta=3 or epsilon=2e-5 (repeatable); the list is "
-        "below.",
+        help="An option of the sampler, such as eta=3 or epsilon=2e-5 (repeatable); `scorefield "
+        "sample --help` lists them.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -34,7 +34,7 @@ def setting_option(
     text = row.description
     if choices and not all(choice in text for choice in choices):
         text = f"{row.accepts}: {text}"
-    elif row.accepts and not choices and row.accepts != "not empty":
+    elif row.accepts and not choices and row.accepts not in ("not empty", "1 or more"):
         text = f"{text} {row.accepts[0].upper()}{row.accepts[1:]}."
     if complete is None and choices:
         complete = completion.words(choices)
