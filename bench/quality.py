@@ -267,9 +267,11 @@ def draw_plot(path: Path, records: list[Record]) -> None:
     shown = ", ".join(
         f"{len(v)} seed{'s' if len(v) > 1 else ''} of {name}" for name, (_, v) in series.items()
     )
-    counts = " and ".join(sorted({f"{record['samples']:,}" for record in records}))
+    counts = " and ".join(
+        f"{record['samples']:,} samples each of {', '.join(names([record]))}" for record in records
+    )
     floor = f"{records[0]['floor']:.2f} for {records[0]['samples']:,} training images"
-    caption = f"{shown}; {counts} samples each. Least possible: about {floor}."
+    caption = f"Runs: {shown}. Distances: {counts}. Least possible: about {floor}."
     save_seed_curves(path, [chart], "Quality for time", caption)
 
 

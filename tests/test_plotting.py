@@ -246,7 +246,7 @@ class TestAnimation:
                 gif.seek(f)
                 assert gif.info["duration"] == (700 if f == 4 else 100)
                 assert np.array_equal(
-                    np.asarray(gif.convert("L")), plotting.grid(frames[f])[..., 0]
+                    np.asarray(gif.convert("L")), plotting.grid(frames[f], scale=19)[..., 0]
                 )
 
     def test_equal_frames_keep_their_time(self, tmp_path: Path) -> None:
@@ -267,9 +267,11 @@ class TestAnimation:
         with Image.open(path) as gif:
             gif.seek(2)
             last = np.asarray(gif.convert("RGB"))
-        body = plotting.grid(frames[2])
+        body = plotting.grid(frames[2], scale=14)
         assert last.shape[0] > body.shape[0]
-        assert np.abs(last[-len(body) :].astype(int) - body).max() <= 4  # 256 colours
+        left = (last.shape[1] - body.shape[1]) // 2
+        shown = last[-len(body) :, left : left + body.shape[1]]
+        assert np.abs(shown.astype(int) - body).max() <= 4  # 256 colours
         assert last[: -len(body)].min() < 100
 
     @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from .layout import arrange, layout_of
 from .pixels import intensity_note, shown_intensity, to_pixels
 from .text import draw_text
 
+SIDE = 112  # pixels: the usual side of an enlarged image; more would make large files
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -81,7 +83,7 @@ def save_animation(
         captions: One a frame, drawn above the grid: a text, or a number, which is a sigma.
         columns: Images in a row; None chooses a grid a little wider than high.
         pad: Pixels between images.
-        scale: Whole enlargement factor; None enlarges small images to 64 to 160 pixels.
+        scale: Whole enlargement factor; None enlarges small images to about 112 pixels.
 
     Returns:
         The path.
@@ -93,7 +95,7 @@ def save_animation(
     _check_frames(frames, hold, fps, captions)
     count = len(frames)
     intensity = shown_intensity(frames[count - 1])
-    layout = layout_of(to_pixels(frames[0]), columns, pad, scale)
+    layout = layout_of(to_pixels(frames[0]), columns, pad, scale, SIDE)
 
     note, width = intensity_note(intensity), max(layout.size[1], NARROWEST)
     above = [[]] * count if captions is None else [[s] for s in _strips(captions, width)]
