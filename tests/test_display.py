@@ -22,8 +22,8 @@ from scorefield.inverse import Restoration
 from scorefield.likelihood import BitsPerDim, LogProb
 from scorefield.models import Cost, ScoreModel
 from scorefield.plotting import Picture, save_grid
-from scorefield.runs import Run
-from scorefield.training import Summary
+from scorefield.runs import Run, append_line
+from scorefield.training import Summary, pictures
 
 MIXTURE = exact.GaussianMixture([[-5.0, -5.0], [5.0, 5.0]], 1.0, [0.2, 0.8])
 MASK = torch.zeros(8, 8, dtype=torch.bool)
@@ -248,6 +248,58 @@ class TestRestorations:
         assert "noise of standard deviation 0.1" in text
         assert "1 elements not observed" in repr(sf.Measurement([[1.0, float("nan")]]))
         assert is_paragraph(repr(sf.Measurement(torch.zeros(3, 1, 8, 8), mask)))
+
+
+class TestRuns:
+    def run(self, folder: Path) -> Run:
+        run = Run(folder)
+        folder.mkdir()
+        append_line(run.schedule, {"kind": "plan", "images": 10})
+        append_line(run.schedule, {"kind": "segment", "images": 200})
+        for n in range(1, 41):
+            bins = {"sigma": [1.0, 2.0], "count": [n, 0], "loss": [1 / n, None], "se": [0.0, None]}
+            run.log({"images": 10 * n, "seconds": n, "loss": 1 / n, "lr": 1.0, "by_sigma": bins})
+        return run
+
+    def test_training_curve_marks_segments_best_point_and_baselines(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run, seen = self.run(tmp_path / "run"), []
+        monkeypatch.setattr(pictures, "save_training_curve", lambda *given: seen.append(given))
+        final = {"images": 400, "held_out": 0.5, "verdict": {"nothing": 1.0, "gaussian": 0.7}}
+        assert pictures.draw_training_curve(run, final, 390) == ""
+        ((path, records, _, segments, best, levels),) = seen
+        assert (path, segments, best) == (run.training_curve, [200], 390)
+        assert levels == {"knows nothing": 1.0, "best Gaussian": 0.7}
+        assert len(records) == 41 and not any("seconds" in record for record in records)
+
+    def test_loss_has_the_training_loss_of_the_last_tenth_and_the_baselines(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run, seen = self.run(tmp_path / "run"), []
+        original = pictures.save_loss_per_sigma
+
+        def keep(*given: Any, **options: Any) -> Path:
+            seen.append(options)
+            return original(*given, **options)
+
+        monkeypatch.setattr(pictures, "save_loss_per_sigma", keep)
+        table = {"sigma": [2.0, 1.0], "loss": [0.5, 0.6], "se": [0.1, 0.1], "nothing": [1.0, 1.0]}
+        assert pictures.draw_loss_per_sigma(run, table, "denoising") == ""
+        assert run.loss_per_sigma.exists()
+        # the last 4 of 40 lines, each n losses of 1/n
+        training = seen[0]["training"]
+        assert np.isnan(training[0]) and training[1] == pytest.approx(4 / (37 + 38 + 39 + 40))
+        assert seen[0]["baselines"] == {"knows nothing": [1.0, 1.0]}
+
+    def test_a_picture_that_fails_gives_its_reason(self, tmp_path: Path) -> None:
+        run = self.run(tmp_path / "run")
+        table = {"sigma": [-1.0], "loss": [0.5], "se": [0.1]}
+        assert "above zero" in pictures.draw_loss_per_sigma(run, table, "denoising")
+        data = as_dataset(torch.randn(9, 3), "points")
+        assert "finite" in pictures.draw_preview(run, 7, torch.full((2, 3), torch.nan), data)
+        assert pictures.draw_preview(run, 8, torch.randn(5, 3), data) == ""
+        assert [path.name for path in run.previews.iterdir()] == ["000000008.png"]
 
 
 class TestResults:
