@@ -48,16 +48,34 @@ class Folder:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder in the order of their paths; each real folder once, hidden ones not."""
+    """Files below a folder; each real folder once, links last, hidden ones not."""
     seen: set[str] = set()
-    for top, folders, names in os.walk(folder, followlinks=True):
+    waiting = [folder]
+    while waiting:
+        top = waiting.pop(0)
         real = os.path.realpath(top)
         if real in seen:
-            folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(top) / name for name in names if not name.startswith("."))
+        entries = sorted(p for p in top.iterdir() if not p.name.startswith("."))
+        folders = [p for p in entries if p.is_dir()]
+        waiting = [p for p in folders if not p.is_symlink()] + waiting
+        waiting += [p for p in folders if p.is_symlink()]
+        yield from (p for p in entries if not p.is_dir())
+
+
+def _each_once(files: list[Path]) -> tuple[list[Path], int]:
+    """Files without links to others among them, and the number of those links."""
+    taken = {os.path.realpath(path) for path in files if not path.is_symlink()}
+    kept, links = [], 0
+    for path in files:
+        real = os.path.realpath(path)
+        if path.is_symlink() and real in taken:
+            links += 1
+            continue
+        taken.add(real)
+        kept.append(path)
+    return kept, links
 
 
 def list_images(folder: Path) -> tuple[list[Path], list[str]]:
@@ -66,7 +84,9 @@ def list_images(folder: Path) -> tuple[list[Path], list[str]]:
     Raises:
         InputError: There is no picture.
     """
-    every = [path for path in _walk(folder) if path.is_file()]
+    walked = list(_walk(folder))
+    every, links = _each_once([path for path in walked if path.is_file()])
+    broken = sum(not path.is_file() for path in walked)
     found = [path for path in every if path.suffix.lower() in SUFFIXES]
     others = Counter(
         p.suffix.lower() or "no suffix" for p in every if p.suffix.lower() not in SUFFIXES
@@ -79,6 +99,8 @@ def list_images(folder: Path) -> tuple[list[Path], list[str]]:
             f"below it; {held}"
         )
     words = [f"files that are no pictures: {listed}"] if others else []
+    words += [f"{links} links to files that are taken already"] if links else []
+    words += [f"{broken} links that lead nowhere"] if broken else []
     return sorted(found, key=lambda p: p.relative_to(folder).as_posix()), words
 
 
@@ -125,8 +147,8 @@ def _heads(files: list[Path]) -> tuple[dict[Path, Head], dict[Path, str]]:
     for path in files:
         try:
             heads[path] = read_head(path)
-        except InputError:
-            raise
+        except InputError as error:  # readable, but not without loss
+            bad[path] = str(error).removeprefix(f"{path} ").removesuffix(".")
         except damage() as error:
             bad[path] = str(error) or type(error).__name__
     return heads, bad
@@ -178,8 +200,6 @@ def _refuse_damaged(bad: dict[Path, str], count: int) -> None:
 def _channels(heads: dict[Path, Head], given: int | None, notes: list[str]) -> int:
     """1 or 3 channels, without transparency; conversions are added to the notes."""
     colour = sum(head.colour for head in heads.values())
-    if given not in (None, 1, 3):
-        raise InputError(f"channels of pictures must be 1 (grey) or 3 (RGB); got {given}")
     channels = given or (3 if colour else 1)
     if channels == 3 and colour < len(heads):
         notes.append(f"{len(heads) - colour} grey pictures among {colour} in colour, read as RGB")
@@ -228,13 +248,24 @@ def read_files(files: list[Path], options: ReadOptions) -> Folder:
     Raises:
         InputError: As `read_folder`.
     """
+    target = check_size(options.size)
+    if options.channels not in (None, 1, 3):
+        raise InputError(
+            f"channels of pictures must be 1 (grey) or 3 (RGB); got {options.channels}. "
+            "Transparency is kept with alpha=keep (--alpha keep)"
+        )
     heads, bad = _heads(files)
     if bad and not options.skip_unreadable:
         _refuse_damaged(bad, len(files))
     notes: list[str] = []
     if not heads:
         _refuse_damaged(bad, len(files))
-    deep, target = _one_depth(heads), check_size(options.size)
+    deep = _one_depth(heads)
+    if deep in ("16", "32", "float") and options.channels == 3:
+        raise InputError(
+            f"channels=3 (--channels 3) is for 8-bit pictures; these are {WORDS[deep]} grey ones. "
+            "Leave it out"
+        )
     size = target or _one_size(heads)
     channels = _channels(heads, options.channels, notes)
     pixels, kept, transparent = _decode(files, heads, bad, options, (deep, channels, size))

@@ -61,6 +61,12 @@ CONVERT = {
     ".nc": "xarray.open_dataset",
     ".zarr": "zarr.open",
     ".nii": "nibabel.load",
+    ".dcm": "pydicom.dcmread",
+    ".safetensors": "safetensors.numpy.load_file",
+    ".joblib": "joblib.load",
+    ".gz": "gzip.open, after unpacking it,",
+    ".zip": "zipfile.ZipFile, after unpacking it,",
+    ".tar": "tarfile.open, after unpacking it,",
 }
 
 
@@ -143,6 +149,11 @@ def _pictures(found: Any, name: str, options: ReadOptions) -> Dataset:
 
 def _file(path: Path, options: ReadOptions) -> Dataset:
     suffix, name = path.suffix.lower(), str(path)
+    if suffix in (".tif", ".tiff", ".gif"):
+        raise InputError(
+            f"{path}: one picture or stack of pages is not a data set. Give the folder that holds "
+            "the pictures; of a stack save the pages as an array (N, height, width) in an .npy"
+        )
     if suffix in SUFFIXES:
         raise InputError(f"{path}: one picture is not a data set; give the folder that holds them")
     if suffix in TABLE_SUFFIXES:

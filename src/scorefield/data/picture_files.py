@@ -90,15 +90,22 @@ def read_head(path: Path) -> Head:
         orientation = image.getexif().get(ORIENTATION, 1)
         width, height = image.size
         size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
-        colour = palette or mode in ("RGB", "RGBA", "RGBa", "RGBX")
-        kind = SUFFIXES.get(path.suffix.lower(), (image.format or "").lower())
+        colour = mode in ("RGB", "RGBA", "RGBa", "RGBX") or (palette and not _is_grey(image))
+        found = (image.format or "").lower()
+        kind = {"mpo": "jpeg", "ppm": "pnm"}.get(found, found)
         return Head(kind, size, depth, colour, alpha, palette, orientation not in (0, 1))
+
+
+def _is_grey(image: "Image") -> bool:
+    """Whether all colours of a palette are greys."""
+    palette = image.getpalette("RGB") or []
+    return palette[0::3] == palette[1::3] == palette[2::3]
 
 
 def _refuse_loss(path: Path, image: "Image") -> None:
     """Raise where Pillow's pixels are not those of the file."""
     frames = getattr(image, "n_frames", 1)
-    if frames > 1:
+    if frames > 1 and image.format != "MPO":  # of a camera: the picture and its previews
         raise InputError(
             f"{path} holds {frames} frames or pages, and one picture a file is read. Save them as "
             "single pictures, or as an array (N, height, width) in an .npy"
@@ -109,6 +116,9 @@ def _refuse_loss(path: Path, image: "Image") -> None:
             "first"
         )
     bits = _bits(path, image)
+    if bits > 32 or (image.mode in DEEP_GREY and "transparency" in image.info):
+        what = f"values of {bits} bits" if bits > 32 else "a transparent grey of 16 bits"
+        raise InputError(f"{path} holds {what}, which would be lost. Give an array in an .npy")
     if bits > 8 and image.mode not in (*DEEP_GREY, "I", "F"):
         raise InputError(
             f"{path} holds colours or transparency of {bits} bits, which would be cut to 8. Give "
@@ -127,6 +137,12 @@ def _bits(path: Path, image: "Image") -> int:
         tags = getattr(image, "tag_v2", {})
         bits = tags.get(258, (1,))
         return max(bits) if isinstance(bits, tuple) else int(bits)
+    if image.format == "JPEG2000":
+        with path.open("rb") as file:
+            head = file.read(4096)
+        start = head.find(b"\xff\x4f\xff\x51")  # SOC and SIZ; the depths of the channels follow
+        count = int.from_bytes(head[start + 40 : start + 42], "big")
+        return max([(b & 127) + 1 for b in head[start + 42 : start + 42 + 3 * count : 3]] or [8])
     if image.format == "PPM":
         most = _largest_of_pnm(path)
         if most not in (1, 255, 65535):

@@ -62,6 +62,8 @@ def _item(item: Any, k: int, source: str) -> tuple[np.ndarray, Any]:
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.to(torch.float32) if value.dtype == torch.bfloat16 else value
+    if getattr(value, "mode", None) in ("P", "PA"):  # a picture of Pillow: colours, not numbers
+        value = value.convert("RGB" if "transparency" not in value.info else "RGBA")
     array = np.asarray(value)
     if array.dtype.kind not in "biufc":
         raise InputError(f"item {k} of {source}: need an array of numbers; got dtype {array.dtype}")

@@ -1,0 +1,164 @@
+"""Pictures in and out: nothing of a picture is lost, or the message says what would be."""
+
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from data_helpers import random_pictures, refused
+from scorefield.data import form_of
+from scorefield.data import open as open_data
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def save(folder, pixels, suffix="png", **options):
+    folder.mkdir(parents=True, exist_ok=True)
+    for k, one in enumerate(pixels):
+        Image.fromarray(one).save(folder / f"{suffix}{k:03d}.{suffix}", **options)
+
+
+def decoded(data):
+    return data.form.decode(data.floats(slice(None)))
+
+
+def deep_png(array):
+    """A 16-bit RGB PNG, which Pillow does not write."""
+
+    def chunk(tag, body):
+        return struct.pack(">I", len(body)) + tag + body + struct.pack(">I", zlib.crc32(tag + body))
+
+    height, width = array.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_pictures_drawn_in_the_alpha_channel_need_a_decision(tmp_path):
+    pixels = np.zeros((4, 8, 8, 4), np.uint8)
+    pixels[:, 2:5, 3:6, 3] = 255
+    save(tmp_path, pixels)
+    refused("transparent", "--alpha", "keep", call=lambda: open_data(tmp_path))
+    assert np.array_equal(decoded(open_data(tmp_path, alpha="keep")), pixels)
+    white = decoded(open_data(tmp_path, alpha="white"))
+    assert white.shape == (4, 8, 8, 3) and np.array_equal(white[..., 0], 255 - pixels[..., 3])
+    black = decoded(open_data(tmp_path, alpha="black"))
+    assert not black.any()  # control: the drawing is black
+
+
+def test_opaque_transparency_is_dropped_and_said(tmp_path):
+    pixels = random_pictures(3, (8, 8, 4))
+    pixels[..., 3] = 255
+    save(tmp_path, pixels)
+    data = open_data(tmp_path)
+    assert np.array_equal(decoded(data), pixels[..., :3]) and "opaque" in data.report[1]
+
+
+@pytest.mark.parametrize(("top", "levels"), [(4095, 4096), (65535, 65536), (900, 1024)])
+def test_sixteen_bits_stay_sixteen_bits(tmp_path, top, levels):
+    pixels = np.random.default_rng(0).integers(0, top + 1, (4, 9, 9)).astype(np.uint16)
+    pixels[0, 0, :2] = 1, top
+    save(tmp_path / "in", pixels)
+    data = open_data(tmp_path / "in")
+    assert data.quantisation_levels == levels and "uint16" in data.report[0]
+    form = form_of({"data": data.description})
+    form.write(tmp_path / "out", data.floats(slice(None)))
+    again = [np.asarray(Image.open(p)) for p in sorted((tmp_path / "out").iterdir())]
+    assert np.array_equal(np.stack(again), pixels) and again[0].dtype == np.uint16
+
+
+def test_twelve_bits_in_the_high_bits_of_sixteen_are_4096_levels(tmp_path):
+    low = np.random.default_rng(0).integers(0, 4096, (4, 9, 9)).astype(np.uint16)
+    low[0, 0, :2] = 1, 4095
+    save(tmp_path, low * 16)
+    data = open_data(tmp_path)
+    assert data.quantisation_levels == 4096 and np.array_equal(decoded(data), low * 16)
+
+
+def test_what_would_be_cut_is_refused_or_left_out_on_request(tmp_path):
+    save(tmp_path, random_pictures(3, (8, 8, 3)))
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 8, 3))
+    (tmp_path / "deep.png").write_bytes(deep_png(deep))
+    refused("16 bits", "deep.png", "--skip-unreadable", call=lambda: open_data(tmp_path))
+    Image.new("CMYK", (8, 8)).save(tmp_path / "cmyk.tif")
+    frames = [Image.new("L", (8, 8), k) for k in (1, 2)]
+    frames[0].save(tmp_path / "two.tif", save_all=True, append_images=frames[1:])
+    refused("3 of 6", "CMYK", "2 frames", call=lambda: open_data(tmp_path))
+    data = open_data(tmp_path, skip_unreadable=True)
+    assert len(data) == 3 and "3 files" in data.report[1]
+
+
+def test_every_lossless_format_is_taken_and_counted(tmp_path):
+    pixels = random_pictures(3, (8, 8, 3))
+    for suffix in ("png", "bmp", "tiff", "ppm", "tga"):
+        save(tmp_path, pixels, suffix)
+    save(tmp_path, pixels, "webp", lossless=True)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / ".hidden.png").write_bytes(b"no picture")
+    data = open_data(tmp_path)
+    assert len(data) == 18 and set(data.reading.formats.values()) == {3}
+    assert np.array_equal(decoded(data), np.concatenate([pixels] * 6))
+    assert "1 .txt" in data.report[1]
+
+
+def test_links_are_followed_once(tmp_path):
+    save(tmp_path / "in" / "b", random_pictures(3))
+    save(tmp_path / "elsewhere", random_pictures(2, seed=1))
+    os.symlink(tmp_path / "elsewhere", tmp_path / "in" / "c")
+    os.symlink(tmp_path / "in", tmp_path / "in" / "b" / "loop")
+    os.symlink(tmp_path / "in" / "b", tmp_path / "in" / "a")
+    os.symlink(tmp_path / "in" / "b" / "png000.png", tmp_path / "in" / "b" / "again.png")
+    os.symlink(tmp_path / "nowhere", tmp_path / "in" / "broken.png")
+    data = open_data(tmp_path / "in")
+    assert len(data) == 5 and data.class_names == ("b", "c")
+    assert "1 links to files" in data.report[1] and "lead nowhere" in data.report[1]
+
+
+def test_grey_palettes_stay_grey_and_colours_become_rgb(tmp_path):
+    grey = random_pictures(2, (8, 8))
+    save(tmp_path / "grey", grey, "gif")
+    assert np.array_equal(decoded(open_data(tmp_path / "grey")), grey)
+    colour = Image.fromarray(random_pictures(1, (8, 8, 3))[0]).quantize(16)
+    (tmp_path / "colour").mkdir()
+    colour.save(tmp_path / "colour" / "a.png")
+    data = open_data(tmp_path / "colour")
+    assert np.array_equal(decoded(data)[0], np.asarray(colour.convert("RGB")))
+    assert "palette" in data.report[1]
+
+
+def test_different_depths_are_refused(tmp_path):
+    save(tmp_path / "a", random_pictures(2, (8, 8)))
+    save(tmp_path / "b", random_pictures(2, (8, 8)).astype(np.uint16))
+    refused("different depths", "8-bit", "16-bit", call=lambda: open_data(tmp_path))
+
+
+def test_phone_pictures_with_previews_are_read_as_the_picture(tmp_path):
+    frames = [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
+    frames[0].save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    pixels = decoded(open_data(tmp_path))
+    assert pixels[0, 4, 4, 0] > 240 and pixels[0, 4, 4, 2] < 16
+
+
+def test_writing_leaves_other_files_of_the_folder(tmp_path):
+    save(tmp_path / "in", random_pictures(3, (8, 8)))
+    data = open_data(tmp_path / "in")
+    form, x = data.form, data.floats(slice(None))
+    out = tmp_path / "out"
+    form.write(out, x)
+    (out / "mine.png").write_bytes(b"mine")
+    form.write(out, x[:1])
+    assert sorted(p.name for p in out.iterdir()) == ["000000.png", "mine.png"]
+
+
+def test_transparent_float_and_deep_arrays_round_trip_through_tiff(tmp_path):
+    floats = np.random.default_rng(0).normal(size=(3, 8, 8)).astype(np.float32)
+    save(tmp_path / "f", floats, "tiff")
+    data = open_data(tmp_path / "f")
+    assert not data.image and torch.equal(data.values[:, 0], torch.from_numpy(floats))
+    data.form.write(tmp_path / "out", data.floats(slice(None)))
+    with Image.open(tmp_path / "out" / "000000.tiff") as image:
+        assert np.array_equal(np.asarray(image), floats[0])
