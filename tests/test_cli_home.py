@@ -546,7 +546,7 @@ def test_info_of_a_table_names_columns_data_budget_and_files(table, command, mon
     monkeypatch.setenv("COLUMNS", "1000")
     printed = " ".join(command("info", table / "run")[1].split())
     for words in (
-        "200 examples",
+        "200 examples, csv",
         "10% held out",
         "sex (category)",
         "site (constant)",
@@ -610,7 +610,7 @@ def test_samples_of_an_array_are_an_array_of_its_type(tmp_path, command):
     assert command("sample", run, "--count", 6, "--nfe", 9, "--out", out)[0] == 0
     found = np.load(out / "samples.npy")
     assert (found.dtype, found.shape) == (np.int16, (6, 5))
-    assert (found == np.round(samples_of(out))).all()
+    assert (found == np.maximum(np.round(samples_of(out)), 0)).all()  # counts are not negative
 
 
 def test_images_of_an_array_are_pictures_on_request(digits_run, tmp_path, command):
@@ -653,6 +653,17 @@ def test_restart_sets_the_old_run_aside(table, tmp_path, command):
     assert command("train", "--data", "ring", "--run", run, *TINY, "--restart")[0] == 0
     assert (run / "old-1" / "model.safetensors").read_bytes() == old
     assert (run / "model.safetensors").read_bytes() != old
+
+
+@pytest.mark.training
+def test_a_finished_run_goes_on_with_a_larger_budget_and_info_shows_both(table, tmp_path, command):
+    data, run = table / "patients.csv", tmp_path / "run"
+    assert command("train", "--data", data, "--run", run, *TINY)[0] == 0
+    code, printed, err = command("train", "--data", data, "--run", run, *TINY, "--images", 512)
+    assert code == 0, err
+    assert "segment 2 of the run" in printed and "512 images" in printed
+    assert "256 images, then 512 images in all" in command("info", run)[1]
+    assert command("train", "--data", data, "--run", run, *TINY, "--images", 64)[0] == 2
 
 
 @pytest.mark.training

@@ -66,6 +66,7 @@ def card_rows(card: dict[str, Any], parameters: int) -> dict[str, str]:
         "columns": columns_text(card),
         "quality": str(verdict.get("sentence", "")),
         "trained": trained_text(history, config),
+        "budgets": segments_text(history),
         "settings": settings_text(config),
         "network": f"{card['network']['name']}, {parameters:,} parameters, preconditioner "
         f"{card['preconditioner']}",
@@ -87,11 +88,23 @@ def data_text(card: dict[str, Any]) -> str:
     if not data:
         return "not recorded (an imported or hand-made model)"
     parts = [f"{data.get('source', '?')}", f"{data.get('count', 0):,} examples"]
-    parts += [str(data[name]) for name in ("format", "stored_dtype") if data.get(name)]
+    parts += stored_text(card)
     held_out = ((card.get("config") or {}).get("data") or {}).get("held_out")
     if held_out:
         parts.append(f"{held_out:.0%} held out of training")
     return ", ".join(parts)
+
+
+def stored_text(card: dict[str, Any]) -> list[str]:
+    """Format and type of the stored data, where the card records their form."""
+    from ..data.form import form_of
+
+    form: Any = form_of(card)
+    if form is None:
+        return []
+    if form.kind == "table":
+        return [form.format]
+    return [f"{form.format if form.kind == 'image' else form.container} of {form.dtype}"]
 
 
 def example_text(card: dict[str, Any]) -> str:
@@ -128,6 +141,17 @@ def trained_text(history: dict[str, Any], config: dict[str, Any]) -> str:
     text = f"{history.get('images', 0):,} images seen in {duration(history.get('seconds', 0.0))}"
     text += f", of a budget of {budget}" if budget else ""
     return text + (f"; {history['ended']}" if history.get("ended") else "; not finished")
+
+
+def segments_text(history: dict[str, Any]) -> str:
+    """The budgets of a run that went on beyond its first one; "" for other runs."""
+    segments = history.get("segments") or []
+    budgets = [segment.get("budget") or {} for segment in segments]
+    words = [
+        f"{budget['images']:,} images" if "images" in budget else duration(budget.get("seconds", 0))
+        for budget in budgets
+    ]
+    return ", then ".join(words) + " in all" if len(words) > 1 else ""
 
 
 def settings_text(config: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from ..errors import InputError
+from . import completion
 from . import options as o
 from .loading import ready
 from .sample import card_facts
@@ -130,12 +131,17 @@ OutFile = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(help="A name, folder or file as for train.", show_default="the run's own"),
+    typer.Option(
+        help="A name, folder or file as for train.",
+        show_default="the run's own",
+        autocompletion=completion.data,
+    ),
 ]
 Part = Annotated[
     str | None,
     typer.Option(
         help="held-out, train or all.",
+        autocompletion=completion.words(PARTS),
         show_default="held-out of the run's own data, all of other data",
     ),
 ]
