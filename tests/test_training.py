@@ -496,7 +496,8 @@ def simulate(seconds: float, step: "dict[float, float] | float", batch: int = 64
     """A run on a fake clock. step: seconds of a step, from a fraction of the time budget on."""
     speeds = {0.0: step} if isinstance(step, float) else step
     schedule = Schedule(Goal(seconds=seconds))
-    budget = Budget(schedule, reserve=0.02 * seconds)
+    budget = Budget(schedule)
+    budget.keep_back(0.01 * seconds)
     images, elapsed = 0, 3.0  # loading and compiling
     while not (reason := budget.over(images, elapsed)):
         images += batch

@@ -5,12 +5,13 @@ the images where it takes place, and for all marks together at 0 images.
 """
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import InputError
 from ..models import Preconditioned
-from .baselines import examples_for, fit_baselines
+from .baselines import Baselines, examples_for, fit_baselines
 from .best import BestPoint, evaluations
 from .build import Setup
 from .pictures import draw_loss_per_sigma, draw_preview, draw_training_curve
@@ -87,10 +88,16 @@ class Assessor:
             Entries of a line of metrics; empty where the time is too short.
         """
         evaluator, images, final = self.evaluator, self.state.images, trained is not None
+        began = time.perf_counter()
         model = self.kept_model() if final else self.state.averaged_model()
-        count, samples = self.schedule.evaluation(
-            images, lambda: evaluator.affordable(model, seconds, per_sigma=final)
-        )
+        baselines = self._baselines(model) if final else None
+
+        def size() -> tuple[int, int]:
+            others = () if baselines is None else (baselines.nothing, baselines.gaussian)
+            left = seconds - (time.perf_counter() - began)
+            return evaluator.affordable(model, max(left, seconds / 2), final, others)
+
+        count, samples = self.schedule.evaluation(images, size)
         if count == 0:
             return {}
         overall = evaluator.held_out_loss(model, count)
@@ -103,19 +110,25 @@ class Assessor:
             without = evaluator.held_out_loss(model, count, conditional=False)
             line |= {"unconditional": without.value, "unconditional_se": without.se}
         self._preview(model, samples)
-        if trained is not None:
-            table = self._appraise(model, count, self.state.images / max(trained, 1e-9))
+        if trained is not None and baselines is not None:
+            table = self._appraise(model, baselines, count, self.state.images / max(trained, 1e-9))
             missing = draw_loss_per_sigma(self.writer.run, table, self.setup.config.objective.name)
             if missing:
                 self.notice(f"no loss_per_sigma.png: {missing}")
             line |= {"held_out_by_sigma": table}
         return line
 
-    def _appraise(self, model: Preconditioned, count: int, rate: float) -> Table:
-        """Make the verdict; return the loss per sigma of the model and of the baselines."""
-        pipeline, evaluator = self.setup.batches.pipeline, self.evaluator
+    def _baselines(self, model: Preconditioned) -> Baselines:
+        """The baselines, fitted to training data."""
+        pipeline = self.setup.batches.pipeline
         rows = min(len(pipeline), examples_for(math.prod(model.event_shape)))
-        baselines = fit_baselines(model, pipeline.batch(0, rows)[0])
+        return fit_baselines(model, pipeline.batch(0, rows)[0])
+
+    def _appraise(
+        self, model: Preconditioned, baselines: Baselines, count: int, rate: float
+    ) -> Table:
+        """Make the verdict; return the loss per sigma of the model and of the baselines."""
+        evaluator = self.evaluator
         self.verdict = appraise(
             *(evaluator.losses(m, count) for m in (model, baselines.nothing, baselines.gaussian)),
             images=self.state.images,

@@ -23,18 +23,6 @@ ENDING = 1.5  # seconds that the last save, the pictures and the end of the proc
 ENDING_SHORT = 0.05  # of a short time budget they are expected to take at most this fraction
 
 
-def reserved_seconds(whole: float | None) -> float:
-    """Seconds of a time budget that training leaves for what comes after it.
-
-    Args:
-        whole: The time budget in seconds; None for a budget in images.
-
-    Returns:
-        Seconds for the last save, the last evaluation and the end of the process.
-    """
-    return 0.0 if whole is None else _ending(whole) + _final(whole)
-
-
 def time_left(whole: float, elapsed: float) -> float:
     """Seconds that the last evaluation of a time budget may take.
 
@@ -45,15 +33,31 @@ def time_left(whole: float, elapsed: float) -> float:
     Returns:
         What is left of the budget, but at least half of what was planned and at most twice that.
     """
-    left, planned = whole - _ending(whole) - elapsed, _final(whole)
+    left, planned = whole - ending_seconds(whole) - elapsed, final_seconds(whole)
     return min(max(left, planned / 2), 2 * planned)
 
 
-def _ending(whole: float) -> float:
+def ending_seconds(whole: float) -> float:
+    """Seconds kept back for the last save, the pictures and the end of the process.
+
+    Args:
+        whole: The time budget in seconds.
+
+    Returns:
+        The seconds.
+    """
     return min(ENDING, ENDING_SHORT * whole)
 
 
-def _final(whole: float) -> float:
+def final_seconds(whole: float) -> float:
+    """Seconds kept back for the last evaluation.
+
+    Args:
+        whole: The time budget in seconds.
+
+    Returns:
+        The seconds.
+    """
     return max(FINAL * whole, min(FINAL_SECONDS, FINAL_SHORT * whole))
 
 
@@ -87,14 +91,14 @@ class Budget:
     Args:
         schedule: The schedule that plans are written to; its segment in force has the budget.
         decays: Whether the learning rate falls to the end of the budget.
-        reserve: Seconds of a time budget that are kept back for the last save and evaluation.
     """
 
-    def __init__(self, schedule: Schedule, decays: bool = True, reserve: float = 0.0) -> None:
+    def __init__(self, schedule: Schedule, decays: bool = True) -> None:
         self.schedule, self.decays = schedule, decays
         self.seconds = schedule.segment.goal.seconds
         self._length = 0.0 if self.seconds is None else self.seconds - schedule.segment.seconds
-        self._target = math.inf if self.seconds is None else self.seconds - reserve
+        self._target = math.inf
+        self.keep_back(math.inf)
         self._anchor: tuple[int, float] | None = None  # images and seconds where timing began
         self._last: tuple[int, float] = (0, 0.0)
         self._step = (0, 0.0)  # images and seconds of a step, the fastest so far
@@ -127,6 +131,16 @@ class Budget:
         left = max(0.0, (self._target - elapsed) * seen / since)
         self.schedule.plan(images, images + step[0] * math.floor(left / step[0] + 0.5))
         self._anchor, self._steps = self._last, 0
+
+    def keep_back(self, seconds: float) -> None:
+        """Keep back less of a time budget where the last evaluation takes less than planned.
+
+        Args:
+            seconds: Seconds that a whole last evaluation takes.
+        """
+        if self.seconds is not None:
+            kept = ending_seconds(self.seconds) + min(seconds, final_seconds(self.seconds))
+            self._target = self.seconds - kept
 
     def pause(self, seconds: float) -> None:
         """Leave time that was not spent on steps out of the timing.

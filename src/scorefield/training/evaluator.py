@@ -8,6 +8,7 @@ The standard error is that of the mean over examples, whatever K is.
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -260,7 +261,7 @@ class Evaluator:
         with eager():
             return sample(model, count, self.seed, sampler=recipe, condition=condition)
 
-    def seconds_per_evaluation(self, model: Preconditioned) -> float:
+    def seconds_per_evaluation(self, model: ScoreModel) -> float:
         """Time one evaluation.
 
         The number of evaluations grows until the measurement takes long enough to be reliable.
@@ -280,8 +281,28 @@ class Evaluator:
                 return took / min(count, self.evaluations)
             count *= 4
 
+    def last_seconds(self, model: Preconditioned, baselines: Sequence[ScoreModel] = ()) -> float:
+        """Estimate the time of a whole last evaluation, with the loss at every bin of sigma.
+
+        Args:
+            model: The model, which is timed.
+            baselines: Models whose losses are evaluated too; they are timed.
+
+        Returns:
+            Seconds.
+        """
+        samples, steps = self.preview_size(model)
+        passes = self.evaluations * (self.passes + 1 + SIGMA_BINS)  # the verdict is one more
+        others = sum(self.seconds_per_evaluation(other) for other in baselines)
+        seconds = self.seconds_per_evaluation(model)
+        return seconds * (passes + samples * steps) + self.evaluations * (1 + SIGMA_BINS) * others
+
     def affordable(
-        self, model: Preconditioned, seconds: float, per_sigma: bool = False
+        self,
+        model: Preconditioned,
+        seconds: float,
+        per_sigma: bool = False,
+        baselines: Sequence[ScoreModel] = (),
     ) -> tuple[int, int]:
         """Sizes of the loss and of the preview in an evaluation that takes at most `seconds`.
 
@@ -290,17 +311,21 @@ class Evaluator:
             seconds: The time limit; infinite for the whole of both.
             per_sigma: Whether the loss is evaluated at every bin of sigma too. The evaluation is
                 then the last one, and has two examples and a sample however slow the model is.
+            baselines: Models whose losses are evaluated in it too, which are timed.
 
         Returns:
             Number of evaluations of the loss, and number of samples of the preview; (0, 0) where
             the time is not enough for two evaluations and a sample.
         """
         samples, steps = self.preview_size(model)
-        whole, passes = self.evaluations, self.passes + (SIGMA_BINS if per_sigma else 0)
+        whole = self.evaluations
         if math.isinf(seconds):
             return whole, samples
-        limit = seconds / self.seconds_per_evaluation(model)
-        if limit < 2 * passes + steps and not per_sigma:
-            return 0, 0
-        fraction = min(1.0, limit / (whole * passes + samples * steps))
+        if per_sigma:
+            fraction = min(1.0, seconds / self.last_seconds(model, baselines))
+        else:
+            limit = seconds / self.seconds_per_evaluation(model)
+            if limit < 2 * self.passes + steps:
+                return 0, 0
+            fraction = min(1.0, limit / (whole * self.passes + samples * steps))
         return max(min(2, len(self)), int(fraction * whole)), max(1, int(fraction * samples))

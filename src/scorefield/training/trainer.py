@@ -15,7 +15,7 @@ from ..errors import NonFiniteError
 from .assess import Assessor
 from .batches import Batch
 from .best import mark
-from .budget import FINAL, FINAL_SECONDS, UNFINISHED, Budget, Clock, reserved_seconds, time_left
+from .budget import FINAL, FINAL_SECONDS, UNFINISHED, Budget, Clock, time_left
 from .build import Setup
 from .existing import Existing
 from .meter import Meter
@@ -62,11 +62,12 @@ class Trainer:
         self.config, self.state = setup.config, setup.state
         self.checkpoint_seconds = checkpoint_seconds
         decays = self.config.optim.decay != "constant"
-        self.budget = Budget(self.schedule, decays, reserved_seconds(self.config.seconds))
+        self.budget = Budget(self.schedule, decays)
         self.meter = Meter(setup.batches.distribution)
         self.clock = Clock()
         self.grad_norm = torch.tensor(float("nan"))  # of the last step, before clipping
         self.ended = ""
+        self._timed = False  # whether a last evaluation was timed for the plan
         self._written = -1  # images at which the model file was written that was found
         self._logged = (0, 0.0)  # images and seconds of the last line of metrics
         self.notices: list[str] = []
@@ -354,6 +355,9 @@ class Trainer:
         """Measure the held-out loss of the averaged weights now, for the best point."""
         start = time.perf_counter()
         steps = (self.config.images or 0) / self.config.optim.batch
+        if self.config.seconds is not None and step_seconds > 0 and not self._timed:
+            evaluator, self._timed = self.setup.evaluator, True
+            self.budget.keep_back(evaluator.last_seconds(self.state.averaged_model()))
         self.assessor.mark(self.config.seconds or steps * step_seconds)
         self.budget.pause(time.perf_counter() - start)
 
