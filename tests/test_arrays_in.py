@@ -1,4 +1,4 @@
-"""Arrays in and out: axes, types and ranges mean what their shape and values say, or are refused."""
+"""Arrays in and out: axes, types and ranges mean what shape and values show, or are refused."""
 
 import numpy as np
 import pytest
