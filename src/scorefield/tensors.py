@@ -161,6 +161,17 @@ def check_finite(value: Tensor, name: str) -> Tensor:
     return value
 
 
+def check_floating(value: Any, name: str) -> None:
+    """Refuse anything but a tensor of a real floating type, where gradients and types matter.
+
+    Raises:
+        InputError: For another type, for an array or a list, and for complex numbers.
+    """
+    if not (isinstance(value, Tensor) and value.is_floating_point()):
+        hint = "" if isinstance(value, Tensor) else ". torch.as_tensor makes one"
+        raise InputError(f"{name} must be a floating tensor; got {describe(value)}{hint}")
+
+
 def floats(value: Any, name: str) -> Tensor:
     """Real numbers of a floating type; whole numbers become float64.
 

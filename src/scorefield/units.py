@@ -34,8 +34,8 @@ from torch import Tensor
 
 from .errors import InputError
 from .ranks import Ranks
-from .tensors import flags, float64, reals
-from .values import describe, finite, flag, number, whole
+from .tensors import check_floating, flags, float64, reals
+from .values import finite, flag, number, whole
 
 ROUNDING = 4 * torch.finfo(torch.float64).eps  # relative; below it a standard deviation is rounding
 # Up to here float32 tells k / (levels - 1) from the next bin.
@@ -226,8 +226,7 @@ class Units:
 
     def _parts(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x, shift and scale in float64 on x's device."""
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
-            raise InputError(f"x must be a floating tensor; got {describe(x)}")
+        check_floating(x, "x")
         return (
             x.to(torch.float64),
             self.shift.to(x.device, torch.float64),

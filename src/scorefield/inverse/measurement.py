@@ -191,8 +191,7 @@ class Measurement:
         value, single = self.batch(event_shape)
         operator = self.whole(event_shape)
         known = operator.on(event_shape) if isinstance(operator, Mask) else None
-        exact = known is not None and self.noise_std == 0
-        values, form = read_stored(value, units, known, exact=exact)
+        values, form = read_stored(value, units, known, self.noise_std)
         return Reading(values, form, single)
 
     def to_model_units(self, units: Units, event_shape: tuple[int, ...]) -> "Measurement":

@@ -15,6 +15,7 @@ from ..data.arrays import to_float
 from ..errors import InputError
 from ..units import Quantisation, Units
 
+WIDEST_NOISE = 8.0  # standard deviations; no picture has an element with more
 BYTE = 255  # largest number of 8 bits
 OUTSIDE = 1e-6  # how far beyond [0, 1] rounding may bring a value of an image
 OFF_GRID = 0.25  # in levels: where a type's rounding is coarser, no grid can be recognised
@@ -52,7 +53,7 @@ class Form:
 
 
 def read_stored(
-    value: Tensor, units: Units, known: Tensor | None, exact: bool
+    value: Tensor, units: Units, known: Tensor | None, noise_std: float
 ) -> tuple[Tensor, Form]:
     """An observation's values in data units, and its form.
 
@@ -61,7 +62,7 @@ def read_stored(
         units: The model's units.
         known: bool, broadcasting against `value`: the elements that were observed. None where the
             values are not elements of an example, such as those of a blurred image.
-        exact: Whether the observation has no noise.
+        noise_std: The standard deviation of the observation's noise, in data units.
 
     Returns:
         float64 (K, *measurement), and the form.
@@ -78,14 +79,15 @@ def read_stored(
         if levels is not None:
             form = Form(dtype, units.quantisation, units.image)
             return units.quantisation.dequantise(levels).to(torch.float64), form
-    if units.image and known is not None and exact:
+    if units.image and known is not None:
         low, high = float(seen.min()), float(seen.max())
-        if low < -OUTSIDE or high > 1 + OUTSIDE:
+        slack = max(OUTSIDE, WIDEST_NOISE * noise_std)
+        if low < -slack or high > 1 + slack:
             raise InputError(
                 f"the model is of images in [0, 1], and the observation spans {low:g} to {high:g}; "
                 "rescale it, or give the stored whole numbers"
             )
-        value = value.clamp(0, 1)
+        value = value.clamp(0, 1) if noise_std == 0 else value
     return value.to(torch.float64), Form(dtype, None, units.image)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .. import conditions as conditions_module
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError, Unsupported
-from ..tensors import reals
+from ..tensors import check_floating, reals
 from ..units import Units
 from ..values import describe
 from .cost import count_cost, record
@@ -255,10 +255,7 @@ class ScoreModel(nn.Module):
         Raises:
             InputError: The shapes, the noise levels or the condition do not fit the model.
         """
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
-            raise InputError(
-                f"x must be a floating tensor (B, *event) in model units; got {describe(x)}"
-            )
+        check_floating(x, "x")
         sigma = as_sigma(sigma)
         if x.ndim != 1 + len(self.event_shape) or tuple(x.shape[1:]) != tuple(self.event_shape):
             raise InputError(

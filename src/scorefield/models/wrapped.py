@@ -19,6 +19,7 @@ from torch import Tensor
 from .. import conditions
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
+from ..tensors import check_floating
 from ..units import Units
 from ..values import describe, finite, items, number
 from .base import Moments, Quantity, ScoreModel, as_sigma, broadcast
@@ -162,6 +163,7 @@ class Bound(Wrapped):
 
     def _rows(self, x: Tensor, condition: Condition | None) -> Condition | None:
         conditions.check(condition, {}, len(x), type(self).__name__)
+        check_floating(x, "x")
         return conditions.to_device(conditions.expand(self.condition, len(x)), x.device)
 
     def denoise(
@@ -281,6 +283,7 @@ class Guided(Wrapped):
     def _guided(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None, quantity: Quantity
     ) -> Tensor:
+        check_floating(x, "x")
         sigma = as_sigma(sigma)
         off = self.scale == 1.0 or (self.weak is None and condition is None)
         active = self._active(sigma)
