@@ -69,6 +69,8 @@ def make_dataset(
     """
     check_array(stored.array, name)
     order = "" if stored.array.dtype.isnative else ", of foreign byte order"
+    if stored.array.dtype.kind == "f" and stored.array.dtype.itemsize > 8:
+        order = f", from {stored.array.dtype}"
     array = native(stored.array)
     layout = _layout(array, options, name, picture_format)
     shape = layout.arrange(array.shape)
@@ -95,24 +97,11 @@ def make_dataset(
         low=found.low,
         high=found.high,
         left_out=tuple(stored.left_out),
-        notes=(
-            *stored.notes,
-            *filter(None, (layout.words, meaning.words, _rounding(meaning, channels))),
-        ),
+        notes=(*stored.notes, *_choices(layout, meaning, channels, event)),
     )
-    description = {
-        "source": name,
-        "count": len(values),
-        "shape": list(event),
-        "dtype": str(values.dtype).removeprefix("torch."),
-        "image": meaning.image,
-        "image_because": meaning.words,
-        "sha256": digest(values),
-        **({} if labels is None else {"labels_sha256": digest(labels[:, None])}),
-        **({} if names is None else {"class_names": list(names)}),
-        "form": form_to_dict(form),
-        **(extra or {}),
-    }
+    entries = {"source": name, "count": len(values), "shape": list(event)}
+    entries |= {"form": form_to_dict(form), **(extra or {})}
+    description = _describe(values, labels, names, meaning) | entries
     return Dataset(
         values,
         name,
@@ -125,6 +114,29 @@ def make_dataset(
         form,
         reading,
     )
+
+
+def _describe(
+    values: Tensor, labels: Tensor | None, names: Sequence[str] | None, meaning: Meaning
+) -> dict[str, Any]:
+    """Entries of the model card about the values, with their SHA-256."""
+    return {
+        "dtype": str(values.dtype).removeprefix("torch."),
+        "image": meaning.image,
+        "image_because": meaning.words,
+        "sha256": digest(values),
+        **({} if labels is None else {"labels_sha256": digest(labels[:, None])}),
+        **({} if names is None else {"class_names": list(names)}),
+    }
+
+
+def _choices(
+    layout: Layout, meaning: Meaning, channels: Channels | None, event: tuple[int, ...]
+) -> list[str]:
+    """Sentences about what was decided; that vectors are no images goes without saying."""
+    plain = len(event) == 1 and not meaning.rounded
+    words = (layout.words, "" if plain else meaning.words, _rounding(meaning, channels))
+    return [one for one in words if one]
 
 
 def _rounding(meaning: Meaning, channels: Channels | None) -> str:

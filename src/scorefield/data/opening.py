@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensors import as_tensor
 from .dataset import Dataset
 from .files import Stored, of_arrays, read_npy, read_npz
 from .images import read_files, read_folder
@@ -84,6 +85,8 @@ def _refuse(source: str, options: ReadOptions, *fields: str) -> None:
 def _missing(source: str) -> InputError:
     """The error for a string that is neither a name nor a path."""
     path = Path(source)
+    if "://" in source:
+        return InputError(f"{source}: nothing is downloaded; save it and give the path of the file")
     if path.suffix or path.name != source:
         parent = path.parent
         if not parent.is_dir():
@@ -200,7 +203,7 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
     if isinstance(source, torch.utils.data.Dataset):
         _refuse(kind, options, "key", *FOLDER, *TABLE)
         return make_dataset(read_items(source, options), kind, options)
-    if isinstance(source, Mapping) and any(np.ndim(value) > 1 for value in source.values()):
+    if isinstance(source, Mapping) and any(_dims(value) > 1 for value in source.values()):
         _refuse(kind, options, *FOLDER, *TABLE)
         arrays = {str(name): _plain(value) for name, value in source.items()}
         return _array(of_arrays(arrays, options.key, kind, "mapping"), kind, options)
@@ -226,10 +229,18 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
     )
 
 
+def _dims(value: Any) -> int:
+    """Dimensions of an array or of nested lists; 0 for what is neither."""
+    try:
+        return np.ndim(value)
+    except ValueError:  # rows of different lengths
+        return 0
+
+
 def _plain(value: Any) -> np.ndarray:
     """An array or tensor as a NumPy array; bfloat16, which NumPy lacks, becomes float32."""
     if isinstance(value, Tensor):
-        value = value.detach().cpu()
+        value = as_tensor(value, "data").cpu()
         return (value.to(torch.float32) if value.dtype == torch.bfloat16 else value).numpy()
     return value if isinstance(value, np.ndarray) else np.asarray(value)
 

@@ -114,7 +114,7 @@ def read_items(data: Any, options: ReadOptions) -> Stored:
             got, want = (f"{v.shape} {v.dtype}" for v in (value, arrays[0]))
             raise InputError(
                 f"item {k} of {source} is {got}, the first is {want}; all must be alike. Resize "
-                "or crop them first"
+                "or crop them first; arrays with labels are given as {'images': x, 'labels': y}"
             )
         arrays.append(value)
         labels.append(label)
