@@ -3,12 +3,16 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from torch.utils.flop_counter import FlopCounterMode
 
+from scorefield import networks
 from scorefield.config import (
     PRESETS,
     Config,
@@ -27,6 +31,7 @@ from scorefield.config import (
     settings,
 )
 from scorefield.errors import InputError
+from scorefield.networks.unet import SCALES, costs
 
 IMAGES = DataFacts((1, 28, 28), 5000, image=True, quantisation_levels=256, classes=10)
 VECTORS = DataFacts((2,), 50_000)
@@ -165,6 +170,89 @@ def test_a_setting_without_effect_is_refused(text):
     also = ["noise.sigma_distribution=loguniform"] if text.startswith("noise") else []
     with pytest.raises(InputError, match="has an effect only with"):
         resolve(set_to(text, *also), IMAGES)
+
+
+# -- sizes
+
+
+def picture(*shape: int, count: int = 5000, **more: Any) -> DataFacts:
+    """Facts of images whose U-Net costs are known."""
+    return DataFacts(shape, count, image=True, unet_costs=costs(shape), **more)
+
+
+def test_five_minutes_of_mnist_keep_the_full_network():
+    """And a minute of them too: there is room for 26,000 images on two cores."""
+    for budget in ("seconds=300", "seconds=60", "images=100"):
+        assert resolve(set_to(budget), picture(1, 28, 28)).network.options == {}
+
+
+def test_short_budgets_get_a_narrower_unet_with_a_reason():
+    """200 pictures of 48 x 48 in 60 s: 8,200 images in the full width, 28,000 in the half."""
+    facts = picture(1, 48, 48, count=200)
+    found = resolve_with_reasons(set_to("seconds=60"), facts)
+    assert found.config.network.options == {"scale": 0.5}
+    assert found.reasons["network.options.scale"] == (
+        "60 s have room for about 28,000 images on two cores, and for 8,200 with the full width."
+    )
+    assert resolve(set_to("seconds=105"), facts).network.options == {"scale": 0.75}
+    assert resolve(set_to("seconds=150"), facts).network.options == {}
+    assert resolve(set_to("seconds=1"), facts).network.options == {"scale": 0.5}
+    network = networks.build("unet", (1, 48, 48), scale=0.5)
+    full = networks.build("unet", (1, 48, 48))
+    sizes = [sum(p.numel() for p in n.parameters()) for n in (network, full)]
+    assert sizes[0] < sizes[1] / 3
+    assert networks.options(network)["widths"] == [32, 64, 96]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["images=1000"],
+        ["network.options.widths=[8,16]"],
+        ["network.options.scale=1"],
+        ["execution.device=cuda"],
+        ["network.name=refinenet"],
+    ],
+)
+def test_budgets_of_images_and_own_sizes_keep_the_width(texts):
+    seconds = [] if texts[0].startswith("images") else ["seconds=1"]
+    found = resolve_with_reasons(set_to(*seconds, *texts), picture(1, 48, 48))
+    assert "network.options.scale" not in found.reasons
+
+
+def test_accelerators_keep_the_width():
+    assert resolve(set_to("seconds=9"), picture(1, 48, 48, accelerator=True)).network.options == {}
+    asked = set_to("seconds=9", "execution.device=cpu")
+    assert resolve(asked, picture(1, 48, 48, accelerator=True)).network.options == {"scale": 0.5}
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 8, 8), (3, 61, 35), (2, 1000), (1, 9, 10, 11)])
+@pytest.mark.parametrize("scale", SCALES)
+def test_costs_are_those_that_pytorch_counts(shape, scale):
+    """Convolutions counted on the meta device; linear layers of the embedding are left out."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        networks.build("unet", shape, scale=scale)(torch.empty(1, *shape), torch.empty(1))
+    counted = counter.get_flop_counts()["Global"][torch.ops.aten.convolution]
+    assert 2 * costs(shape)[scale] == counted
+
+
+def test_small_tables_get_dropout_with_a_reason():
+    """90 s on 398 rows are about 2,500 passes; 60 s on 50,000 rows are 13."""
+    small, large = DataFacts((30,), 398), DataFacts((30,), 50_000)
+    found = resolve_with_reasons(set_to("seconds=90"), small)
+    assert found.config.network.options == {"dropout": 0.3}
+    assert found.reasons["network.options.dropout"] == (
+        "About 2,500 passes over 358 rows: without dropout they would be learned by heart."
+    )
+    assert resolve(set_to("images=900k"), small).network.options == {"dropout": 0.3}
+    assert resolve(set_to("images=100k"), small).network.options == {}
+    assert resolve(set_to("seconds=60"), large).network.options == {}
+    off = resolve_with_reasons(set_to("seconds=90", "network.options.dropout=0"), small)
+    assert off.config.network.options == {"dropout": 0}
+    assert "network.options.dropout" not in off.reasons
+    width = resolve(set_to("seconds=90", "network.options.width=64"), small).network.options
+    assert width == {"width": 64, "dropout": 0.3}
+    networks.build("mlp", (30,), **width)
 
 
 # -- budgets

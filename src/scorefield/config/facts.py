@@ -30,6 +30,9 @@ class DataFacts:
         missing: number of blank cells by column.
         left_out: what was not taken, and why: a sentence each.
         notes: further choices that the reader made: a sentence each.
+        unet_costs: multiplications of the default U-Net for one example, by its `scale`; empty
+            for vectors.
+        accelerator: whether this machine has an accelerator, such as a GPU.
     """
 
     event_shape: tuple[int, ...]
@@ -52,6 +55,8 @@ class DataFacts:
     missing: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unet_costs: Mapping[float, int] = field(default_factory=dict)
+    accelerator: bool = False
 
     @property
     def vectors(self) -> bool:

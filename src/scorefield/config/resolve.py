@@ -18,6 +18,16 @@ DEFAULT_SECONDS = 300.0
 IMAGE_NFE = 32
 IMAGE_ETA = 3.0
 
+# What a processor of two cores does in a second: rows of a table in the default perceptron, and
+# multiplications of a forward pass of the U-Net while it is trained (docs/benchmarks.md). Sizes
+# follow from such a machine, so that the same command makes the same network everywhere.
+ROWS_A_SECOND = 10_000.0
+MULTIPLICATIONS_A_SECOND = 28e9
+# A table that is seen so often is learned by heart; dropout delays that (docs/log.md).
+MANY_PASSES, DROPOUT = 1000.0, 0.3
+# A narrower U-Net is taken where the budget has room for fewer images than that.
+FEW_IMAGES = 20_000.0
+
 # (setting, what it needs, whether the request has that)
 NEEDS: tuple[tuple[str, str, Callable[[dict[str, Any]], bool]], ...] = (
     (
@@ -120,6 +130,8 @@ def resolve_with_reasons(request: Request, facts: DataFacts) -> Resolution:
     if request.images is None:
         choices.choose("seconds", DEFAULT_SECONDS, "Five minutes is the default budget.")
     _choose_network(choices, facts)
+    _choose_dropout(choices, facts)
+    _choose_scale(choices, facts)
     _choose_noise(choices, facts)
     _choose_objective(choices)
     _choose_optimiser(choices, facts)
@@ -170,6 +182,45 @@ def _choose_network(choices: _Choices, facts: DataFacts) -> None:
     if network["name"] == "refinenet" and levels is not None and "levels" not in network["options"]:
         network["options"] = {**network["options"], "levels": levels}
         choices.reasons["network.options.levels"] = "One row of the tables for each noise level."
+
+
+def _choose_dropout(choices: _Choices, facts: DataFacts) -> None:
+    """Dropout of the perceptron for tables that are seen very often."""
+    network = choices.values["network"]
+    if network["name"] != "mlp" or not facts.vectors or "dropout" in network["options"]:
+        return
+    rows = facts.count * (1 - choices.get("data.held_out"))
+    seen = choices.get("images") or ROWS_A_SECOND * choices.get("seconds")
+    if seen / rows >= MANY_PASSES:
+        network["options"] = {**network["options"], "dropout": DROPOUT}
+        choices.reasons["network.options.dropout"] = (
+            f"About {_rounded(seen / rows)} passes over {rows:,.0f} rows: without dropout they "
+            "would be learned by heart."
+        )
+
+
+def _choose_scale(choices: _Choices, facts: DataFacts) -> None:
+    """A narrower U-Net where the default one could not see enough images in the time budget."""
+    network, seconds = choices.values["network"], choices.get("seconds")
+    own = {"scale", "widths"} & network["options"].keys()
+    device = choices.get("execution.device")
+    fast = facts.accelerator if device is None else device != "cpu"
+    if network["name"] != "unet" or own or seconds is None or fast or not facts.unet_costs:
+        return
+    images = {s: MULTIPLICATIONS_A_SECOND * seconds / c for s, c in facts.unet_costs.items()}
+    enough = [scale for scale, found in images.items() if found >= FEW_IMAGES]
+    scale = max(enough) if enough else min(images)
+    if scale < max(images):
+        network["options"] = {**network["options"], "scale": scale}
+        choices.reasons["network.options.scale"] = (
+            f"{seconds:g} s have room for about {_rounded(images[scale])} images on two cores, and "
+            f"for {_rounded(images[max(images)])} with the full width."
+        )
+
+
+def _rounded(count: float) -> str:
+    """A count with two digits."""
+    return f"{float(f'{count:.1e}'):,.0f}"
 
 
 def _choose_noise(choices: _Choices, facts: DataFacts) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..config.facts import DataFacts
+from ..networks.unet import costs
 from ..plotting import Picture, paragraph, with_picture
 from .arrays import row_bytes
 from .form import Form
@@ -217,6 +218,8 @@ class Dataset:
             class_names=self.class_names,
             classes=self.classes,
             custom_network=custom_network,
+            unet_costs=costs(self.event_shape),
+            accelerator=torch.cuda.is_available(),
             **vars(self.reading),
         )
 

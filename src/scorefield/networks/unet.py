@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..conditions import Condition, ConditionSpec
 from ..errors import InputError
-from ..values import shape, whole, whole_numbers
+from ..values import finite, shape, whole, whole_numbers
 from .layers import (
     Embedding,
     conv,
@@ -40,10 +40,12 @@ from .layers import (
 POSITIONS = 1024  # at most so many patches an event, while patches are at most LARGEST_PATCH wide
 LARGEST_PATCH = 8
 WIDTHS = (32, 64, 128, 192)  # of the finest level
+SCALES = (1.0, 0.75, 0.5)  # of the coarser levels' widths
+NARROWEST = 32  # channels of a coarser level at any scale
 COARSEST = 8  # levels are added until the longest side has at most so many positions
 
 
-def size_from_data(event_shape: Sequence[int]) -> dict[str, Any]:
+def size_from_data(event_shape: Sequence[int], scale: float = 1.0) -> dict[str, Any]:
     """Choose the sizes of the network; 1x28x28 gives patch 2, widths (32, 128) at 14x14 and 7x7.
 
     Sides under 16 keep patch 1. Larger ones get the smallest power of two from 2 up that leaves at
@@ -52,6 +54,7 @@ def size_from_data(event_shape: Sequence[int]) -> dict[str, Any]:
 
     Args:
         event_shape: (C, *space).
+        scale: Factor of the widths of the coarser levels, in (0, 1]; they are multiples of 16.
 
     Returns:
         The options patch, widths and depths of `UNet`.
@@ -71,11 +74,46 @@ def size_from_data(event_shape: Sequence[int]) -> dict[str, Any]:
         (width for width in WIDTHS if width >= 2 * channels * patch ** len(space)), WIDTHS[-1]
     )
     coarser = [128, 192][: levels - 1] + [192] * (levels - 3)
+    coarser = [max(NARROWEST, round(scale * width / 16) * 16) for width in coarser]
     return {
         "patch": patch,
         "widths": [finest, *coarser] if levels > 1 else [max(finest, 64)],
         "depths": [1] * (levels - 1) + [4],
     }
+
+
+def multiply_adds(event_shape: Sequence[int], scale: float = 1.0) -> int:
+    """Multiplications in the convolutions of the network of `size_from_data`, for one example.
+
+    Args:
+        event_shape: (C, *space).
+        scale: As in `size_from_data`.
+
+    Returns:
+        Their number in a forward pass; training takes about three times as many.
+    """
+    channels, *space = event_shape
+    sized = size_from_data(event_shape, scale)
+    widths, depths = sized["widths"], sized["depths"]
+    kernel, corners = 3 ** len(space), 2 ** len(space)
+    folded = channels * sized["patch"] ** len(space)
+    sides = [-(-n // sized["patch"]) for n in space]
+    total = math.prod(sides) * folded * widths[0] * (kernel + 1)  # stem and head
+    for level, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        last = level == len(widths) - 1
+        blocks = depth if last or level == 0 else 2 * depth
+        total += math.prod(sides) * blocks * 2 * kernel * width**2
+        sides = [-(-n // 2) for n in sides]
+        if not last:
+            total += math.prod(sides) * 2 * corners * width * widths[level + 1]
+    return int(total)
+
+
+def costs(event_shape: Sequence[int]) -> dict[float, int]:
+    """`multiply_adds` at each of SCALES; empty for events that the network does not take."""
+    if len(event_shape) not in (2, 3, 4):
+        return {}
+    return {scale: multiply_adds(event_shape, scale) for scale in SCALES}
 
 
 class Block(nn.Module):
@@ -104,6 +142,7 @@ class UNet(nn.Module):
             many on the way down; the last number is that of the coarsest level in all.
         embedding: Width of the embedding of noise level and conditions.
         conditions: What the network can be conditioned on, by name; None for nothing.
+        scale: Factor of the widths of the coarser levels where `widths` is None, in (0, 1].
 
     Raises:
         InputError: For an event without spatial dimensions, or sizes that do not fit together.
@@ -117,6 +156,7 @@ class UNet(nn.Module):
         depths: Sequence[int] | None = None,
         embedding: int = 256,
         conditions: Mapping[str, ConditionSpec] | None = None,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         event_shape = shape(event_shape, "event_shape")
@@ -126,7 +166,8 @@ class UNet(nn.Module):
                 "unet needs an event (channels, *space) with 1 to 3 spatial dimensions; got "
                 f"{tuple(event_shape)}. Vectors? use mlp"
             )
-        sized = size_from_data(event_shape)
+        scale = finite(scale, "scale", 0.0, 1.0, above=True)
+        sized = size_from_data(event_shape, scale)
         patch = whole(sized["patch"] if patch is None else patch, "patch")
         widths = whole_numbers(sized["widths"] if widths is None else widths, "widths")
         usual = [1] * (len(widths) - 1) + [4]
