@@ -1,11 +1,13 @@
 """Arrays in and out: axes, types and ranges mean what shape and values show, or are refused."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from data_helpers import random_pictures, refused
-from scorefield.data import fit_units, form_of, open_like, read_observation
+from scorefield.data import fit_units, form_of, open_like, read_observation, sources
 from scorefield.data import open as open_data
 
 
@@ -157,7 +159,18 @@ def test_the_same_data_are_read_from_every_kind_of_source():
     for source in sources:
         assert np.array_equal(open_data(source).values.numpy(), array)
     few = open_data(iter(list(array)), count=3)
-    assert len(few) == 3
+    assert len(few) == 3 and "the first 3 items" in few.report[1]
+
+
+def test_chosen_examples_keep_their_row_numbers(monkeypatch):
+    array = normal(20, 4)
+    for source in (array, torch.utils.data.TensorDataset(torch.from_numpy(array)), list(array)):
+        data = open_data(source, count=5, seed=1)
+        rows = data.rows(torch.arange(5))
+        assert np.array_equal(data.values.numpy(), array[rows.numpy()]) and rows.max() > 4
+    monkeypatch.setattr(sources, "MOST_BYTES", 1000)
+    endless = itertools.repeat(np.zeros(4))
+    refused("count=", call=lambda: open_data(endless))
 
 
 def test_labels_and_arrays_that_are_left_out_are_said(tmp_path):

@@ -50,6 +50,7 @@ class Stored:
         format: "npy", "npz", "array" and so on.
         key: The name of the array in an .npz.
         notes, left_out: Sentences for the report.
+        rows: int64 (N,), the number of each example in the source; None for all of them.
     """
 
     array: np.ndarray
@@ -59,6 +60,7 @@ class Stored:
     key: str = "samples"
     notes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    rows: Tensor | None = None
 
 
 def to_tensor(array: np.ndarray, name: str) -> Tensor:

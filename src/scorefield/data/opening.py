@@ -115,6 +115,12 @@ def _of_stored(
     return replace(make_dataset(chosen, name, options, levels), source_rows=index)
 
 
+def _of_items(items: Any, name: str, options: ReadOptions) -> Dataset:
+    """The items of a torch Dataset or another iterable as a Dataset."""
+    stored = read_items(items, options)
+    return replace(make_dataset(stored, name, options), source_rows=stored.rows)
+
+
 def _named(name: str, options: ReadOptions) -> Dataset:
     _refuse(name, options, "key", *FOLDER, *TABLE)
     if name in TOYS:
@@ -202,7 +208,7 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
         )
     if isinstance(source, torch.utils.data.Dataset):
         _refuse(kind, options, "key", *FOLDER, *TABLE)
-        return make_dataset(read_items(source, options), kind, options)
+        return _of_items(source, kind, options)
     if isinstance(source, Mapping) and any(_dims(value) > 1 for value in source.values()):
         _refuse(kind, options, *FOLDER, *TABLE)
         arrays = {str(name): _plain(value) for name, value in source.items()}
@@ -222,7 +228,7 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
         return _array(stored, "array", options)
     if isinstance(source, Iterable) and not isinstance(source, (str, bytes)):
         items = list(source) if isinstance(source, (set, frozenset)) else source
-        return make_dataset(read_items(items, options), kind, options)
+        return _of_items(items, kind, options)
     raise InputError(
         "data must be a name, a path, an array, a tensor, a table, a mapping, an iterable of "
         f"arrays or a torch Dataset; got {kind}"

@@ -17,6 +17,7 @@ from .files import Stored, to_labels, to_tensor
 from .options import ReadOptions
 from .toys import TOYS
 
+MOST_BYTES = 8 << 30  # of items that are read without a count; a stream may never end
 DIGITS = [str(k) for k in range(10)]  # the class names of sets of handwritten digits
 
 
@@ -97,6 +98,7 @@ def read_items(data: Any, options: ReadOptions) -> Stored:
     """
     source, count = type(data).__name__, options.count
     pairs: Iterator[tuple[int, Any]]
+    index: Tensor | None = None
     if isinstance(data, Sized) and hasattr(data, "__getitem__"):
         index = choose(len(data), count, options.seed, source)
         order = range(len(data)) if index is None else index.tolist()
@@ -107,6 +109,7 @@ def read_items(data: Any, options: ReadOptions) -> Stored:
         every: Iterable[Any] = data
         pairs = enumerate(itertools.islice(iter(every), count))
     arrays: list[np.ndarray] = []
+    held = 0
     labels: list[Any] = []
     for k, item in pairs:
         value, label = _item(item, k, source)
@@ -118,11 +121,19 @@ def read_items(data: Any, options: ReadOptions) -> Stored:
             )
         arrays.append(value)
         labels.append(label)
+        held += value.nbytes
+        if count is None and held > MOST_BYTES:
+            raise InputError(
+                f"{source}: more than {MOST_BYTES >> 30} GiB were read after {k + 1:,} items; give "
+                "count= (the number of items to take), or an .npy, which is mapped and not copied"
+            )
     if not arrays or (count is not None and len(arrays) < count):
         raise InputError(
             f"{source}: got {len(arrays)} items, need {'at least one' if count is None else count}"
         )
-    stored = Stored(np.stack(arrays), format=source)
+    stored = Stored(np.stack(arrays), format=source, rows=index)
+    if count is not None and index is None and not isinstance(data, Sized):
+        stored.notes.append(f"the first {count:,} items")
     given = [label for label in labels if label is not None]
     if given and len(given) == len(labels) and all(map(_whole, labels)):
         stored.labels = torch.tensor([int(x) for x in labels])
