@@ -673,7 +673,7 @@ def test_train_states_what_was_read_how_good_it_is_and_what_follows(table, tmp_p
     assert code == 0, err
     assert "200 rows of 5 columns (age, body temp (C), height, sex, site)" in printed
     assert "hardly begun after 4 steps" in printed
-    assert "256 images  evaluating" in printed
+    assert any(line.startswith("evaluating  ") for line in printed.splitlines())
     assert "trained for" in printed
     following = shlex.split(last_line(printed).partition("next: scorefield ")[2])
     assert following[:3] == ["train", "--data", str(table / "patients.csv")]

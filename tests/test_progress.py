@@ -142,3 +142,44 @@ def test_a_log_gets_lines_and_other_output_nothing(
 )
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_last_stage_takes_the_place_of_percentage_and_time_left(tmp_path: Path) -> None:
+    """A bar and a log alike: "evaluating", and no 100 % before the work is done."""
+    path = tmp_path / "log.txt"
+    with path.open("w") as file, progress("training", Console(file=file), log=True) as report:
+        report(0.5, "half")
+        report(1.0, "4,096 images", "evaluating")
+        assert "100%" not in path.read_text()
+        report(1.0, "4,096 images")
+    lines = path.read_text().splitlines()
+    assert re.fullmatch(r"evaluating  \d+ s  4,096 images", lines[-2])
+    assert lines[-1].startswith("training 100%")
+    with (tmp_path / "bar.txt").open("w") as file:
+        console = Console(file=file, force_terminal=True, width=100)
+        with progress("training", console) as report:
+            report(1.0, "4,096 images", "evaluating")
+    text = (tmp_path / "bar.txt").read_text()
+    assert "evaluating" in text and "100%" not in text and " left" not in text
+
+
+def test_time_left_of_resumed_work_counts_from_its_beginning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From half done to three quarters in 10 s: 10 s are left, not 3."""
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    path = tmp_path / "log.txt"
+    with path.open("w") as file, progress("work", Console(file=file), log=True) as report:
+        report(0.5, "")
+        now[0] = 10.0
+        report(0.75, "")
+    assert "10 s left" in path.read_text().splitlines()[-1]
+
+
+@pytest.mark.training
+def test_training_reports_its_last_evaluation(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    fit_small(tmp_path / "run", hooks=Hooks(on_progress=seen.append))
+    assert (seen[-1].stage, seen[-1].words) == ("evaluating", "256 images")
+    assert all(p.stage == "" for p in seen[:-1])

@@ -25,8 +25,8 @@ def duration(seconds: float) -> str:
 class Report(Protocol):
     """Reports how much of the work is done (a fraction in [0, 1]) and a few words about it."""
 
-    def __call__(self, fraction: float, words: str) -> None:
-        """Report."""
+    def __call__(self, fraction: float, words: str, stage: str = "") -> None:
+        """Report; the name of a last `stage` takes the place of title, percentage and time left."""
 
 
 def in_notebook() -> bool:
@@ -68,13 +68,26 @@ def progress(title: str, console: Console, log: bool = False) -> Iterator[Report
             lambda line: console.print(line, soft_wrap=True, markup=False),
         )
     else:
-        yield lambda fraction, words: None
+        yield lambda fraction, words, stage="": None
 
 
-def _left(began: float, fraction: float) -> str:
-    """The time left in words; "" where it cannot be estimated."""
-    spent = time.monotonic() - began
-    return f"{duration(spent * (1 - fraction) / fraction)} left" if 0.01 < fraction < 1 else ""
+class _Left:
+    """The time left, estimated from the first report on: resumed work does not begin at 0."""
+
+    def __init__(self, began: float) -> None:
+        self.began, self.first = began, 0.0
+        self.fresh = True
+
+    def __call__(self, fraction: float) -> str:
+        """The time left in words; "" where it cannot be estimated."""
+        now = time.monotonic()
+        if self.fresh and fraction > 0.05:
+            self.began, self.first = now, fraction
+        self.fresh = False
+        done = fraction - self.first
+        if done < 0.01 or fraction >= 1:
+            return ""
+        return f"{duration((now - self.began) * (1 - fraction) / done)} left"
 
 
 @contextmanager
@@ -82,29 +95,38 @@ def _bar(title: str, console: Console, began: float) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[percent]:>4}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[words]}"),
     )
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task(title, total=1.0, words="")
-        yield lambda fraction, words: bar.update(
-            task, completed=fraction, words=f"{_left(began, fraction)}  {words}"
-        )
+        task, left = bar.add_task(title, total=1.0, words="", percent="0%"), _Left(began)
+
+        def report(fraction: float, words: str, stage: str = "") -> None:
+            bar.update(
+                task,
+                description=stage or title,
+                completed=fraction,
+                percent="" if stage else f"{fraction:.0%}",
+                words=words if stage else f"{left(fraction)}  {words}",
+            )
+
+        yield report
 
 
 def _paced(title: str, began: float, seconds: float, show: Callable[[str], None]) -> Report:
     """A report that shows one line, at most every `seconds` and always at the end."""
-    last = -seconds
+    last, left = -seconds, _Left(began)
 
-    def report(fraction: float, words: str) -> None:
+    def report(fraction: float, words: str, stage: str = "") -> None:
         nonlocal last
         fraction = min(fraction, 1.0)
         spent = time.monotonic() - began
-        if spent - last >= seconds or fraction >= 1:
+        if stage:
+            show("  ".join([stage, duration(spent), words]))
+        elif spent - last >= seconds or fraction >= 1:
             last = spent
-            parts = [f"{title} {fraction:4.0%}", duration(spent), _left(began, fraction), words]
-            show("  ".join(parts))
+            show("  ".join([f"{title} {fraction:4.0%}", duration(spent), left(fraction), words]))
 
     return report
 

@@ -52,7 +52,7 @@ def train_with_progress(
             console.print(text, soft_wrap=True, markup=False)
 
     with progress("training", console, log) as report:
-        hooks = Hooks(on_notice=say, on_progress=lambda p: report(p.fraction, p.words))
+        hooks = Hooks(on_notice=say, on_progress=lambda p: report(p.fraction, p.words, p.stage))
         summary = train(request, run, data, network, hooks, checkpoint_seconds, restart, began)
         if not summary.signal:
             report(1.0, f"{summary.images:,} images")

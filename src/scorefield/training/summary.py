@@ -24,7 +24,7 @@ class Progress:
         seconds: The time budget; None for a budget in images.
         loss: A recent mean loss; NaN before the first one.
         rate: Images a second, lately.
-        evaluating: Whether training has ended and the model is being evaluated.
+        stage: "evaluating" where training has ended and the model is being evaluated, else "".
     """
 
     images: int
@@ -34,13 +34,13 @@ class Progress:
     seconds: float | None
     loss: float
     rate: float
-    evaluating: bool = False
+    stage: str = ""
 
     @property
     def words(self) -> str:
-        """Images, rate and loss in a few words; "evaluating" after training."""
-        if self.evaluating:
-            return f"{self.images:,} images  evaluating"
+        """Images, rate and loss in a few words; after training the images alone."""
+        if self.stage:
+            return f"{self.images:,} images"
         of = f" of {self.budget:,}" if self.budget else ""
         return f"{self.images:,} images{of}  {self.rate:,.0f} images/s  loss {self.loss:.4f}"
 

@@ -116,7 +116,7 @@ class Trainer:
             if self._keeps_snapshots():
                 self.writer.save_snapshot(self.state.images, self.state.averages)
             self._mark(0.0)
-        self._show_evaluating()
+        self._report(float("nan"), 0.0, "evaluating")
         self._save()
         table = self._evaluate(self._final_seconds(), final=True)
         return self._summary(self.ended, held_out=table)
@@ -254,7 +254,7 @@ class Trainer:
                 self._save()
                 saved = time.perf_counter()
                 shown.restart(state.images)
-            if shown.is_due() or reason:
+            if shown.is_due() and not reason:
                 self._show(shown, result)
         if reason:
             self.schedule.finish(state.images, reason)
@@ -329,24 +329,19 @@ class Trainer:
         self.meter.reset()
 
     def _show(self, shown: "_Shown", result: StepResult) -> None:
+        self._report(*shown.update(self.state.images, result.losses.mean().item()))
+
+    def _report(self, loss: float, rate: float, stage: str = "") -> None:
+        """Tell the caller where training stands."""
         images, elapsed = self.state.images, self.clock.seconds
         fraction = self.schedule.fraction(images)
         if self.config.seconds is not None:
             start = self.schedule.segment.seconds
             spent = (elapsed - start) / (self.config.seconds - start)
             fraction = max(fraction, min(1.0, spent))
-        loss, rate = shown.update(images, result.losses.mean().item())
-        budget = self.schedule.budget(images)
+        budget, seconds = self.schedule.budget(images), self.config.seconds
         self.hooks.on_progress(
-            Progress(images, budget, fraction, elapsed, self.config.seconds, loss, rate)
-        )
-
-    def _show_evaluating(self) -> None:
-        """Report that training has ended and the last evaluation begins."""
-        images, elapsed, seconds = self.state.images, self.clock.seconds, self.config.seconds
-        fraction = 1.0 if seconds is None else min(1.0, elapsed / seconds)
-        self.hooks.on_progress(
-            Progress(images, images, fraction, elapsed, seconds, float("nan"), 0.0, evaluating=True)
+            Progress(images, budget, fraction, elapsed, seconds, loss, rate, stage)
         )
 
     # -- evaluation
