@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from bench import objectives, peers, quality, shapes, speed, workers
+from bench import objectives, peers, quality, shapes, speed, tables, workers
 from bench.app import app, parse_budgets, read_record
 from bench.peers import Candidate
 from bench.precision import precision
@@ -227,3 +227,37 @@ class TestCommandLine:
             path.write_text(text)
             with pytest.raises(InputError, match="beside"):
                 read_record(path)
+
+
+# -- tables
+
+
+def test_forest_tells_other_rows_apart_and_not_rows_of_the_same_kind(monkeypatch):
+    monkeypatch.setattr(tables, "TREES", 30)
+    rows, names = tables.read("diabetes")
+    assert rows.shape == (442, len(names)) == (442, 10)
+    training, others = tables.parts(rows, 0)
+    assert (len(training), len(others)) == (309, 133)
+    assert not {tuple(row) for row in training} & {tuple(row) for row in others}
+    assert tables.against(training[:266], others) == pytest.approx(0.5, abs=0.1)
+    assert tables.auc(training[:133] + 0.001, others, 0) > 0.9  # not on the values
+
+
+def test_mixture_is_on_the_values_of_discrete_columns():
+    rows, _ = tables.read("diabetes")
+    training, _ = tables.parts(rows, 0)
+    drawn = tables.mixture(training, 50, 0)
+    assert set(drawn[:, 1]) <= set(training[:, 1])
+    assert not set(drawn[:, 2]) <= set(training[:, 2])
+
+
+@pytest.mark.training
+def test_table_is_trained_and_told_apart(monkeypatch):
+    monkeypatch.setattr(tables, "TREES", 10)
+    record = tables.tables(("diabetes",), 1, {"images": 4096}, lambda _: None, references=False)
+    run = record["runs"][0]
+    assert 0.5 < run["auc"] <= 1
+    assert run["standing"] == "hardly begun"
+    assert record["means"]["diabetes"]["auc"] == run["auc"]
+    with pytest.raises(InputError, match="breast-cancer, diabetes"):
+        tables.read("iris")
