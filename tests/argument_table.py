@@ -24,6 +24,7 @@ from scorefield import (
     models,
     noise,
     objectives,
+    plotting,
     rng,
     training,
     units,
@@ -83,6 +84,7 @@ def several(
 # ---- sampling, noise levels and random numbers
 
 OPTIONAL = ("None",)
+FLAGS = ("list of True", "matrix of True")  # a mask is a picture too
 SEVERAL = ("list", "array of one", "tensor of one")
 SAMPLE = {"model": LABELLED, "sampler": "euler", "ladder": LADDER, "count": 3}
 RUN = {
@@ -866,7 +868,70 @@ FILES: dict[str, Argument] = {
         lambda v: conditions.repeat({"class": torch.tensor([1, 2])}, v), 2, "count"
     ),
 }
-ARGUMENTS = {**FILES, **SAMPLING, **NOISE, **EXACT, **MODELS, **PROBLEMS, **LEARNING, **SETTINGS}
+# ---- pictures
+
+IMAGES = torch.arange(8, dtype=torch.float64).reshape(2, 1, 2, 2) / 8
+FRAME = [-1.0, 1.0, -2.0, 2.0]
+
+
+def drawn(function: Callable[..., Any], path: Any, *values: Any, **given: Any) -> Any:
+    """A picture's path and bytes."""
+    file = function(path, *values, **given)
+    return str(file), file.read_bytes()
+
+
+def grid(**given: Any) -> Any:
+    return plotting.grid(**{"images": IMAGES, **given})
+
+
+PLOTTING: dict[str, Argument] = {
+    **several(
+        grid,
+        "plotting.grid",
+        {},
+        columns=(1, "count", "", OPTIONAL),
+        pad=(3, "count"),
+        scale=(2, "count", "", OPTIONAL),
+    ),
+    "plotting.grid.levels": Argument(
+        lambda v: plotting.grid(torch.ones(1, 1, 2, 2, dtype=torch.int64), levels=v),
+        4,
+        "count",
+        allowed=OPTIONAL,
+    ),
+    "plotting.grid_points.extent": Argument(
+        lambda v: plotting.grid_points(v, 2), FRAME, "list", "extent"
+    ),
+    "plotting.save_grid.path": Argument(
+        lambda v: drawn(plotting.save_grid, v, IMAGES), "grid.png", "path"
+    ),
+    "plotting.save_loss_per_sigma.sigma": Argument(
+        lambda v: plotting.save_loss_per_sigma("l.png", v, LADDER), LADDER, "list"
+    ),
+    "plotting.save_loss_per_sigma.loss": Argument(
+        lambda v: plotting.save_loss_per_sigma("l.png", LADDER, v), LADDER, "list"
+    ),
+    "plotting.save_animation.hold": Argument(
+        lambda v: drawn(plotting.save_animation, "a.gif", [IMAGES, IMAGES], hold=v), 2, "count"
+    ),
+    "plotting.save_animation.fps": Argument(
+        lambda v: drawn(plotting.save_animation, "a.gif", [IMAGES, IMAGES], fps=v), 4.0, "number"
+    ),
+    "plotting.to_pixels.images": Argument(
+        lambda v: plotting.to_pixels([v]), [[0.25, 0.5], [1.0, 0.0]], "matrix", "images", FLAGS
+    ),
+}
+ARGUMENTS = {
+    **PLOTTING,
+    **FILES,
+    **SAMPLING,
+    **NOISE,
+    **EXACT,
+    **MODELS,
+    **PROBLEMS,
+    **LEARNING,
+    **SETTINGS,
+}
 
 
 def restored_of(observed: Any) -> Any:

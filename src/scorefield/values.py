@@ -239,6 +239,15 @@ def whole_numbers(
     return [whole(one, f"{name}[{k}]", low) for k, one in enumerate(items(value, name, needed))]
 
 
+def texts(value: Any, name: str) -> list[str]:
+    """Texts, such as the names of columns; numbers among them become texts.
+
+    Raises:
+        InputError: For anything but a sequence.
+    """
+    return [str(plain(one)) for one in items(value, name, "a list of texts")]
+
+
 def shape(value: Any, name: str) -> tuple[int, ...]:
     """The shape of an array: whole numbers of at least 1.
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files import write_atomically
+from ..values import items, number, whole
 from .files import Array, PathLike, check_suffix
 from .images import NARROWEST, stack
 from .layout import arrange, layout_of
@@ -92,6 +93,10 @@ def save_animation(
         InputError: If shapes, the number of captions or the ending are wrong.
     """
     path = check_suffix(path, (".gif",))
+    hold, fps = whole(hold, "hold"), number(fps, "fps")
+    if not hasattr(frames, "shape"):  # an array of frames may be mapped from a file
+        frames = items(frames, "frames", "a sequence of images")
+    captions = None if captions is None else items(captions, "captions")
     _check_frames(frames, hold, fps, captions)
     count = len(frames)
     intensity = shown_intensity(frames[count - 1])

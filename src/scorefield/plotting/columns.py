@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
+from ..values import texts
 from .files import Array, as_array
 
 KINDS = ("continuous", "integer", "discrete", "category", "date", "constant")
@@ -168,6 +169,7 @@ def read_table(table: Any, what: str, names: Sequence[str] | None = None) -> dic
     else:
         array = as_array(table, what)
         array = array[:, None] if array.ndim == 1 else array
+        names = None if names is None else texts(names, "names")
         if array.ndim != 2:
             raise InputError(f"{what} must be a table (N, d); got shape {array.shape}")
         if names is not None and len(names) != array.shape[1]:

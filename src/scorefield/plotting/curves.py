@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from ..tensors import to_array
+from ..values import items
 from .files import Array, PathLike, Values, as_array, new_figure, save_figure
 from .palette import BLACK, BLUE, GREEN, PURPLE, VERMILLION, VIOLET
 from .text import text_width
@@ -50,10 +52,8 @@ def _checked_levels(sigma: Values, series: Mapping[str, Values]) -> tuple[Array,
     order = np.argsort(levels)
     columns: dict[str, Array] = {}
     for name, values in series.items():
-        column = np.asarray(
-            [math.nan if v is None else v for v in values] if isinstance(values, list) else values,
-            dtype=np.float64,
-        )
+        known = [math.nan if v is None else v for v in items(values, name, "a row of numbers")]
+        column = to_array(known, name).astype(np.float64)
         if column.shape != levels.shape:
             raise InputError(f"{name} must have sigma's shape {levels.shape}; got {column.shape}")
         columns[name] = column[order]
@@ -93,7 +93,7 @@ def save_loss_per_sigma(
     Raises:
         InputError: If shapes, values or the ending are wrong.
     """
-    as_array(loss, "loss")
+    loss = as_array(loss, "loss")
     named = baselines or {}
     if len(named) > len(BASELINE_STYLES):
         raise InputError(f"at most {len(BASELINE_STYLES)} baselines are drawn; got {len(named)}")

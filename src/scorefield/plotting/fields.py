@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..values import numbers
 from .files import (
     Array,
     PathLike,
@@ -55,13 +56,13 @@ def _frame(points: Array) -> Extent:
 
 def check_extent(extent: Sequence[float]) -> Extent:
     """Return (left, right, bottom, top) as floats, or raise InputError if they are not a frame."""
-    ordered = len(extent) == 4 and extent[0] < extent[1] and extent[2] < extent[3]
-    if not ordered or not np.isfinite(extent).all():
+    ends = numbers(extent, "extent")
+    if not (len(ends) == 4 and ends[0] < ends[1] and ends[2] < ends[3]):
         raise InputError(
             "extent must be (left, right, bottom, top) with left < right and bottom < top; got "
-            f"{tuple(extent)}"
+            f"{tuple(ends)}"
         )
-    left, right, bottom, top = (float(v) for v in extent)
+    left, right, bottom, top = ends
     return left, right, bottom, top
 
 

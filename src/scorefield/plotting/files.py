@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..files import write_atomically
+from ..tensors import to_array
+from ..values import file_path
 from .text import wrap
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ MARGIN = 12  # points left free at the two sides of titles and captions together
 
 
 def as_array(values: Values, name: str) -> Array:
-    """Convert a tensor on any device, an array or a nested list to a numpy array.
+    """Convert a tensor on any device, an array, nested lists or generators to a numpy array.
 
     Args:
         values: Bools, whole numbers or floats; half precision becomes float32.
@@ -41,15 +43,13 @@ def as_array(values: Values, name: str) -> Array:
     Raises:
         InputError: If the values are not real numbers or not all finite.
     """
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        if values.dtype in (torch.bfloat16, torch.float16):
-            values = values.float()
-        array: Array = values.numpy()
-    else:
-        array = np.asarray(values)
-        if array.dtype == np.float16:
-            array = array.astype(np.float32)
+    if isinstance(values, Tensor) and values.dtype in (torch.bfloat16, torch.float16):
+        values = values.detach().float()
+    array: Array = to_array(values, name)
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    if not (array.flags.writeable and array.dtype.isnative):
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind not in "buif":
         raise InputError(f"{name} must be real numbers; got {array.dtype}")
     bad = ~np.isfinite(array)
@@ -72,7 +72,7 @@ def as_points(values: Values, name: str) -> Array:
 
 def check_suffix(path: PathLike, allowed: tuple[str, ...]) -> Path:
     """Return the path if its ending is allowed, else raise InputError."""
-    path = Path(path)
+    path = file_path(path, "path")
     if path.suffix.lower() not in allowed:
         raise InputError(
             f"this picture is written as {' or '.join(allowed)}; got {path.name!r}. Change the "

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import InputError
+from ..values import whole
 from .files import Array, PathLike
 
 GUTTER = 205  # light grey: visible beside black and beside white images
@@ -109,11 +110,9 @@ def layout_of(
         InputError: If columns or scale are below 1, or pad is negative.
     """
     count, height, width = pixels.shape[:3]
-    for name, value in (("columns", columns), ("scale", scale)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be a whole number of at least 1; got {value}")
-    if pad < 0:
-        raise InputError(f"pad must not be negative; got {pad}")
+    columns = None if columns is None else whole(columns, "columns", 1)
+    scale = None if scale is None else whole(scale, "scale", 1)
+    pad = whole(pad, "pad", 0)
     columns = _default_columns(count, height, width) if columns is None else min(columns, count)
     if scale is None:
         if side is None:

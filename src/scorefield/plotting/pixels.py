@@ -12,6 +12,7 @@ import torch
 
 from .. import units
 from ..errors import InputError
+from ..values import whole
 from .files import Array, Values, as_array
 from .palette import SEQUENTIAL
 
@@ -36,7 +37,7 @@ def _intensities(images: Values, levels: int | None) -> Array:
     array = array.transpose(0, 2, 3, 1)
     if array.dtype.kind not in "iu":
         return array
-    levels = levels or STORED_LEVELS.get(array.dtype.name)
+    levels = STORED_LEVELS.get(array.dtype.name) if levels is None else whole(levels, "levels", 2)
     if levels is None:
         raise InputError(
             f"images of whole numbers need levels=, the number of their values; got "

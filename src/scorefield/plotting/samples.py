@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..values import flag, texts
 from .fields import AXES, Plane, save_scatter
 from .files import Array, PathLike, Values, as_array, new_figure, save_figure, save_png
 from .images import framed, save_grid
@@ -63,7 +64,8 @@ def save_samples(
     Raises:
         InputError: If no picture fits the shape, or if values or the ending are wrong.
     """
-    x = as_array(samples, "samples")
+    x, image = as_array(samples, "samples"), flag(image, "image")
+    names = None if names is None else texts(names, "names")
     if x.size == 0:
         raise InputError(f"samples must not be empty; got shape {x.shape}")
     if image and x.ndim in (3, 4):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import InputError
+from ..values import texts
 from .columns import ColumnLike, Pair, pair_columns, read_table
 from .correlations import (
     DATA_POINTS,
@@ -91,6 +92,7 @@ def save_table(
             lengths; if a part or the ending is unknown.
     """
     check_suffix(path, SUFFIXES)
+    parts, names = texts(parts, "parts"), None if names is None else texts(names, "names")
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise InputError(f"parts are of {', '.join(PARTS)}; got {', '.join(unknown) or 'none'}")
