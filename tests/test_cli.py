@@ -541,7 +541,8 @@ def test_settings_lists_every_setting_with_its_default(command):
         assert row.name in out
         assert row.description in words
         assert f"(default: {row.default})" in words
-    assert "optim.lr" not in command("settings", "data")[1]
+    assert "Learning rate." in command("settings", "optim")[1]
+    assert "Learning rate." not in command("settings", "data")[1]
     assert command("settings", "datum")[0] == 2
     assert "optim" in json.loads(command("settings", "--schema")[1])["properties"]
 
