@@ -725,3 +725,46 @@ def test_invalid_input_of_any_command_is_exit_2_and_writes_nothing(
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
     assert before == sorted((p, p.stat().st_mtime_ns) for p in ring.rglob("*"))
+
+
+# -- restore, likelihood, import and figures print and write as the others do
+
+
+def written_by(kind: str, run: Path, folder: Path) -> list[object]:
+    """A short command that writes into a folder."""
+    if kind == "restore":
+        np.save(folder / "in.npy", np.full((8, 8), 3, np.uint8))
+        np.save(folder / "mask.npy", np.arange(64).reshape(8, 8) < 32)
+        given = ["--input", folder / "in.npy", "--mask", folder / "mask.npy"]
+        return ["restore", run, *given, "--draws", 2, "--levels", 4, "--out", folder / "out"]
+    if kind == "likelihood":
+        fast = ["--divergence", "hutchinson", "--probes", 2, "--rtol", 0.1, "--atol", 0.1]
+        return ["likelihood", run, "--count", 2, *fast, "--out", folder / "out.json"]
+    if kind == "figures":
+        return ["figures", "--only", 1, "--quick", "--threads", 1, "--out", folder / "out"]
+    from test_interop import random_state, save_original
+
+    path = folder / "c.pth"
+    if not path.exists():
+        save_original(path, random_state("ncsn", (1, 8, 8), 3), "ncsn")
+    model = folder / "m.safetensors"
+    return ["import", path, "--family", "ncsn", "--image-size", 8, "--out", model]
+
+
+@pytest.mark.parametrize("kind", ["restore", "likelihood", "figures", "import"])
+def test_results_of_other_commands_are_kept_without_force_and_printed_as_json(
+    digits_run, tmp_path, command, kind
+):
+    arguments = written_by(kind, digits_run, tmp_path)
+    code, printed, err = command(*arguments, "--json")
+    assert code == 0, err
+    found = json.loads(printed)
+    assert found["command"] == kind
+    assert found["written"] and all(Path(path).exists() for path in found["written"])
+    assert found["next"].startswith("scorefield ")
+    before = files(tmp_path)
+    code, _, err = command(*arguments)
+    assert code == 2 and "--force" in err
+    assert files(tmp_path) == before
+    code, printed, err = command(*arguments, "--force", "--quiet")
+    assert (code, printed, err) == (0, "", "")
