@@ -716,8 +716,8 @@ def test_a_compiled_network_meets_one_shape_and_others_no_row_more_than_asked() 
 @pytest.mark.parametrize(
     ("wishes", "words"),
     [
-        ({"sampler": "huen"}, "Did you mean 'heun'"),
-        ({"sampler": "anneal-langevin"}, "Did you mean 'annealed-langevin'"),
+        ({"sampler": "huen"}, "did you mean 'heun'"),
+        ({"sampler": "anneal-langevin"}, "did you mean 'annealed-langevin'"),
         ({"sampler": "?"}, "There are heun"),
         ({"steps_per_level": 0}, "steps_per_level must be at least 1"),
         ({"final": "noise"}, "final must be one of denoise, none"),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..values import did_you_mean
 
 
 def parse_given(texts: list[str]) -> dict[str, Any]:
@@ -43,19 +44,15 @@ def given_row(form: Any, texts: list[str]) -> Any:
     Raises:
         InputError: a text is not NAME=VALUE, or the model has no such column.
     """
-    import difflib
-
     import pyarrow as pa
 
     given = parse_given(texts)
     names = [column.name for column in form.columns]
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise InputError(
-                f"--given {name}: the model has no such column{hint} Its columns: "
-                f"{', '.join(names)}"
+                f"--given {name}: the model has no such column{did_you_mean(name, names)} Its "
+                f"columns: {', '.join(names)}"
             )
     return pa.table({name: pa.array([given.get(name)]) for name in names})
 

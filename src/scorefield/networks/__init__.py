@@ -9,7 +9,6 @@ event shape, conditions, options) rebuilds the network. A network declares by `m
 which of its parameters are weight matrices of hidden layers, which the Muon optimiser may step.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -19,7 +18,7 @@ from torch import nn
 
 from ..conditions import ConditionSpec
 from ..errors import InputError
-from ..values import one_of, plain_tree, shape
+from ..values import did_you_mean, one_of, plain_tree, shape
 
 #: Networks by name, as "module:class" of this package; a class is imported when it is first used.
 NETWORKS: dict[str, str] = {
@@ -73,10 +72,9 @@ def check_options(name: str, options: Mapping[str, object]) -> None:
     known = option_names(name)
     for option in options:
         if option not in known:
-            near = difflib.get_close_matches(option, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(
-                f"the network {name!r} has no option {option!r}{hint} It has {', '.join(known)}"
+                f"the network {name!r} has no option {option!r}{did_you_mean(option, known)} It "
+                f"has {', '.join(known)}"
             )
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..values import numbers
+from ..values import numbers, whole
 from .files import (
     Array,
     PathLike,
@@ -219,8 +219,7 @@ def draw_arrows(
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, LogNorm, Normalize
 
-    if arrows < 2:
-        raise InputError(f"arrows must be at least 2 a side; got {arrows}")
+    arrows = whole(arrows, "arrows", 2)
     _, _, places = mesh(frame, arrows)
     s = evaluate(score, places, (len(places), 2), "score")
     size = np.linalg.norm(s, axis=1)

@@ -1,12 +1,11 @@
 """The samplers by name, and kernels made from a name and options."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
-from ..values import mapping, text
+from ..values import did_you_mean, mapping, text
 from .diffusion import Euler, Heun, StochasticHeun
 from .kernel import Kernel
 from .langevin import MALA, AnnealedLangevin, Langevin
@@ -42,9 +41,9 @@ def find_sampler(name: str) -> type[Kernel]:
     name = text(name, "sampler")
     if name in SAMPLERS:
         return SAMPLERS[name]
-    near = difflib.get_close_matches(name, SAMPLERS, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"unknown sampler {name!r}.{hint} There are {', '.join(SAMPLERS)}")
+    raise InputError(
+        f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)} There are {', '.join(SAMPLERS)}"
+    )
 
 
 def make_kernel(name: str, options: Mapping[str, Any] | None = None) -> Kernel:
