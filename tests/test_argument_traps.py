@@ -46,18 +46,17 @@ MODELS = {
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-@pytest.mark.parametrize("method", ["denoise", "score", "log_density"])
 @pytest.mark.parametrize(
     "x",
     [X.to(torch.complex64), X.long(), X > 0, X.numpy(), X.tolist()],
     ids=["complex", "whole numbers", "flags", "array", "list"],
 )
-def test_a_model_evaluates_floating_tensors_only(model: ScoreModel, method: str, x: Any) -> None:
+def test_a_model_evaluates_floating_tensors_only(model: ScoreModel, x: Any) -> None:
     """Complex x lost its imaginary part, and whole numbers gave a score cut to whole numbers."""
-    if method == "log_density" and not model.has_log_density:
-        pytest.skip("the model has no density")
-    with pytest.raises(InputError, match="x must be a floating tensor"):
-        getattr(model, method)(x, 1.0)
+    density = [model.log_density] if model.has_log_density else []
+    for method in (model.denoise, model.score, *density):
+        with pytest.raises(InputError, match="x must be a floating tensor"):
+            method(x, 1.0)
 
 
 @pytest.mark.parametrize("convert", ["to_model", "to_data", "log_det"])
@@ -312,3 +311,63 @@ def test_classes_come_in_any_sequence(labels: Any) -> None:
 def test_labels_that_are_no_classes_are_refused(labels: Any) -> None:
     with pytest.raises(InputError, match="the condition 'class'"):
         resolve({"class": labels}, DIGITS, 3)
+
+
+# ---- models of other libraries
+
+
+class Denoiser(torch.nn.Module):
+    """What azula's denoisers have: a schedule, and a posterior with a mean."""
+
+    def schedule(self, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.ones_like(t), 0.1 + t
+
+    def forward(self, y: torch.Tensor, t: torch.Tensor) -> Any:
+        return torch.distributions.Normal(0.5 * y, 1.0)
+
+
+@pytest.mark.parametrize("event_shape", [[2], np.array([2]), torch.Size([2]), (2.0,)])
+@pytest.mark.parametrize("mapping", [dict, MappingProxyType])
+def test_an_adapted_denoiser_takes_any_shape_and_mapping(event_shape: Any, mapping: Any) -> None:
+    given = (event_shape, mapping({}), mapping({"class": "label"}))
+    model = sf.interop.from_azula(Denoiser(), *given)
+    assert model.event_shape == (2,) and type(model.event_shape[0]) is int
+    assert torch.allclose(model.denoise(X, 0.5), 0.5 * X)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"path": None}, "path must be a path"),
+        ({"path": b"x.pth"}, "path must be a path"),
+        ({"out": 3}, "out must be a path"),
+        ({"out": ""}, "out must not be empty"),
+        ({"family": ["ncsn"]}, "family must be one of ncsn, ncsnv2"),
+        ({"sigma_begin": 1 + 0j}, "sigma_begin must be a number"),
+        ({"sigma_end": "0.01"}, "sigma_end must be a number"),
+        ({"rescaled": 1}, "rescaled must be True or False"),
+        ({"logit_transform": "yes"}, "logit_transform must be True or False"),
+    ],
+)
+def test_an_import_refuses_wrong_kinds_before_it_reads(
+    given: dict[str, Any], words: str, tmp_path: Any
+) -> None:
+    with pytest.raises(InputError, match=words):
+        sf.import_checkpoint(
+            **{"path": "missing.pth", "family": "ncsn", "out": tmp_path / "x", **given}
+        )
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("alpha_bar", "words"),
+    [
+        (np.array([0.9, 0.5], dtype=complex), "alpha_bar must be real numbers"),
+        ([0.9, float("nan")], "alpha_bar must be finite"),
+        (["a", "b"], "alpha_bar must be numbers"),
+        ([0.1, 0.9], "alpha_bar must hold"),
+    ],
+)
+def test_a_table_of_a_schedule_holds_real_numbers(alpha_bar: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        sf.interop.from_vp(lambda y, t: y, alpha_bar, [2])
