@@ -292,6 +292,21 @@ def test_other_data_are_refused_in_one_short_sentence(tmp_path):
             fit(tmp_path / "x.npy", tmp_path / "own", images=64, settings=SETTINGS)
 
 
+def test_reading_that_changes_training_is_another_run(tmp_path):
+    """The same values, with noise of the rounding step in training and without."""
+    rows = np.random.default_rng(0).integers(0, 4, (80, 2))
+    text = "a,b\n" + "".join(f"{a},{b}\n" for a, b in rows)
+    (tmp_path / "x.csv").write_text(text)
+    fit(tmp_path / "x.csv", tmp_path / "run", images=64, settings=SETTINGS)
+    with pytest.raises(InputError, match=r"is read in another way|the values of .* have changed"):
+        fit(
+            tmp_path / "x.csv",
+            tmp_path / "run",
+            images=64,
+            settings={**SETTINGS, "data.discrete": ("none",)},
+        )
+
+
 def test_every_setting_of_the_data_is_reading_or_decides_weights():
     """A new setting must be put into one of the two."""
     names = {f"data.{name}" for name in DataRequest.model_fields}

@@ -17,7 +17,8 @@ from scorefield import checkpoint
 from scorefield.checkpoint import read_card
 from scorefield.errors import InputError
 from scorefield.runs import Run, append_line, read_lines
-from scorefield.training import Hooks, assess, rebuild, train, trainer
+from scorefield.training import Hooks, Summary, assess, rebuild, train, trainer
+from scorefield.training.budget import Budget, Clock, ending_seconds, final_seconds, time_left
 from scorefield.training.schedule import Schedule
 from scorefield.training.segment import Goal, learning_rate
 from small_runs import BATCH, IMAGES, Killed, fake_clock, kill_at_call, replayed, small
@@ -265,7 +266,7 @@ def test_time_budget_counts_all_segments_and_is_replayed_bitwise(tmp_path, monke
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         fake_clock(patch, 0.02)
-        assert train(small(None, seconds=1.5), run).images == 53 * BATCH
+        assert 48 * BATCH <= train(small(None, seconds=1.5), run).images <= 60 * BATCH
     with monkeypatch.context() as patch:
         fake_clock(patch, 0.02)
         kill_at_call(patch, trainer, "train_step", 30)
@@ -276,7 +277,7 @@ def test_time_budget_counts_all_segments_and_is_replayed_bitwise(tmp_path, monke
         summary = train(small(None, seconds=4.0), run)
     assert summary.reason == "time budget reached"
     (line,) = (line for line in read_lines(Run(run).schedule) if line["kind"] == "segment")
-    assert line["seconds"] == pytest.approx(1.32, abs=0.1)
+    assert 1.2 < line["seconds"] < 1.6
     assert line["progress"] == pytest.approx(line["seconds"] / 4.0, abs=1e-3)
     assert summary.seconds == pytest.approx(4.0, rel=0.15)
     replay = replayed(run, tmp_path / "replay", small(None, seconds=4.0))
@@ -360,3 +361,73 @@ def test_words_of_a_segment_name_rate_and_averages():
     assert "segments/1/" in words
     assert "stays constant" in _words(schedule, Goal(1_000), ended, "constant")
     assert math.isclose(schedule.progress(1_000), 0.25)
+
+
+# -- the end of a run in words, and of a time budget in seconds
+
+
+@pytest.mark.parametrize(
+    ("summary", "words"),
+    [
+        (
+            Summary(Path("run"), 45_056, 60.2, "time budget reached"),
+            "trained for 60 s: 45,056 images",
+        ),
+        (
+            Summary(Path("run"), 45_056, 60.2, "time budget reached at 50 %", unfinished=0.5),
+            "trained for 60 s: 45,056 images. The machine slowed down, so that the learning rate "
+            "came to 50% of its schedule only; the same command with a larger --budget (budget=) "
+            "lets it come to its end",
+        ),
+        (
+            Summary(Path("run"), 1_472, 23.0, "stopped by signal 15; saved", 15),
+            "stopped by signal 15; saved: 1,472 images in 23 s",
+        ),
+        (
+            Summary(Path("run"), 640, 9.0, "already complete (image budget reached)"),
+            "already complete (image budget reached): 640 images in 9 s",
+        ),
+    ],
+    ids=["end", "slow machine", "signal", "complete"],
+)
+def test_end_of_a_run_in_words(summary, words):
+    assert summary.sentence == words
+
+
+def test_slow_machine_is_reported_where_the_schedule_is_far_from_its_end(tmp_path, monkeypatch):
+    """Steps of 0.02 s, and of 0.3 s from the 40th on: the clock ends training at 0.8 or so."""
+    now, original = [0.0], trainer.train_step
+
+    def stepping(*args):
+        result = original(*args)
+        now[0] += 0.02 if args[0].steps < 40 else 0.3
+        return result
+
+    monkeypatch.setattr(trainer, "train_step", stepping)
+    monkeypatch.setattr(
+        trainer, "Clock", lambda spent=0.0, start=None: Clock(spent, None, lambda: now[0])
+    )
+    summary = train(small(None, seconds=1.2), tmp_path / "run")
+    assert summary.unfinished is not None and 0.5 < summary.unfinished < 0.9
+    assert "The machine slowed down" in summary.sentence
+    summary = train(small(None, seconds=9.0), tmp_path / "run")
+    assert summary.unfinished is None  # the larger budget lets it come to its end
+
+
+@pytest.mark.parametrize("whole", [10.0, 30.0, 60.0, 300.0, 3600.0])
+def test_training_leaves_time_for_what_comes_after_it(whole):
+    """Training, the last evaluation and the end of the process are the whole budget; a cheap
+    evaluation leaves more to training, and time that is left goes to the evaluation.
+    """
+    budget = Budget(Schedule(Goal(seconds=whole)))
+    planned = ending_seconds(whole) + final_seconds(whole)
+    assert planned <= 0.11 * whole
+    for seconds in (0.01, final_seconds(whole), 1e9):
+        budget.keep_back(seconds)
+        kept = whole - budget._target
+        assert kept == pytest.approx(ending_seconds(whole) + min(seconds, final_seconds(whole)))
+        planned = min(seconds, final_seconds(whole))
+        found = time_left(whole, budget._target)
+        assert found == pytest.approx(max(planned, final_seconds(whole) / 2))
+    assert time_left(whole, 2 * whole) == final_seconds(whole) / 2
+    assert time_left(whole, 0.0) == 2 * final_seconds(whole)

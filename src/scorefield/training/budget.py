@@ -128,8 +128,9 @@ class Budget:
         least, steps = (FIRST_PLAN, WARMUP_STEPS) if first else (REPLAN, 1)
         if self._steps < steps or since < least * self._length:
             return
-        left = max(0.0, (self._target - elapsed) * seen / since)
-        self.schedule.plan(images, images + step[0] * math.floor(left / step[0] + 0.5))
+        left = math.floor((self._target - elapsed) * seen / since / step[0] + 0.5)
+        if left > 0:  # else the clock ends training now, wherever the schedule is
+            self.schedule.plan(images, images + step[0] * left)
         self._anchor, self._steps = self._last, 0
 
     def keep_back(self, seconds: float) -> None:

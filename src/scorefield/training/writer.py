@@ -88,8 +88,9 @@ class RunWriter:
             if name in changed:
                 return f"other data: {there} had {name} {then[name]}, now {self.identity[name]}"
         labels = changed == ["labels_sha256"]
-        what = "the labels" if labels else "the values" if "sha256" in changed else "the reading"
-        return f"other data: {what} of {there} have changed"
+        if "sha256" in changed or labels:
+            return f"other data: the {'labels' if labels else 'values'} of {there} have changed"
+        return f"other data: {there} is read in another way ({', '.join(changed)})"
 
     def claim(self, goal: Goal) -> None:
         """Write config.json where the run is new.
@@ -259,9 +260,12 @@ def identify(dataset: Dataset) -> Record:
 
     Returns:
         The SHA-256 of values and labels, the number of examples, their shape, and how their values
-        are read: as images, quantised, rounded (the SHA-256 of the elements' steps).
+        are read: as images, quantised, rounded (the SHA-256 of the elements' steps and of the
+        columns of few values).
     """
-    steps = dataset.steps
+    steps, few = dataset.steps, {} if dataset.form is None else dataset.form.few_values
+    rounding = b"" if steps is None else steps.numpy().tobytes()
+    rounding += repr(sorted(few.items())).encode() if few else b""
     return {
         "sha256": dataset.description.get("sha256"),
         "labels_sha256": dataset.description.get("labels_sha256"),
@@ -269,7 +273,7 @@ def identify(dataset: Dataset) -> Record:
         "shape": list(dataset.event_shape),
         "image": dataset.image,
         "quantisation_levels": dataset.quantisation_levels,
-        "rounding": None if steps is None else hashlib.sha256(steps.numpy().data).hexdigest(),
+        "rounding": hashlib.sha256(rounding).hexdigest() if rounding else None,
     }
 
 
