@@ -4,6 +4,7 @@
     quality     Fréchet distance after minutes of training
     objectives  error and cost of each score-matching objective
     precision   error of bfloat16 beside float32
+    held-out    held-out losses of two runs, paired
     shapes      colour images, folders, signals and volumes through the default network
     levels      training loss per noise level, first against last tenth of a run
     kills       runs that are killed at random instants and started again

@@ -309,3 +309,24 @@ def precision(
         f"{record['samples_rms_between_seeds']:.4f} between neighbouring seeds: {picture}"
     )
     save(out, record)
+
+
+@app.command("held-out")
+def held_out(
+    run: Path = typer.Argument(..., help="A run's folder."),
+    other: Path = typer.Argument(..., help="Another run of the same data and seed."),
+    noises: int = typer.Option(16, help="Noises for each held-out example, 1 or more."),
+    threads: int | None = typer.Option(None, help="CPU threads; all cores by default."),
+    out: Path | None = OUT,
+) -> None:
+    """Held-out losses of two runs on the same examples and noise, and their paired difference."""
+    from .held_out import held_out as compare
+
+    record = compare(run, other, noises, threads)
+    for folder, name in ((run, "run"), (other, "other")):
+        say(f"{folder}: {record[name]['loss']:.5f} ± {record[name]['se']:.5f}")
+    say(
+        f"difference {record['fraction']:+.2%} ± {record['fraction_se']:.2%} "
+        f"({record['examples']} examples, {noises} noises each)"
+    )
+    save(out, record)

@@ -53,7 +53,19 @@ def denoising_errors(
     return (denoised - x0).square().flatten(1).mean(1)
 
 
-def _held_out(run: Path, model: ScoreModel, count: int) -> tuple[Tensor, Condition | None]:
+def held_out_examples(
+    run: Path, model: ScoreModel, count: int | None = None
+) -> tuple[Tensor, Condition | None]:
+    """The held-out examples of a trained run in model units, and their conditions.
+
+    Args:
+        run: the run's folder, for the message.
+        model: its model.
+        count: how many; None: all.
+
+    Raises:
+        InputError: if the model does not record its data.
+    """
     card = model.card or {}
     if "config" not in card:
         raise InputError(
@@ -115,7 +127,7 @@ def precision(run: Path, out: Path, images: int = 256, seed: int = 0) -> dict[st
         InputError: if the model does not record its data.
     """
     model = checkpoint.load(run)
-    x0, condition = _held_out(run, model, images)
+    x0, condition = held_out_examples(run, model, images)
     choose(precision="bfloat16", spatial=2).apply(model)
     rows = _rows(model, x0, condition, seed)
     drawn = []

@@ -10,6 +10,7 @@ import pytest
 import torch
 from bench import objectives, peers, quality, shapes, speed, tables, workers
 from bench.app import app, parse_budgets, read_record
+from bench.held_out import held_out
 from bench.peers import Candidate
 from bench.precision import precision
 from PIL import Image
@@ -32,6 +33,28 @@ def test_precision_differs_by_rounding_only(digits_run, tmp_path):
     assert 0 < record["samples_rms_difference"] < 0.2 * record["samples_rms_between_seeds"]
     with Image.open(tmp_path / "both.png") as picture:
         assert picture.size[0] > 8 * 8
+
+
+def test_held_out_losses_of_two_runs_are_paired(digits_run, digits_conditional_run, tmp_path):
+    """A run against itself differs by exactly 0; weights with noise are worse, by a small error."""
+    same = held_out(digits_run, digits_run, noises=2, threads=1)
+    assert same["difference"] == same["difference_se"] == 0.0
+    assert (same["examples"], same["noises"]) == (180, 2)
+    path = tmp_path / "worse.safetensors"
+    with safe_open(digits_run / "model.safetensors", "pt") as file:
+        card, names = file.metadata()["card"], file.keys()
+        tensors = {name: file.get_tensor(name) for name in names}
+    g = torch.Generator().manual_seed(0)
+    name = "network.head.weight"
+    noise = torch.randn(tensors[name].shape, generator=g) * tensors[name].std()
+    save_file(tensors | {name: tensors[name] + noise}, path, {"card": card})
+    worse = held_out(path, digits_run, noises=2, threads=1)
+    assert worse["difference"] > 4.5 * worse["difference_se"]
+    with pytest.raises(InputError, match="same data and the same seed"):
+        other = json.loads(card)
+        other["config"]["seed"] = 1
+        save_file(tensors, path, {"card": json.dumps(other)})
+        held_out(path, digits_run)
 
 
 def test_precision_refuses_a_model_without_its_data(tmp_path, digits_run):
@@ -204,6 +227,7 @@ class TestCommandLine:
             "levels",
             "shapes",
             "precision",
+            "held-out",
         ):
             assert command in result.output
 
