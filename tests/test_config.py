@@ -242,7 +242,7 @@ def test_small_tables_get_dropout_with_a_reason():
     found = resolve_with_reasons(set_to("seconds=90"), small)
     assert found.config.network.options == {"dropout": 0.3}
     assert found.reasons["network.options.dropout"] == (
-        "About 2,500 passes over 358 rows: without dropout they would be learned by heart."
+        "About 2,500 passes over 358 rows: without dropout they would be memorised."
     )
     assert resolve(set_to("images=900k"), small).network.options == {"dropout": 0.3}
     assert resolve(set_to("images=100k"), small).network.options == {}

@@ -23,7 +23,7 @@ IMAGE_ETA = 3.0
 # follow from such a machine, so that the same command makes the same network everywhere.
 ROWS_A_SECOND = 10_000.0
 MULTIPLICATIONS_A_SECOND = 28e9
-# A table that is seen so often is learned by heart; dropout delays that (docs/log.md).
+# A table that is seen so often is memorised; dropout delays that (docs/log.md).
 MANY_PASSES, DROPOUT = 1000.0, 0.3
 # A narrower U-Net is taken where the budget has room for fewer images than that.
 FEW_IMAGES = 20_000.0
@@ -195,7 +195,7 @@ def _choose_dropout(choices: _Choices, facts: DataFacts) -> None:
         network["options"] = {**network["options"], "dropout": DROPOUT}
         choices.reasons["network.options.dropout"] = (
             f"About {_rounded(seen / rows)} passes over {rows:,.0f} rows: without dropout they "
-            "would be learned by heart."
+            "would be memorised."
         )
 
 
