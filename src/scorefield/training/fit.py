@@ -28,12 +28,13 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     hooks: Hooks | None = None,
 ) -> Summary:
-    """Train a model of `data` in the run directory `run`, or resume it.
+    """Train a model of `data` in the run directory `run`, resume it, or let it go on.
 
     Args:
         data: Anything that `data.open` reads: an array or tensor (N, ...), a table, a folder of
             images, a file, a torch Dataset, or a name such as "digits".
-        run: The run directory, a text or a path. The same call again resumes it.
+        run: The run directory, a text or a path. The same call again resumes it, and a larger
+            budget lets a finished run go on. `training.set_aside(run)` makes room for another one.
         preset: Settings to start from: "fast", "mlp", "ncsn" or "ncsnv2".
         budget: Wall time, compilation included: "90s", "5m", "1.5h" or seconds. None: five minutes,
             or the preset's own budget.
