@@ -1,8 +1,9 @@
 """Can a run be lost? SIGKILL at random instants, during saves and evaluations too.
 
 Each trial trains in a process of its own, is killed at an instant uniform over the time that the
-whole run takes, is started again, killed again, and left alone the third time. Half of the trials
-have a budget in images, half a time budget.
+whole run takes, is started again, killed again, and left alone the third time. Then the finished
+run goes on to twice its budget, and is killed twice in the same way. Half of the trials have a
+budget in images, half a time budget.
 
 What a user sees of the finished run is then compared, bitwise, with an uninterrupted replay of
 its record: a run in a fresh folder with the same schedule.jsonl. Trials with a budget in images are
@@ -30,11 +31,15 @@ from scorefield.runs import Run
 
 STEPS, BATCH = 40, 64
 SECONDS = 4.0  # the time budget
+SEGMENTS = 2  # budgets that a run has, one after the other
 CLOCK_FIELDS = ("seconds", "rate", "sentence")  # of a line of metrics, a history or a verdict
-FOR_EVALUATIONS = ("previews/", "loss_per_sigma.png", "training.png", "evaluation ", "schedule ")
+FOR_EVALUATIONS = (
+    *("previews/", "loss_per_sigma.png", "training.png", "evaluation ", "schedule "),
+    *("state/best/losses", "model card", "last card"),
+)
 
 
-def command(run: Path, checkpoint_every: float, timed: bool) -> list[str]:
+def command(run: Path, checkpoint_every: float, timed: bool, segments: int = 1) -> list[str]:
     """The command of a short training run whose every step may be followed by a save."""
     settings = {
         "optim.batch": BATCH,
@@ -46,7 +51,8 @@ def command(run: Path, checkpoint_every: float, timed: bool) -> list[str]:
         "execution.compile": "off",
         "execution.threads": 1,
     }
-    budget = ["--budget", f"{SECONDS:g}s"] if timed else ["--images", str(STEPS * BATCH)]
+    images = str(segments * STEPS * BATCH)
+    budget = ["--budget", f"{segments * SECONDS:g}s"] if timed else ["--images", images]
     flags = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     base = [sys.executable, "-m", "scorefield", "train", "--data", "digits", "--run", str(run)]
     return [*base, *budget, "--checkpoint-every", str(checkpoint_every), *flags]
@@ -130,26 +136,25 @@ def replay(run: Path, folder: Path, timed: bool) -> Path:
     """Train in `folder` by the record of `run`, without a stop."""
     folder.mkdir(parents=True)
     shutil.copy(Run(run).schedule, Run(folder).schedule)
-    subprocess.run(command(folder, 60.0, timed), check=True, capture_output=True)
+    subprocess.run(command(folder, 60.0, timed, SEGMENTS), check=True, capture_output=True)
     return folder
 
 
 def _kill_twice(
-    run: Path, every: float, timed: bool, length: float, instants: random.Random
+    run: Path, every: float, timed: bool, segments: int, length: float, instants: random.Random
 ) -> tuple[int, str]:
     """Start a run, kill it twice, let it end; the number of kills and the last output."""
     kills = 0
+    arguments = command(run, every, timed, segments)
     for _ in range(2):
-        process = subprocess.Popen(
-            command(run, every, timed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             process.wait(timeout=instants.uniform(0.3, 1.1) * length)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             kills += 1
-    done = subprocess.run(command(run, every, timed), check=True, capture_output=True, text=True)
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
     return kills, done.stdout
 
 
@@ -182,18 +187,20 @@ def kills(
     with tempfile.TemporaryDirectory() as folder:
         straight, lengths = Path(folder) / "straight", []
         for timed in (False, True):
-            start = time.perf_counter()
             run = straight / str(timed)
-            subprocess.run(command(run, 60.0, timed), check=True, capture_output=True)
+            for segments in range(1, SEGMENTS + 1):
+                start = time.perf_counter()
+                subprocess.run(command(run, 60.0, timed, segments), check=True, capture_output=True)
             lengths.append(time.perf_counter() - start)
         truth = contents(straight / "False")
         record["compared"] = len(truth)
         for trial in range(trials):
             run, timed = Path(folder) / str(trial), trial % 2 == 1
             every = 0.0 if trial % 4 < 2 else 0.1  # after every step, or now and then
-            count, output = _kill_twice(run, every, timed, lengths[timed], instants)
-            record["kills"] += count
-            record["found_torn"] += "is torn" in output
+            for segments in range(1, SEGMENTS + 1):
+                killed = _kill_twice(run, every, timed, segments, lengths[timed], instants)
+                record["kills"] += killed[0]
+                record["found_torn"] += "is torn" in killed[1]
             found = contents(run)
             names = different(found, contents(replay(run, Path(folder) / f"{trial}-replay", timed)))
             if not timed:

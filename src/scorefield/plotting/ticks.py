@@ -46,14 +46,13 @@ def number_labels(values: Sequence[float]) -> list[str]:
     spacing = float(np.diff(array).min()) if len(array) > 1 else top
     if top == 0 or not spacing > 0:
         return [short_number(float(v)) for v in array]
+    digits = next(
+        (d for d in range(12) if (np.abs(array.round(d) - array) <= 0.01 * spacing).all()), 12
+    )
     if 1e-3 <= top < 1e7:
-        digits = next(
-            (d for d in range(12) if (np.abs(array.round(d) - array) <= 0.01 * spacing).all()), 12
-        )
         separator = "," if top >= 1e4 else ""
         return [f"{v + 0.0:{separator}.{digits}f}" for v in array.round(digits)]
     if 1e7 <= top < 1e15 and spacing < 1e-5 * top:  # a large offset: all its digits
-        digits = 0 if spacing >= 1 else min(3, -int(np.floor(np.log10(spacing))))
         return [f"{v:,.{digits}f}" for v in array]
     power = 10.0 ** np.floor(np.log10(top))
     mantissas = array / power

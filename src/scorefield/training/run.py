@@ -20,7 +20,7 @@ from ..runs import Run
 from ..values import file_path
 from .build import Setup, build, load_data, resolve_config
 from .existing import Existing, examine
-from .schedule import Schedule
+from .schedule import Schedule, first_goal
 from .segment import Goal, learning_rate
 from .signals import watch
 from .summary import Hooks, Summary
@@ -145,14 +145,14 @@ class _Job:
         """Resolve the settings and check them against what exists."""
         kept = existing.config
         asked = Goal(request.images, request.seconds)
-        if kept is not None:  # defaults that depend on the budget follow the first one
-            request = with_goal(request, Goal.of(kept["config"]))
+        first = first_goal(existing.record) or (None if kept is None else Goal.of(kept["config"]))
+        if first is not None:  # defaults that depend on the budget follow the first one
+            request = with_goal(request, first)
         config = resolve_config(request, dataset, network is not None)
-        first = Goal(config.images, config.seconds)
         if kept is not None:
             config = keep_open(config, request, kept["config"])
+        first = Goal(config.images, config.seconds)
         schedule = Schedule(first, existing.record)
-        first = schedule.segments[0].goal  # a record that was copied there has its own
         goal = schedule.segment.goal if asked == Goal() else asked
         entry = (
             describe_network(network)
@@ -177,8 +177,7 @@ class _Job:
         """
         last = len(schedule.segments)
         schedule.enter(existing.segment)
-        following = schedule.following
-        if following is not None and (existing.ended or existing.images == following.start):
+        if schedule.following is not None and (existing.ended or existing.images == schedule.left):
             schedule.enter(existing.segment + 1)
         if schedule.number == last and self._changes(schedule.segment.goal, existing):
             o, before = self.config.optim, schedule.segment.goal

@@ -49,7 +49,8 @@ class Schedule:
     """Progress and the other decisions of a run, from its record.
 
     Args:
-        goal: The budget of the first segment; a record with further segments overrides it.
+        goal: The budget of the first segment; a record with further segments (`first_goal`)
+            overrides it.
         record: The lines of schedule.jsonl so far.
         append: Writes a line of schedule.jsonl to the disk. None: nothing is written.
 
@@ -65,8 +66,7 @@ class Schedule:
         append: Callable[[Record], None] | None = None,
     ) -> None:
         self._append = append
-        first = [Goal.of(line["from"]) for line in record if line["kind"] == "segment"]
-        self.segments = [Segment(first[0] if first else goal)]
+        self.segments = [Segment(first_goal(record) or goal)]
         images = self.segments[0].goal.images
         if images is not None:
             self.segments[0].points.append(PlanPoint(0, 0.0, images))
@@ -319,3 +319,9 @@ class Schedule:
             ended = "" if segment.end is None else segment.end["reason"]
             found.append({"budget": segment.goal.to_dict(), "ended": ended})
         return found
+
+
+def first_goal(record: Sequence[Record]) -> Goal | None:
+    """The budget of the first segment in a record; None where it has one segment."""
+    found = [Goal.of(line["from"]) for line in record if line["kind"] == "segment"]
+    return found[0] if found else None
