@@ -12,6 +12,7 @@ differ, so that the evaluations' own files are left out of that comparison.
 """
 
 import json
+import math
 import random
 import shutil
 import subprocess
@@ -31,7 +32,6 @@ from scorefield.runs import Run
 
 STEPS, BATCH = 40, 64
 SECONDS = 4.0  # the time budget
-SEGMENTS = 2  # budgets that a run has, one after the other
 CLOCK_FIELDS = ("seconds", "rate", "sentence")  # of a line of metrics, a history or a verdict
 FOR_EVALUATIONS = (
     *("previews/", "loss_per_sigma.png", "training.png", "evaluation ", "schedule "),
@@ -39,7 +39,20 @@ FOR_EVALUATIONS = (
 )
 
 
-def command(run: Path, checkpoint_every: float, timed: bool, segments: int = 1) -> list[str]:
+def first_budget(timed: bool) -> list[str]:
+    """The budget of a run's first segment."""
+    return ["--budget", f"{SECONDS:g}s"] if timed else ["--images", str(STEPS * BATCH)]
+
+
+def second_budget(run: Path, timed: bool) -> list[str]:
+    """The budget of the second segment of a finished run: as much again."""
+    if not timed:
+        return ["--images", str(2 * STEPS * BATCH)]
+    history = (checkpoint.read_card(Run(run).model) or {})["history"]
+    return ["--budget", f"{math.ceil(history['seconds']) + SECONDS:g}s"]
+
+
+def command(run: Path, checkpoint_every: float, budget: list[str]) -> list[str]:
     """The command of a short training run whose every step may be followed by a save."""
     settings = {
         "optim.batch": BATCH,
@@ -51,8 +64,6 @@ def command(run: Path, checkpoint_every: float, timed: bool, segments: int = 1) 
         "execution.compile": "off",
         "execution.threads": 1,
     }
-    images = str(segments * STEPS * BATCH)
-    budget = ["--budget", f"{segments * SECONDS:g}s"] if timed else ["--images", images]
     flags = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
     base = [sys.executable, "-m", "scorefield", "train", "--data", "digits", "--run", str(run)]
     return [*base, *budget, "--checkpoint-every", str(checkpoint_every), *flags]
@@ -132,20 +143,20 @@ def _same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def replay(run: Path, folder: Path, timed: bool) -> Path:
+def replay(run: Path, folder: Path, budget: list[str]) -> Path:
     """Train in `folder` by the record of `run`, without a stop."""
     folder.mkdir(parents=True)
     shutil.copy(Run(run).schedule, Run(folder).schedule)
-    subprocess.run(command(folder, 60.0, timed, SEGMENTS), check=True, capture_output=True)
+    subprocess.run(command(folder, 60.0, budget), check=True, capture_output=True)
     return folder
 
 
 def _kill_twice(
-    run: Path, every: float, timed: bool, segments: int, length: float, instants: random.Random
+    run: Path, every: float, budget: list[str], length: float, instants: random.Random
 ) -> tuple[int, str]:
     """Start a run, kill it twice, let it end; the number of kills and the last output."""
     kills = 0
-    arguments = command(run, every, timed, segments)
+    arguments = command(run, every, budget)
     for _ in range(2):
         process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -188,21 +199,26 @@ def kills(
         straight, lengths = Path(folder) / "straight", []
         for timed in (False, True):
             run = straight / str(timed)
-            for segments in range(1, SEGMENTS + 1):
-                start = time.perf_counter()
-                subprocess.run(command(run, 60.0, timed, segments), check=True, capture_output=True)
+            start, budget = time.perf_counter(), first_budget(timed)
+            subprocess.run(command(run, 60.0, budget), check=True, capture_output=True)
             lengths.append(time.perf_counter() - start)
-        truth = contents(straight / "False")
+        run = straight / "False"
+        budget = second_budget(run, timed=False)
+        subprocess.run(command(run, 60.0, budget), check=True, capture_output=True)
+        truth = contents(run)
         record["compared"] = len(truth)
         for trial in range(trials):
             run, timed = Path(folder) / str(trial), trial % 2 == 1
             every = 0.0 if trial % 4 < 2 else 0.1  # after every step, or now and then
-            for segments in range(1, SEGMENTS + 1):
-                killed = _kill_twice(run, every, timed, segments, lengths[timed], instants)
-                record["kills"] += killed[0]
-                record["found_torn"] += "is torn" in killed[1]
+            budget = first_budget(timed)
+            for segment in (1, 2):
+                count, output = _kill_twice(run, every, budget, lengths[timed], instants)
+                record["kills"] += count
+                record["found_torn"] += "is torn" in output
+                budget = second_budget(run, timed) if segment == 1 else budget
             found = contents(run)
-            names = different(found, contents(replay(run, Path(folder) / f"{trial}-replay", timed)))
+            again = replay(run, Path(folder) / f"{trial}-replay", budget)
+            names = different(found, contents(again))
             if not timed:
                 names += different(found, truth, FOR_EVALUATIONS)
             record["equal"] += not names
