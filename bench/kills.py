@@ -35,7 +35,7 @@ SECONDS = 4.0  # the time budget
 CLOCK_FIELDS = ("seconds", "rate", "sentence")  # of a line of metrics, a history or a verdict
 FOR_EVALUATIONS = (
     *("previews/", "loss_per_sigma.png", "training.png", "evaluation ", "schedule "),
-    *("state/best/losses", "model card", "last card"),
+    *("state/best/losses", "model card", "last card", "segments/1/model card"),
 )
 
 
