@@ -8,6 +8,7 @@ is unconditional in it. A single row can be unconditional too: the null value of
 of a vector is a row of NaN. Only this module splits and joins conditions.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .tensors import floats
-from .values import describe, items, one_of, plain, whole
+from .values import describe, flag, items, number, one_of, plain, whole
 
 #: A condition in the internal form: tensors by name, one row a sample.
 Condition = Mapping[str, Tensor]
@@ -39,11 +40,19 @@ class ConditionSpec:
         kind: "class" for one of `size` classes, "vector" for `size` numbers.
         size: Number of classes, or length of the vector.
         names: Names of the classes or of the vector's elements; None where there are none.
+        shift: Of a vector: what is subtracted from each element before the network gets it; None
+            for 0.
+        scale: Of a vector: what each element is divided by after that, above 0; None for 1.
+        optional: Whether the model also learned p(x) without this condition. Where it did not, the
+            condition has to be given.
     """
 
     kind: Literal["class", "vector"]
     size: int
     names: tuple[str, ...] | None = None
+    shift: tuple[float, ...] | None = None
+    scale: tuple[float, ...] | None = None
+    optional: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -57,11 +66,32 @@ class ConditionSpec:
             raise InputError(
                 f"a condition of size {self.size} needs as many names; got {len(self.names)}"
             )
+        for field in ("shift", "scale"):
+            object.__setattr__(self, field, self._elements(field))
+        object.__setattr__(self, "optional", flag(self.optional, "optional"))
+
+    def _elements(self, field: str) -> tuple[float, ...] | None:
+        """shift or scale, checked."""
+        given = getattr(self, field)
+        if given is None:
+            return None
+        values = tuple(number(one, field) for one in items(given, field, "a list of numbers"))
+        wrong = [x for x in values if not math.isfinite(x) or (field == "scale" and x <= 0)]
+        if self.kind == "class" or len(values) != self.size or wrong:
+            needed = "above 0" if field == "scale" else "finite"
+            raise InputError(
+                f"{field} takes one number {needed} for each element of a vector; got "
+                f"{describe(given)} for a {self.kind} of size {self.size}"
+            )
+        return values
 
     def describe(self) -> str:
         """A phrase that states which values the condition takes, for messages."""
         if self.kind == "vector":
-            return f"{self.size} numbers a sample"
+            names = ", ".join((self.names or ())[:SHOWN_NAMES])
+            more = ", ..." if self.size > SHOWN_NAMES else ""
+            numbers = "1 number" if self.size == 1 else f"{self.size} numbers"
+            return f"{numbers} a sample{f' ({names}{more})' if names else ''}"
         if self.names is None:
             return f"classes 0 to {self.size - 1}"
         shown = ", ".join(self.names[:SHOWN_NAMES])
@@ -69,13 +99,13 @@ class ConditionSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold; `from_dict` undoes it."""
-        names = None if self.names is None else list(self.names)
-        return {"kind": self.kind, "size": self.size, "names": names}
+        found = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+        return {k: v for k, v in found.items() if v is not None or k == "names"}
 
     @staticmethod
     def from_dict(d: Mapping[str, Any]) -> "ConditionSpec":
         """The spec that `to_dict` wrote."""
-        return ConditionSpec(d["kind"], d["size"], d.get("names"))
+        return ConditionSpec(**d)
 
 
 def take(condition: Condition | None, rows: Tensor | slice) -> Condition | None:
@@ -156,6 +186,28 @@ def drop(condition: Condition, dropped: Tensor) -> Condition:
     }
 
 
+def standardise(condition: Condition | None, specs: Specs) -> Condition | None:
+    """Vectors as networks get them: (value - shift) / scale; NaN stays.
+
+    Args:
+        condition: In the internal form, or None.
+        specs: The conditions of the model.
+
+    Returns:
+        The condition; classes, and vectors without shift and scale, are as they were.
+    """
+    if condition is None:
+        return None
+    found = dict(condition)
+    for name, value in condition.items():
+        spec = specs[name]
+        if spec.shift is not None:
+            found[name] = value - value.new_tensor(spec.shift)
+        if spec.scale is not None:
+            found[name] = found[name] / value.new_tensor(spec.scale)
+    return found
+
+
 def check(condition: Condition | None, specs: Specs, count: int, model: str = "the model") -> None:
     """Refuse a condition that does not fit.
 
@@ -166,9 +218,13 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
         model: Name of the model for the message.
 
     Raises:
-        InputError: For an unknown name, a wrong type or shape, or a class that does not exist
-            (checked on the CPU only, where looking at values is cheap).
+        InputError: For an unknown name, a wrong type or shape, a condition that is missing although
+            the model was not trained without it, or a class that does not exist (values are checked
+            on the CPU only, where looking at them is cheap).
     """
+    for name, spec in specs.items():
+        if not spec.optional and (condition is None or name not in condition):
+            raise InputError(missing(name, spec, model))
     if condition is None:
         return
     if not isinstance(condition, Mapping):
@@ -193,12 +249,24 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
                 f"the condition {name!r} must be {kind} of shape {shape}, one row a sample; "
                 f"got {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
             )
+        needed = not spec.optional and value.device.type == "cpu"
+        if needed and bool(is_null(value).any()):
+            raise InputError(missing(name, spec, model))
         is_class = spec.kind == "class" and value.device.type == "cpu" and count > 0
         if is_class and int(value.max()) >= spec.size:
             raise InputError(
                 f"the condition {name!r} must be 0 to {spec.size - 1}, or {NULL_CLASS} for none; "
                 f"got {int(value.max())}"
             )
+
+
+def missing(name: str, spec: ConditionSpec, model: str) -> str:
+    """The message about a condition that the model cannot do without."""
+    example = "{'class': 0}" if spec.kind == "class" else "{'vector': [...]}"
+    return (
+        f"{model} was trained with the condition {name!r} in every example (condition.dropout=0), "
+        f"so that it has no unconditional form; give {spec.describe()}, such as condition={example}"
+    )
 
 
 def resolve(
@@ -223,6 +291,7 @@ def resolve(
         InputError: The model does not take a name or a value; the message lists those it takes.
     """
     if condition is None:
+        check(None, specs, 0, model)
         return None
     if not isinstance(condition, Mapping):
         raise InputError(

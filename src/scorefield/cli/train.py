@@ -51,6 +51,10 @@ Images = Annotated[
 ]
 Objective = Annotated[str | None, o.setting_option("objective.name", panel=NETWORK)]
 ConditionKind = Annotated[str | None, o.setting_option("condition.kind", panel=NETWORK)]
+ConditionFrom = Annotated[
+    str | None,
+    o.setting_option("condition.source", "--condition-from", panel=NETWORK, metavar="NAME,…"),
+]
 Width = Annotated[
     int | None,
     typer.Option(
@@ -115,6 +119,7 @@ def train(
     reading: o.Reading = o.Reading(),
     objective: Objective = None,
     condition: ConditionKind = None,
+    condition_from: ConditionFrom = None,
     width: Width = None,
     network: o.NetworkFile = None,
     execution: o.Execution = o.Execution(),
@@ -127,6 +132,7 @@ def train(
         "seed": seed,
         "objective.name": objective,
         "condition.kind": condition,
+        "condition.source": condition_from,
         "network.options.width": width,
         **reading.settings(),
         **execution.settings(),

@@ -31,7 +31,10 @@ NOT_WEIGHTS = frozenset(
 # source is read: what was read is compared by its content.
 DATA_WEIGHTS = frozenset({"held_out", "units", "dequantise", "flip"})
 NOT_KEPT = ("data", "sampling", "execution")
-READING = frozenset(f"data.{name}" for name in DataRequest.model_fields.keys() - DATA_WEIGHTS)
+READING = frozenset(
+    {f"data.{name}" for name in DataRequest.model_fields.keys() - DATA_WEIGHTS}
+    | {"condition.source"}
+)
 
 
 def differences(

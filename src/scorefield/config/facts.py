@@ -20,6 +20,7 @@ class DataFacts:
             None where they were not measured.
         class_names: names of the classes in the order of their numbers; None without names.
         classes: number of classes of the labels; None for data without labels.
+        vector: length of the vectors that the data bring as a condition; 0 for none.
         custom_network: whether the caller passes a network of their own.
         format: what was read: "csv", "png", "npy", "array" and so on.
         formats: number of items by format, for folders that hold several.
@@ -44,6 +45,7 @@ class DataFacts:
     std: Sequence[float] | None = None
     class_names: tuple[str, ...] | None = None
     classes: int | None = None
+    vector: int = 0
     custom_network: bool = False
     format: str = "array"
     formats: Mapping[str, int] = field(default_factory=dict)

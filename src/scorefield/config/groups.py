@@ -202,9 +202,21 @@ class ConditionRequest(Group):
     group = "condition"
 
     kind: Annotated[
-        Literal["none", "class"],
-        Field(description="none: unconditional; class: the data's class labels."),
+        Literal["none", "class", "vector"],
+        Field(
+            description="none: unconditional; class: one of several classes; vector: numbers, such "
+            "as other columns of a table."
+        ),
     ] = "none"
+    source: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            min_length=1,
+            description="Where the condition comes from: columns of a table with commas, the name "
+            "of an array in an .npz, or a file (.npy, .npz, a table) with one row an example.",
+            json_schema_extra=chosen("the class labels that the data bring"),
+        ),
+    ] = None
     dropout: Annotated[
         float,
         Field(

@@ -59,7 +59,16 @@ NEEDS: tuple[tuple[str, str, Callable[[dict[str, Any]], bool]], ...] = (
     ("optim.muon_scale", "optim.name=muon", lambda c: c["optim"]["name"] == "muon"),
     ("ema.warmup", "ema.kind=halflife", lambda c: c["ema"]["kind"] == "halflife"),
     ("ema.snapshots", "ema.kind=power", lambda c: c["ema"]["kind"] == "power"),
-    ("condition.dropout", "condition.kind=class", lambda c: c["condition"]["kind"] != "none"),
+    (
+        "condition.source",
+        "condition.kind=class or vector",
+        lambda c: c["condition"]["kind"] != "none",
+    ),
+    (
+        "condition.dropout",
+        "condition.kind=class or vector",
+        lambda c: c["condition"]["kind"] != "none",
+    ),
     ("guard.limit", "guard.action=skip", lambda c: c["guard"]["action"] == "skip"),
 )
 
@@ -161,10 +170,12 @@ def _check_data(request: Request, facts: DataFacts) -> None:
             "network.options are for the networks of this package; got "
             f"{', '.join(request.network.options)} with a network of your own"
         )
-    if request.condition.kind == "class" and facts.classes is None:
+    kind = request.condition.kind
+    if (kind == "class" and facts.classes is None) or (kind == "vector" and not facts.vector):
+        what = "class labels" if kind == "class" else "vectors"
         raise InputError(
-            "condition.kind=class needs data with class labels, and these data have none; use "
-            "condition.kind=none"
+            f"condition.kind={kind} needs data with {what}, and these data have none; "
+            "condition.source says where they are"
         )
     if request.data.flip and not facts.image:
         raise InputError(

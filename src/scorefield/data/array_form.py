@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..conditions import Condition
 from ..errors import InputError
 from ..files import write_npy, write_npz
 from ..units import quantise
@@ -210,13 +211,20 @@ class ArrayForm(Form):
 
     # -- files and card
 
-    def write(self, stem: Path, x: Tensor, format: str | None = None) -> list[Path]:
+    def write(
+        self,
+        stem: Path,
+        x: Tensor,
+        format: str | None = None,
+        condition: Condition | None = None,
+    ) -> list[Path]:
         """Write examples as an .npy or .npz file.
 
         Args:
             stem: The path without a suffix.
             x: (N, *event) in data units.
             format: "npy" or "npz"; None: that of the source.
+            condition: What the examples were drawn with; an .npz holds it too.
 
         Returns:
             The file.
@@ -230,7 +238,8 @@ class ArrayForm(Form):
         array = np.ascontiguousarray(self.decode(x))
         if suffix == "npy":
             return [write_npy(path, array)]
-        return [write_npz(path, **{self.key: array})]
+        given = {k: v.cpu().numpy() for k, v in (condition or {}).items() if k != self.key}
+        return [write_npz(path, **{self.key: array}, **given)]
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, in a form that JSON can hold."""

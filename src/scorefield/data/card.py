@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..config.groups import DataRequest
+from ..config.groups import ConditionRequest, DataRequest
 from ..errors import InputError
 from .dataset import Dataset
 from .opening import open as open_data
@@ -35,7 +35,11 @@ def card_options(card: Mapping[str, Any] | None) -> ReadOptions:
     """The reading options of a card's training run; images stay images."""
     card = card or {}
     settings = (card.get("config") or {}).get("data") or {}
-    options = ReadOptions.of_settings(DataRequest.from_dict(known_settings(settings)))
+    stored = (card.get("config") or {}).get("condition") or {}
+    condition = ConditionRequest.from_dict(
+        {k: stored[k] for k in ConditionRequest.model_fields if k in stored}
+    )
+    options = ReadOptions.of_settings(DataRequest.from_dict(known_settings(settings)), condition)
     data = card.get("data") or {}
     table = (data.get("form") or {}).get("kind") == "table"
     if options.image is None and "image" in data and not table:

@@ -2,8 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class Dataset:
         reading: What the reader took from the source.
         source_rows: int64 (N,), the number of each example in the source, from 0; None where no
             example was left out before it.
+        vectors: float64 (N, k), the vectors that a model may be conditioned on, or None.
+        vector_names: The names of their elements, or None.
     """
 
     values: Tensor
@@ -81,6 +83,8 @@ class Dataset:
     form: Form | None = None
     reading: Reading = field(default_factory=Reading)
     source_rows: Tensor | None = None
+    vectors: Tensor | None = None
+    vector_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -101,6 +105,30 @@ class Dataset:
         if self.labels is None:
             return None
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
+
+    def with_labels(self, labels: Tensor, names: Sequence[str] | None) -> "Dataset":
+        """The data set with other labels.
+
+        Args:
+            labels: int64 (N,), class numbers from 0.
+            names: The names of the classes, or None.
+        """
+        names = None if names is None else tuple(names)
+        known = {k: v for k, v in self.description.items() if k != "class_names"}
+        known |= {} if names is None else {"class_names": list(names)}
+        known |= condition_digest(labels, self.vectors)
+        return replace(self, labels=labels, class_names=names, description=known)
+
+    def with_vectors(self, vectors: Tensor, names: Sequence[str] | None) -> "Dataset":
+        """The data set with vectors that a model may be conditioned on.
+
+        Args:
+            vectors: (N, k), finite.
+            names: The names of their elements, or None.
+        """
+        vectors, names = vectors.to(torch.float64), None if names is None else tuple(names)
+        known = self.description | condition_digest(self.labels, vectors)
+        return replace(self, vectors=vectors, vector_names=names, description=known)
 
     @cached_property
     def view(self) -> View:
@@ -217,11 +245,21 @@ class Dataset:
             std=variance.sqrt().flatten().tolist(),
             class_names=self.class_names,
             classes=self.classes,
+            vector=0 if self.vectors is None else self.vectors.shape[1],
             custom_network=custom_network,
             unet_costs=costs(self.event_shape),
             accelerator=torch.cuda.is_available(),
             **vars(self.reading),
         )
+
+
+def condition_digest(labels: Tensor | None, vectors: Tensor | None) -> dict[str, str]:
+    """The entry of a description that identifies labels and vectors; {} where there are none."""
+    parts = [digest(part) for part in (labels, vectors) if part is not None]
+    if not parts:
+        return {}
+    joined = hashlib.sha256("".join(parts).encode()).hexdigest()
+    return {"labels_sha256": parts[0] if len(parts) == 1 else joined}
 
 
 def digest(values: Tensor) -> str:

@@ -1,7 +1,7 @@
 """Array files: .npy and .npz, with errors that name the file. No pickle is ever read."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -177,8 +177,21 @@ def choose_key(names: list[str], key: str | None, source: str) -> str:
     return candidates[0] if len(candidates) == 1 else usual[0]
 
 
-def of_arrays(arrays: dict[str, np.ndarray], key: str | None, source: str, format: str) -> Stored:
+def of_arrays(
+    arrays: dict[str, np.ndarray],
+    key: str | None,
+    source: str,
+    format: str,
+    used: Sequence[str] = (),
+) -> Stored:
     """One array of several by name, with its labels where their length fits.
+
+    Args:
+        arrays: The arrays by name.
+        key: The name of the one to take; None: the one that `choose_key` chooses.
+        source: For messages.
+        format: For the report.
+        used: The names of arrays that serve as the condition.
 
     Raises:
         InputError: There is no array, or it is not clear which one is meant.
@@ -186,7 +199,7 @@ def of_arrays(arrays: dict[str, np.ndarray], key: str | None, source: str, forma
     names = list(arrays)
     if not names:
         raise InputError(f"{source}: the archive holds no array")
-    key = choose_key(names, key, source)
+    key = choose_key([name for name in names if name not in used or name == key], key, source)
     array = arrays[key]
     count = len(array) if array.ndim else 0
     labels, classes, taken = None, None, None
@@ -199,16 +212,17 @@ def of_arrays(arrays: dict[str, np.ndarray], key: str | None, source: str, forma
     stored = Stored(array, labels, classes, format, key)
     if len(names) > 1:
         stored.notes.append(f"array {key!r}" + (f", labels {taken!r}" if taken else ""))
-        rest = [name for name in names if name not in (key, taken)]
+        rest = [name for name in names if name not in (key, taken, *used)]
         if rest:
             stored.left_out.append(f"arrays {', '.join(rest)} (key= or --key takes another)")
     return stored
 
 
-def read_npz(path: Path, key: str | None = None) -> Stored:
+def read_npz(path: Path, key: str | None = None, used: Sequence[str] = ()) -> Stored:
     """The array `key` of an .npz file, and its labels where their length fits.
 
-    Without a key it is the only array that is not labels, else the first of the usual names.
+    Without a key it is the only array that is not labels, else the first of the usual names. Arrays
+    in `used` serve as the condition and are not taken.
 
     Raises:
         InputError: The file is not readable, or the array is not clear.
@@ -218,7 +232,8 @@ def read_npz(path: Path, key: str | None = None) -> Stored:
             if not hasattr(archive, "files"):
                 raise InputError(f"{path}: an .npy array named .npz; rename it to end in .npy")
             names = list(archive.files)
-            chosen = choose_key(names, key, str(path)) if names else None
+            open_ones = [name for name in names if name not in used or name == key]
+            chosen = choose_key(open_ones, key, str(path)) if names else None
             wanted = {chosen, *(_label_keys(chosen) if chosen else ())}
             # Arrays that are not taken are not decompressed.
             arrays = {
@@ -230,4 +245,4 @@ def read_npz(path: Path, key: str | None = None) -> Stored:
         raise InputError(
             f"{path}: not a readable .npz archive of numbers ({_why(error)})"
         ) from error
-    return of_arrays(arrays, chosen, str(path), "npz")
+    return of_arrays(arrays, chosen, str(path), "npz", used)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ..conditions import Condition
 from ..errors import InputError
 
 
@@ -61,13 +62,21 @@ class Form(ABC):
         """
 
     @abstractmethod
-    def write(self, stem: Path, x: Tensor, format: str | None = None) -> list[Path]:
+    def write(
+        self,
+        stem: Path,
+        x: Tensor,
+        format: str | None = None,
+        condition: Condition | None = None,
+    ) -> list[Path]:
         """Write examples as files of the source's kind.
 
         Args:
             stem: The path without a suffix: stem.csv, or a folder stem/ of pictures.
             x: (N, *event) in data units.
             format: One of `formats`; None: the source's own.
+            condition: What the examples were drawn with; tables have columns for it, an .npz
+                arrays of its names.
 
         Returns:
             The files; of a folder of pictures the folder.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from ..conditions import Condition
 from ..errors import InputError
 from ..files import write_atomically
 from .array_form import ArrayForm
@@ -75,13 +76,20 @@ class ImageForm(ArrayForm):
                 "or npz"
             )
 
-    def write(self, stem: Path, x: Tensor, format: str | None = None) -> list[Path]:
+    def write(
+        self,
+        stem: Path,
+        x: Tensor,
+        format: str | None = None,
+        condition: Condition | None = None,
+    ) -> list[Path]:
         """Write examples as a folder of pictures, or as one array.
 
         Args:
             stem: The folder; for arrays the path without a suffix.
             x: (N, *event) in data units.
             format: One of `formats`; None: the source's own where it keeps every pixel, else PNG.
+            condition: What the examples were drawn with; an .npz holds it too.
 
         Returns:
             The folder, or the array's file.
@@ -92,7 +100,7 @@ class ImageForm(ArrayForm):
         chosen = format or self.default_format()
         self.check_format(chosen)
         if chosen in ("npy", "npz"):
-            return super().write(stem, x, chosen)
+            return super().write(stem, x, chosen, condition)
         pixels = self.decode(x)
         digits = max(6, len(str(len(pixels) - 1)))
         suffix = "ppm" if chosen == "pnm" and not self.insert else SUFFIX.get(chosen, chosen)

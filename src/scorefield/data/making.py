@@ -12,7 +12,7 @@ from ..errors import InputError
 from .array_form import ArrayForm
 from .arrays import check_array, number_labels, to_float
 from .choose import choose
-from .dataset import Dataset, Reading, digest
+from .dataset import Dataset, Reading, condition_digest, digest
 from .files import Stored, to_tensor
 from .form import form_to_dict
 from .image_form import ImageForm
@@ -125,7 +125,7 @@ def _describe(
         "image": meaning.image,
         "image_because": meaning.words,
         "sha256": digest(values),
-        **({} if labels is None else {"labels_sha256": digest(labels[:, None])}),
+        **condition_digest(labels, None),
         **({} if names is None else {"class_names": list(names)}),
     }
 

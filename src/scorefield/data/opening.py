@@ -13,13 +13,15 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..tensors import as_tensor
+from .conditioning import attach
 from .dataset import Dataset
 from .files import Stored, of_arrays, read_npy, read_npz
 from .images import read_files, read_folder
 from .making import make_dataset, pick
-from .options import ReadOptions
+from .options import ReadOptions, is_names
 from .picture_files import SUFFIXES
 from .sources import EMBEDDED, NAMES, as_numbers, read_items
+from .table_form import TableForm
 from .table_sources import is_table
 from .tables import TABLE_SUFFIXES, open_table
 from .toys import TOYS, toy
@@ -178,7 +180,8 @@ def _file(path: Path, options: ReadOptions) -> Dataset:
     _refuse(name, options, *FOLDER, *TABLE)
     if suffix == ".npy":
         _refuse(name, options, "key")
-    stored = read_npz(path, options.key) if suffix == ".npz" else read_npy(path)
+    used = options.condition_from if is_names(options.condition_from) else ()
+    stored = read_npz(path, options.key, used) if suffix == ".npz" else read_npy(path)
     return _array(stored, name, options)
 
 
@@ -212,7 +215,8 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
     if isinstance(source, Mapping) and any(_dims(value) > 1 for value in source.values()):
         _refuse(kind, options, *FOLDER, *TABLE)
         arrays = {str(name): _plain(value) for name, value in source.items()}
-        return _array(of_arrays(arrays, options.key, kind, "mapping"), kind, options)
+        used = options.condition_from if is_names(options.condition_from) else ()
+        return _array(of_arrays(arrays, options.key, kind, "mapping", used), kind, options)
     if is_table(source):
         _refuse(kind, options, "key", *FOLDER, *ARRAY)
         return open_table(source, "table", options)
@@ -260,7 +264,8 @@ def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Datas
             array, a tensor, a data frame, an Arrow table, a mapping of arrays or of columns, a
             list of picture files, an iterable of arrays, a torch Dataset of arrays or (array,
             label), or a Dataset of this package, which is returned.
-        options: Reading options.
+        options: Reading options; `condition` and `condition_from` name what a model of the data is
+            to be conditioned on.
         named: Single options by name, such as channels_last=True; they override `options`.
 
     Returns:
@@ -276,8 +281,16 @@ def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Datas
         print(*data.report)
     """
     read = (options or ReadOptions()).merge(**named)
+    dataset = _open(source, read)
+    form = dataset.form
+    if isinstance(form, TableForm) and form.given is not None and not isinstance(source, Dataset):
+        return dataset
+    return attach(dataset, source, read)
+
+
+def _open(source: Any, read: ReadOptions) -> Dataset:
     if isinstance(source, Dataset):
-        if read != ReadOptions():
+        if replace(read, condition=None, condition_from=None) != NONE_GIVEN:
             raise InputError("options of open are for sources; a Dataset is used as it is")
         return source
     if isinstance(source, (str, os.PathLike)):

@@ -26,7 +26,7 @@ from .fitting import quantisation_of
 
 TRAIN, HELD_OUT = 0, 1  # steps of the dequantisation stream
 LEAST_HELD_OUT = 2  # examples, where a fraction is given: one has no standard error
-CONDITIONS = ("none", "class")
+CONDITIONS = ("none", "class", "vector")
 
 
 def _held_count(count: int, held_out: float) -> int:
@@ -102,7 +102,8 @@ class Pipeline:
         seed: Decides order, dequantisation and flips.
         dequantise: "uniform" (which leaves continuous data as they are) or "none".
         flip: Whether to mirror images left to right with probability 1/2.
-        condition: "class" to give the labels as {"class": (B,)}, or "none".
+        condition: "class" to give the labels as {"class": (B,)}, "vector" to give the vectors as
+            {"vector": (B, k)}, or "none".
         device: Where the data reside and the batches are made.
         dtype: The floating type of the batches.
 
@@ -126,18 +127,23 @@ class Pipeline:
         if flip and not dataset.image:
             raise InputError(f"flip=True mirrors images; {dataset.name} holds none. Leave it out")
         if condition not in CONDITIONS:
-            raise InputError(f"condition must be none or class; got {condition!r}")
-        if condition == "class" and dataset.labels is None:
+            raise InputError(f"condition must be one of {', '.join(CONDITIONS)}; got {condition!r}")
+        lacking = {"class": dataset.labels is None, "vector": dataset.vectors is None}
+        if lacking.get(condition):
+            what = "labels" if condition == "class" else "vectors"
             raise InputError(
-                f"condition 'class' needs labels, and {dataset.name} has none. Use 'none', or give "
-                "data with labels: a folder with one sub-folder a class, an .npz with labels"
+                f"condition {condition!r} needs {what}, and {dataset.name} has none. Use 'none', "
+                f"or open the data with condition={condition!r}"
             )
         if len(index) == 0:
             raise InputError("a pipeline needs at least one example; got an empty index")
         if not dtype.is_floating_point:
             raise InputError(f"batches are floats; got dtype {dtype}")
-        labels = None if dataset.labels is None else dataset.labels.to(device)
-        self.dataset = replace(dataset, values=dataset.values.to(device), labels=labels)
+        self.dataset = replace(dataset, values=dataset.values.to(device))
+        known = {"class": dataset.labels, "vector": dataset.vectors}.get(condition)
+        if known is not None and known.is_floating_point():
+            known = known.to(dtype)
+        self._known = None if known is None else known.to(device)
         self.index, self.units, self.seed = index.cpu(), units, seed
         self.quantisation, self.flip, self.condition = quantisation, flip, condition
         self.device, self.dtype = torch.device(device), dtype
@@ -181,7 +187,8 @@ class Pipeline:
             count: How many.
 
         Returns:
-            (x0, condition): x0 (count, *event) in model units; {"class": (count,)}, or None.
+            (x0, condition): x0 (count, *event) in model units; {"class": (count,)}, {"vector":
+            (count, k)} or None.
         """
         index = self.indices(first, count)
         keys = rng.keys(self.seed, count, first).to(self.device)
@@ -209,9 +216,9 @@ class Pipeline:
         return self.units.to_model(x, self.dtype), self._conditions(index)
 
     def _conditions(self, index: Tensor) -> Condition | None:
-        if self.condition == "none" or self.dataset.labels is None:
+        if self._known is None:
             return None
-        return {"class": self.dataset.labels[index.to(self.device)]}
+        return {self.condition: self._known[index.to(self.device)]}
 
     def _data_units(self, index: Tensor, keys: Tensor, step: int) -> Tensor:
         """The examples in data units, in the data's own floating type."""

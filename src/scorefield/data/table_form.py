@@ -14,9 +14,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from ..conditions import Condition
 from ..errors import InputError
 from .columns import Column
 from .form import Form, register
+from .given import Given
 from .table_files import FORMATS, TextStyle, write_table
 from .table_types import is_number, is_temporal, t
 
@@ -35,6 +37,7 @@ class TableForm(Form):
         delimiter: The delimiter of a text source.
         decimal: Its decimal mark.
         dtype: The floating type of the encoded rows, "float32" or "float64".
+        given: The columns that the model is conditioned on; None for none.
     """
 
     kind: ClassVar[str] = "table"
@@ -47,6 +50,7 @@ class TableForm(Form):
     delimiter: str = ","
     decimal: str = "."
     dtype: str = "float64"
+    given: Given | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -217,10 +221,17 @@ class TableForm(Form):
     @property
     def text_style(self) -> TextStyle:
         """How the source writes text."""
-        styles = tuple(column.style for column in self.columns)
+        columns = self.columns if self.given is None else self.given.among(self.columns)
+        styles = tuple(column.style for column in columns)
         return TextStyle(self.delimiter, self.decimal, self.named, styles)
 
-    def write(self, stem: Path, x: Tensor, format: str | None = None) -> list[Path]:
+    def write(
+        self,
+        stem: Path,
+        x: Tensor,
+        format: str | None = None,
+        condition: Condition | None = None,
+    ) -> list[Path]:
         """Write rows as a table with the source's names, in its format or another one.
 
         Args:
@@ -228,6 +239,8 @@ class TableForm(Form):
             x: (N, d) in data units.
             format: "csv", "tsv", "parquet" or "feather"; None: the source's own. CSV has the
                 source's delimiter and decimal mark, and names where the source has them.
+            condition: What the rows were drawn with; its columns are written at their old places,
+                blank where it is None.
 
         Returns:
             The file.
@@ -243,7 +256,10 @@ class TableForm(Form):
             style = replace(style, delimiter="\t")
         elif self.delimiter == "\t" and own != kind:
             style = replace(style, delimiter=",")
-        return [write_table(stem.with_name(f"{stem.name}.{kind}"), self.decode(x), style)]
+        table = self.decode(x)
+        if self.given is not None:
+            table = self.given.insert(table, condition)
+        return [write_table(stem.with_name(f"{stem.name}.{kind}"), table, style)]
 
     # -- the model card
 
@@ -257,14 +273,16 @@ class TableForm(Form):
             "delimiter": self.delimiter,
             "decimal": self.decimal,
             "dtype": self.dtype,
+            **({} if self.given is None else {"given": self.given.to_dict()}),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TableForm":
         """The form that `to_dict` wrote."""
         columns = tuple(Column.from_dict(column) for column in values["columns"])
-        rest = {k: v for k, v in values.items() if k != "columns"}
-        return cls((sum(column.size for column in columns),), columns, **rest)
+        given = None if values.get("given") is None else Given.from_dict(values["given"])
+        rest = {k: v for k, v in values.items() if k not in ("columns", "given")}
+        return cls((sum(column.size for column in columns),), columns, **rest, given=given)
 
     @staticmethod
     def of(columns: tuple[Column, ...], **attributes: Any) -> "TableForm":

@@ -42,12 +42,15 @@ class Loaded:
 # -- which columns
 
 
-def choose_columns(source: Source, options: ReadOptions) -> list[int]:
-    """The positions of the columns that are taken.
+def choose_columns(
+    source: Source, options: ReadOptions, given: Sequence[str] = ()
+) -> tuple[list[int], list[int]]:
+    """The positions of the columns that are taken, and of those that are the condition.
 
     Args:
         source: The table; what is left out is added to its `left_out`.
         options: `columns` names those to take, or with a minus sign those to leave out.
+        given: The names of the columns that are the condition.
 
     Raises:
         InputError: A name is unknown, two columns have one name, or it is not clear whether a
@@ -56,7 +59,9 @@ def choose_columns(source: Source, options: ReadOptions) -> list[int]:
     labels = source.labels
     wanted = [entry for entry in options.columns or () if not _leaves_out(entry, labels)]
     unwanted = {entry[1:] for entry in options.columns or () if _leaves_out(entry, labels)}
-    for entry in {*wanted, *unwanted} - set(labels):
+    for entry in [*wanted, *sorted(unwanted), *given]:
+        if entry in labels:
+            continue
         raise InputError(
             f"{source.name}: there is no column {entry!r}{did_you_mean(entry, labels)} The columns "
             f"are {', '.join(labels)}"
@@ -64,9 +69,11 @@ def choose_columns(source: Source, options: ReadOptions) -> list[int]:
     chosen = [
         k
         for k, label in enumerate(labels)
-        if (label in wanted or not wanted) and label not in unwanted
+        if (label in wanted or not wanted) and label not in unwanted and label not in given
     ]
-    twice = [label for label, count in Counter(labels[k] for k in chosen).items() if count > 1]
+    condition = [labels.index(name) for name in given]
+    taken = [labels[k] for k in chosen] + [label for label in labels if label in given]
+    twice = [label for label, count in Counter(taken).items() if count > 1]
     if twice:
         raise InputError(
             f"{source.name}: {', '.join(map(repr, twice))} names more than one column. Give every "
@@ -75,11 +82,15 @@ def choose_columns(source: Source, options: ReadOptions) -> list[int]:
     if source.named:
         chosen = [k for k in chosen if labels[k] in wanted or not _is_row_number(source, k)]
     if not chosen:
-        raise InputError(f"{source.name}: no column is left; the columns are {', '.join(labels)}")
+        besides = f" besides the condition {', '.join(given)}" if given else ""
+        raise InputError(
+            f"{source.name}: no column is left{besides}; the columns are {', '.join(labels)}"
+        )
     dropped = [label for label in labels if label in unwanted or (wanted and label not in wanted)]
+    dropped = [label for label in dropped if label not in given]
     if dropped:
         source.left_out.append(f"columns left out by --columns: {', '.join(dropped)}")
-    return chosen
+    return chosen, condition
 
 
 def _leaves_out(entry: str, labels: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from .columns import Column
 from .dataset import Dataset, Reading, digest
 from .form import form_to_dict
 from .options import ReadOptions
+from .table_conditions import condition_columns, split_given
 from .table_form import TableForm
 from .table_reading import (
     Loaded,
@@ -53,16 +54,19 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
             option that decides what is not clear.
     """
     read = read_source(Path(source) if isinstance(source, str) else source, name, options)
-    chosen = choose_columns(read, options)
+    condition = condition_columns(read, options)
+    chosen, given = choose_columns(read, options, condition)
     if read.text:
-        read.marks = find_marks(read, chosen, options)
+        read.marks = find_marks(read, sorted([*chosen, *given]), options)
         if not read.named:
             last = f" to {len(read.names)}" if len(read.names) > 1 else ""
             read.notes.append(f"there is no line of names; columns are called column 1{last}")
-    loaded = _without_blank_columns(read, [load_column(read, k) for k in chosen])
+    everything = [load_column(read, k) for k in sorted([*chosen, *given])]
+    loaded = _without_blank_columns(read, everything, condition)
     kept, loaded = _without_blank_rows(read, loaded)
     missing = {c.name: int(c.array.null_count) for c in loaded if c.array.null_count}
     kept, loaded = _complete(read, kept, loaded, options.missing)
+    loaded, found = split_given(read, loaded, options.condition, condition)
     columns = [_describe(read, c, options.discrete) for c in loaded]
     _check_discrete(read, columns, options.discrete)
     form = TableForm.of(
@@ -72,16 +76,18 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
         format=read.format,
         delimiter=read.delimiter,
         decimal=read.marks.decimal,
+        given=None if found is None else found.given,
     )
     parts = [column.encode(c.array) for column, c in zip(columns, loaded, strict=True)]
     for note in (row_number, compact_date, frequent):
         read.notes += filter(None, map(note, columns, (part[:, 0] for part in parts)))
-    read.notes += summary(columns)
+    read.notes += [*summary(columns), *([] if found is None else [found.note])]
     values = torch.from_numpy(np.concatenate(parts, 1)).to(getattr(torch, form.dtype))
     index = choose(len(values), options.count, options.seed, name)
     if index is not None:
         values, kept = values[index], kept[index.numpy()]
-    return Dataset(
+        found = None if found is None else found.take(index)
+    dataset = Dataset(
         values,
         name,
         columns=form.element_names,
@@ -99,12 +105,15 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
         reading=_reading(read, columns, missing),
         source_rows=None if len(kept) == read.table.num_rows else torch.from_numpy(kept),
     )
+    return dataset if found is None else found.attach(dataset)
 
 
-def _without_blank_columns(read: Source, loaded: list[Loaded]) -> list[Loaded]:
-    """The columns that hold something; blank ones are reported."""
+def _without_blank_columns(
+    read: Source, loaded: list[Loaded], condition: Sequence[str]
+) -> list[Loaded]:
+    """The columns that hold something; blank ones are reported, and refused as a condition."""
     blank = [c.name for c in loaded if c.array.null_count == len(c.array)]
-    if len(blank) == len(loaded):
+    if len(blank) == len(loaded) or set(blank) & set(condition):
         raise InputError(f"{read.name}: every cell of {', '.join(blank)} is blank")
     if blank:
         read.left_out.append(f"columns that are blank in every row: {', '.join(blank)}")

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..conditions import Condition, ConditionSpec
+from ..conditions import Condition, ConditionSpec, standardise
 from ..errors import InputError
 from ..noise import check_ladder
 from ..units import Units
@@ -100,7 +100,8 @@ class Preconditioned(ScoreModel):
 
     Args:
         network: Module `(u, noise_input, condition) -> F` with F of u's shape. u is (B, *event);
-            noise_input is (B,), or None for "ncsnv2"; condition is a mapping of tensors or None.
+            noise_input is (B,), or None for "ncsnv2"; condition is a mapping of tensors or None,
+            its vectors standardised by their specs.
         event_shape: Shape of one example.
         sigma_min: Smallest noise level, model units, above 0.
         sigma_max: Largest noise level, model units.
@@ -194,7 +195,8 @@ class Preconditioned(ScoreModel):
     ) -> tuple[Tensor, Coefficients]:
         c, noise_input = self._prepare(x, sigma, condition)
         with torch.autocast(x.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return self._network(c.c_in * x, noise_input, condition), c
+            given = standardise(condition, self.conditions)
+            return self._network(c.c_in * x, noise_input, given), c
 
     def denoise(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
@@ -255,7 +257,8 @@ class Energy(Preconditioned):
         Its result is (B,); the arguments and errors are those of `denoise`.
         """
         c, noise_input = self._prepare(x, sigma, condition, density=True)
-        potential = self.potential(c.c_in * x, noise_input, condition)
+        given = standardise(condition, self.conditions)
+        potential = self.potential(c.c_in * x, noise_input, given)
         square = x.square().flatten(1).sum(1)
         return -(c.s_skip.flatten() * square / 2 + (c.s_out / c.c_in).flatten() * potential)
 

@@ -47,7 +47,9 @@ def load_data(request: Request, data: Any = None) -> Dataset:
     """
     d = request.data
     source = d.source if data is None else data
-    return open_data(source, ReadOptions.of_settings(d))
+    if isinstance(source, Dataset):  # opened already, with its condition
+        return open_data(source, ReadOptions.of_settings(d))
+    return open_data(source, ReadOptions.of_settings(d, request.condition))
 
 
 def resolve_config(request: Request, dataset: Dataset, custom_network: bool = False) -> Config:
@@ -92,24 +94,37 @@ def sigma_distribution(config: Config) -> tuple[SigmaDistribution, Tensor | None
     return LogNormal(n.mean + shift, n.std, n.sigma_min, n.sigma_max), ladder
 
 
-def condition_specs(config: Config, dataset: Dataset) -> dict[str, ConditionSpec]:
+def condition_specs(
+    config: Config, dataset: Dataset, index: Tensor | None = None
+) -> dict[str, ConditionSpec]:
     """What the model is conditioned on.
 
     Args:
         config: Resolved settings.
-        dataset: The data, for their classes.
+        dataset: The data, for their classes or vectors.
+        index: The training part, whose mean and standard deviation standardise vectors; None: all.
 
     Returns:
         The conditions by name; empty for an unconditional model.
 
     Raises:
-        InputError: For conditioning on classes where the data have no labels.
+        InputError: The data have no such condition.
     """
-    if config.condition.kind == "none":
+    kind, optional = config.condition.kind, config.condition.dropout > 0
+    if kind == "none":
         return {}
-    if dataset.classes is None:
-        raise InputError(f"condition.kind=class needs class labels; {dataset.name} has none")
-    return {"class": ConditionSpec("class", dataset.classes, dataset.class_names)}
+    if kind == "class":
+        if dataset.classes is None:
+            raise InputError(f"condition.kind=class needs class labels; {dataset.name} has none")
+        spec = ConditionSpec("class", dataset.classes, dataset.class_names, optional=optional)
+        return {"class": spec}
+    if dataset.vectors is None:
+        raise InputError(f"condition.kind=vector needs vectors; {dataset.name} has none")
+    rows = dataset.vectors if index is None else dataset.vectors[index]
+    std = rows.std(0, correction=0)
+    scale = torch.where(std > 0, std, 1.0).tolist()
+    size, names = rows.shape[1], dataset.vector_names
+    return {"vector": ConditionSpec("vector", size, names, rows.mean(0).tolist(), scale, optional)}
 
 
 def build_network(
@@ -142,7 +157,11 @@ def build_network(
 
 
 def build_model(
-    config: Config, dataset: Dataset, fitted: FittedUnits, network: nn.Module | None = None
+    config: Config,
+    dataset: Dataset,
+    fitted: FittedUnits,
+    network: nn.Module | None = None,
+    index: Tensor | None = None,
 ) -> Preconditioned:
     """Build the untrained model, before it is moved to its device.
 
@@ -151,6 +170,7 @@ def build_model(
         dataset: The data, for their shape and classes.
         fitted: Units and moments of the training part.
         network: The user's own network, which is copied; None: the one that the settings name.
+        index: The training part, as `condition_specs` takes it.
 
     Returns:
         The model.
@@ -159,7 +179,7 @@ def build_model(
         InputError: Where settings, data and network do not fit each other.
     """
     distribution, ladder = sigma_distribution(config)
-    conditions = condition_specs(config, dataset)
+    conditions = condition_specs(config, dataset, index)
     n, o = config.noise, config.objective
     model = FORMS[o.energy if o.name == "energy" else "score"](
         build_network(config, dataset.event_shape, conditions, network),
@@ -304,7 +324,7 @@ def build(
     d = config.data
     train, held_out = split(dataset.labels, len(dataset), config.seed, d.held_out)
     fitted = fit_units(dataset, train, config.noise.sigma_data, d.units, d.dequantise)
-    model = build_model(config, dataset, fitted, network)
+    model = build_model(config, dataset, fitted, network, train)
     objective = build_objective(config)
     execution = choose_execution(config, model, objective, recorded, planned)
     execution.apply(model, config.execution.compile == "on", notice)

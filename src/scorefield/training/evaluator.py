@@ -238,7 +238,8 @@ class Evaluator:
 
         The same seeds give comparable pictures over a run. Samples follow the probability flow; a
         model with fixed noise levels is sampled by annealed Langevin dynamics. The samples of a
-        class-conditional model go through its classes in turn.
+        class-conditional model go through its classes in turn, those of a model of vectors
+        through the vectors of the held-out examples.
 
         Args:
             model: The model.
@@ -251,6 +252,9 @@ class Evaluator:
         for name, spec in model.conditions.items():
             if spec.kind == "class":
                 condition = {name: [k % spec.size for k in range(count)]}
+            elif self.condition is not None and name in self.condition:
+                rows = torch.arange(count, device=self.x0.device) % len(self)
+                condition = {name: self.condition[name][rows]}
         if model.ladder_only and model.ladder is not None:
             steps = max(1, PREVIEW_LADDER_NFE // len(model.ladder))
             recipe = resolve_sampling(

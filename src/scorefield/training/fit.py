@@ -9,8 +9,10 @@ from torch import nn
 
 from ..config import override
 from ..config import preset as find_preset
+from ..data import ReadOptions
+from ..data import open as open_data
 from ..errors import InputError
-from ..values import describe, file_path, mapping, parse_count, parse_seconds
+from ..values import describe, file_path, mapping, one_of, parse_count, parse_seconds
 from .run import train
 from .shown import train_with_progress
 from .summary import Hooks, Summary
@@ -23,7 +25,7 @@ def fit(
     budget: str | float | None = None,
     images: str | int | None = None,
     seed: int = 0,
-    condition: str | None = None,
+    condition: str | Mapping[str, Any] | None = None,
     network: nn.Module | None = None,
     settings: Mapping[str, Any] | None = None,
     hooks: Hooks | None = None,
@@ -40,7 +42,10 @@ def fit(
             or the preset's own budget.
         images: A budget in images seen instead: 250_000 or "250k".
         seed: Decides weights, data order and noise.
-        condition: "class" to condition on the data's class labels; None: unconditional.
+        condition: "class" to condition on the class labels that the data bring. A mapping tells
+            where the condition comes from: {"class": "species"} or {"vector": ["x1", "x2"]} name
+            columns of a table, the key of an array, or a file; {"class": labels} and {"vector": y}
+            are arrays with one row an example. None: unconditional.
         network: A network of your own, called as network(x, noise_input, condition): x is
             (B, *event), noise_input (B,) is ln(sigma)/4, condition a mapping of tensors or None. A
             copy of it is trained. `sf.load(run, network=...)` needs it again.
@@ -58,7 +63,7 @@ def fit(
         NonFiniteError: Where a loss or gradient is not finite.
 
     Example:
-        sf.fit(x, "runs/mine", budget="2m", condition="class")
+        sf.fit("birds.csv", "runs/mine", budget="2m", condition={"class": "species"})
         model = sf.load("runs/mine")
     """
     if budget is not None and images is not None:
@@ -72,16 +77,41 @@ def fit(
         chosen["seconds"] = parse_seconds(budget, "budget")
     if images is not None:
         chosen["images"] = parse_count(images, "images")
-    if condition is not None:
-        chosen["condition.kind"] = condition
+    kind, origin = _read_condition(condition)
+    if kind is not None:
+        chosen["condition.kind"] = kind
+    if isinstance(origin, tuple):
+        chosen["condition.source"] = origin
     _check_objects(network, hooks)
     named_settings = mapping({} if settings is None else settings, "settings")
     request = override(override(find_preset(preset), chosen), named_settings)
     folder, source = file_path(run, "run"), None if named else data
+    if origin is not None and not isinstance(origin, tuple):
+        read = ReadOptions.of_settings(request.data)
+        place = data if source is not None else request.data.source
+        source = open_data(place, read, condition=kind, condition_from=origin)
     if hooks is not None:
         return train(request, folder, source, network, hooks)
     console = Console(highlight=False)
     return train_with_progress(request, folder, source, network, console=console)
+
+
+def _read_condition(condition: Any) -> tuple[str | None, Any]:
+    """The kind of a condition, and where it comes from: a tuple of names, an array or None."""
+    if condition is None or isinstance(condition, str):
+        return condition, None
+    needed = "'class', or a mapping such as {'class': 'species'} or {'vector': ['a', 'b']}"
+    if not isinstance(condition, Mapping) or len(condition) != 1:
+        raise InputError(f"condition must be {needed}; got {describe(condition)}")
+    kind, origin = next(iter(condition.items()))
+    kind = one_of(kind, ("class", "vector"), "the kind of the condition")
+    if isinstance(origin, str | os.PathLike):
+        return kind, (os.fspath(origin),)
+    if isinstance(origin, list | tuple) and all(isinstance(name, str) for name in origin):
+        return kind, tuple(str(name) for name in origin)
+    if origin is None:
+        raise InputError(f"condition names no origin; give {needed}")
+    return kind, origin
 
 
 def _check_objects(network: Any, hooks: Any) -> None:
