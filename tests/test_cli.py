@@ -20,7 +20,7 @@ from digit_classifier import blurred_noise, classifier, confident
 from scorefield import checkpoint, execution, rng
 from scorefield.cli import demo as demo_module
 from scorefield.cli.app import app
-from scorefield.cli.likelihood import Chosen, data_units
+from scorefield.cli.examples import Chosen, data_units
 from scorefield.cli.loading import ready
 from scorefield.cli.options import SamplingOptions, execution_request
 from scorefield.conditions import ConditionSpec
@@ -473,7 +473,7 @@ def test_likelihood_dequantises_only_where_training_did(dequantise):
     units = fit_units(dataset, index, dequantise=dequantise).units
     network = build("mlp", (1, 8, 8), width=4, depth=1)
     model = Preconditioned(network, (1, 8, 8), units=units)
-    x, condition = data_units(model, Chosen(dataset, index, "all"), seed=0, conditional=False)
+    x, condition = data_units(model, Chosen(dataset, index, "all"), 0, "none")
     assert condition is None
     stored = dataset.values[index]
     if dequantise == "none":
@@ -489,7 +489,7 @@ def test_likelihood_gives_the_labels_as_condition():
     specs = {"class": ConditionSpec("class", 10)}
     network = build("mlp", (1, 8, 8), conditions=specs, width=4, depth=1)
     model = Preconditioned(network, (1, 8, 8), conditions=specs)
-    _, condition = data_units(model, Chosen(dataset, index, "all"), seed=0, conditional=True)
+    _, condition = data_units(model, Chosen(dataset, index, "all"), 0, "class")
     assert torch.equal(condition["class"], dataset.labels[index])
 
 
@@ -504,7 +504,7 @@ def test_likelihood_gives_the_labels_as_condition():
         (["--rtol", "0"], ["rtol must be above 0"]),
         (["--probes", "1"], ["--probes"]),
         (["--divergence", "approximate"], ["hutchinson"]),
-        (["--condition", "class"], ["trained with classes"]),
+        (["--condition", "class"], ["trained without a condition"]),
         (["--out", "{out}/log_p.txt"], ["must name a .json file"]),
     ],
 )

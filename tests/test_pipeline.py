@@ -330,7 +330,7 @@ def test_conditions_are_the_labels_of_the_examples_served():
     assert torch.equal(plain.batch(140, 30)[0], x)
     table = open_data(random_table())
     refused("labels", call=lambda: Pipeline(table, index, units, 0, condition="class"))
-    refused("none or class", call=lambda: Pipeline(data, index, units, 0, condition="vector"))
+    refused("needs vectors", call=lambda: Pipeline(data, index, units, 0, condition="vector"))
 
 
 def test_a_pipeline_keeps_everything_on_its_device():

@@ -224,7 +224,7 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
     """
     for name, spec in specs.items():
         if not spec.optional and (condition is None or name not in condition):
-            raise InputError(missing(name, spec, model))
+            raise InputError(_missing(name, spec, model))
     if condition is None:
         return
     if not isinstance(condition, Mapping):
@@ -251,7 +251,7 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
             )
         needed = not spec.optional and value.device.type == "cpu"
         if needed and bool(is_null(value).any()):
-            raise InputError(missing(name, spec, model))
+            raise InputError(_missing(name, spec, model))
         is_class = spec.kind == "class" and value.device.type == "cpu" and count > 0
         if is_class and int(value.max()) >= spec.size:
             raise InputError(
@@ -260,7 +260,7 @@ def check(condition: Condition | None, specs: Specs, count: int, model: str = "t
             )
 
 
-def missing(name: str, spec: ConditionSpec, model: str) -> str:
+def _missing(name: str, spec: ConditionSpec, model: str) -> str:
     """The message about a condition that the model cannot do without."""
     example = "{'class': 0}" if spec.kind == "class" else "{'vector': [...]}"
     return (

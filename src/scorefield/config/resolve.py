@@ -175,7 +175,7 @@ def _check_data(request: Request, facts: DataFacts) -> None:
         what = "class labels" if kind == "class" else "vectors"
         raise InputError(
             f"condition.kind={kind} needs data with {what}, and these data have none; "
-            "condition.source says where they are"
+            "name them with condition.source"
         )
     if request.data.flip and not facts.image:
         raise InputError(

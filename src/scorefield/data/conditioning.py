@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..tensors import as_tensor
-from ..values import describe, did_you_mean
+from ..values import did_you_mean
 from .arrays import number_labels
 from .dataset import Dataset
 from .files import load_npy, read_npz, to_labels
@@ -98,7 +98,7 @@ def _find(dataset: Dataset, source: Any, kind: str, origin: Any) -> tuple[Any, s
             return _of_table(origin, "the condition", kind), "the table"
         return _array(origin), f"an array ({type(origin).__name__})"
     names = list(origin)
-    keys = _keys(source)
+    keys = array_names(source)
     if len(names) == 1 and names[0] in keys:
         return _array(_of_key(source, names[0])), f"array {names[0]!r}"
     path = Path(names[0])
@@ -118,7 +118,7 @@ def _find(dataset: Dataset, source: Any, kind: str, origin: Any) -> tuple[Any, s
     )
 
 
-def _keys(source: Any) -> list[str]:
+def array_names(source: Any) -> list[str]:
     """The names of the arrays of an .npz or a mapping; [] for other sources."""
     if isinstance(source, Mapping):
         return [str(name) for name in source]

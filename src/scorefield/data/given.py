@@ -1,7 +1,7 @@
-"""`Given`: the columns of a table that a model is conditioned on, as classes or vectors, and back.
+"""`Given`: columns of a table that a model is conditioned on, as classes or vectors.
 
-    class    one column: its words, or its numbers where few of them differ
-    vector   columns of numbers, dates or times; one element a column
+class    one column: its words, or its numbers where few of them differ
+vector   columns of numbers, dates or times; one element a column
 """
 
 from collections.abc import Mapping, Sequence
@@ -162,9 +162,10 @@ def describe_given(kind: str, name: str, array: Any, style: str = "") -> Column:
     most = rows // 2 if column.words else max(FEW_NUMBERS, rows // AVERAGE)
     if kind == "class" and found > min(MOST_VALUES, max(2, most)):
         what = "words" if column.words else "numbers"
-        advice = "" if column.words else ". Give --condition vector (condition='vector') for numbers"
+        advice = "Give --condition vector (condition='vector') for numbers"
         raise Unclear(
-            f"holds {found} different {what} in {rows} rows, which are too many for classes{advice}",
+            f"holds {found} different {what} in {rows} rows, which are too many for classes"
+            f"{'' if column.words else f'. {advice}'}",
             [],
         )
     return column

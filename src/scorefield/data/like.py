@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..conditions import ConditionSpec
 from ..errors import InputError
 from .array_form import ArrayForm
 from .card import card_options
+from .conditioning import array_names, attach
 from .dataset import Dataset, Reading, digest
 from .files import load_npy
 from .form import Form, form_of, form_to_dict
 from .images import read_files
 from .making import SMALL_LEVELS
 from .opening import open as open_data
-from .options import ReadOptions
+from .options import ReadOptions, is_names
 from .picture_files import SUFFIXES
+from .table_conditions import Found
 from .table_form import TableForm
 from .table_rows import read_rows
 
@@ -49,9 +52,42 @@ def open_like(
         return source
     if isinstance(form, TableForm):
         return _rows(form, source, given)
-    if isinstance(form, ArrayForm):
-        return _examples(form, source, _with_card(card, given))
-    return open_data(source, given)
+    if not isinstance(form, ArrayForm):
+        return open_data(source, given)
+    dataset = _examples(form, source, _with_card(card, given))
+    return _with_classes_of(card, attach(dataset, source, _condition(card, source, given)))
+
+
+def _condition(card: Mapping[str, Any] | None, source: Any, given: ReadOptions) -> ReadOptions:
+    """Where other data have the condition, if `open` has not found it: an array of one name."""
+    of_card, none = card_options(card), ReadOptions()
+    names: tuple[str, ...] = ()
+    if is_names(of_card.condition_from):
+        names = of_card.condition_from
+    named = len(names) == 1 and names[0] in array_names(source)
+    return of_card if named and given.condition is None else none
+
+
+def _with_classes_of(card: Mapping[str, Any] | None, dataset: Dataset) -> Dataset:
+    """The data set with its labels numbered as the model's classes, which are matched by name."""
+    stored = ((card or {}).get("conditions") or {}).get("class")
+    if stored is None or dataset.labels is None:
+        return dataset
+    spec = ConditionSpec.from_dict(stored)
+    own = dataset.class_names or tuple(str(k) for k in range(dataset.classes or 0))
+    known = spec.names or tuple(str(k) for k in range(spec.size))
+    present = [own[k] for k in dataset.labels.unique().tolist()]
+    unknown = [name for name in present if name not in known]
+    if unknown:
+        raise InputError(
+            f"{dataset.name}: has the classes {', '.join(unknown[:8])}, which the model was not "
+            f"trained on; it takes {spec.describe()}. Leave these examples out, or give "
+            "--condition none"
+        )
+    if own == known:
+        return dataset
+    places = torch.tensor([known.index(name) if name in known else -1 for name in own])
+    return dataset.with_labels(places[dataset.labels], spec.names)
 
 
 def _with_card(card: Mapping[str, Any] | None, given: ReadOptions) -> ReadOptions:
@@ -132,7 +168,7 @@ def _rows(form: TableForm, source: Any, options: ReadOptions) -> Dataset:
         "form": form_to_dict(form),
     }
     kind = path.suffix.lower().lstrip(".") if isinstance(path, Path) else "table"
-    return Dataset(
+    dataset = Dataset(
         values,
         name,
         columns=form.element_names,
@@ -141,6 +177,10 @@ def _rows(form: TableForm, source: Any, options: ReadOptions) -> Dataset:
         reading=Reading(format=kind, names=form.names, notes=notes),
         source_rows=kept,
     )
+    if form.given is None or rows.condition is None:
+        return dataset
+    condition = rows.condition if kept is None else rows.condition[kept]
+    return Found(form.given, condition).attach(dataset)
 
 
 def read_observation(source: Any, form: Form | None, event_shape: tuple[int, ...]) -> Tensor:

@@ -70,8 +70,8 @@ def condition_columns(read: Source, options: ReadOptions) -> tuple[str, ...]:
         return ()  # another file, which `conditioning` reads
     if options.condition == "class" and len(names) > 1:
         raise InputError(
-            f"{read.name}: the class is in one column; got {', '.join(names)}. Give one of them, or "
-            "--condition vector (condition='vector') for numbers"
+            f"{read.name}: the class is in one column; got {', '.join(names)}. Give one of them, "
+            "or --condition vector (condition='vector') for numbers"
         )
     if len(set(names)) < len(names):
         raise InputError(f"{read.name}: the condition names a column twice: {', '.join(names)}")

@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..values import did_you_mean
 from .cells import Marks, Unclear, read_numbers, read_times
 from .columns import Column
+from .given import Given
 from .options import ReadOptions
 from .table_reading import find_marks, finite, load_typed
 from .table_sources import Source, is_table, read_source
@@ -35,11 +36,14 @@ class Rows:
         table: The columns of the model as an Arrow table of their types, null where missing; None
             for rows that came as an array.
         notes: Messages for the user: columns that were not taken, and choices of the reader.
+        condition: The classes, int64 (N,), or the vectors, float64 (N, k), that the model is
+            conditioned on; None where the rows have no such columns.
     """
 
     values: Tensor
     table: Any
     notes: tuple[str, ...] = ()
+    condition: Tensor | None = None
 
 
 def read_rows(
@@ -74,9 +78,9 @@ def read_rows(
     known = form.names if form.named else None
     source = read_source(items, name, options, known, form.delimiter)
     source.marks = Marks(form.decimal)
-    places, notes = _match(form, source)
+    places, given, notes = _match(form, source)
     if source.text:
-        source.marks = find_marks(source, places, options)
+        source.marks = find_marks(source, [*places, *given], options)
     parts, arrays = [], []
     for column, k in zip(form.columns, places, strict=True):
         try:
@@ -85,12 +89,28 @@ def read_rows(
         except Unclear as error:
             raise source.error(k, str(error), error.rows) from error
         arrays.append(array)
+    condition = _condition(form.given, source, given) if form.given and given else None
     values = np.concatenate(parts, 1)
     if not blanks:
         _refuse_blanks(form, source, values)
     tensor = torch.from_numpy(values).to(getattr(torch, form.dtype))
     stored = [_as(array, column) for array, column in zip(arrays, form.columns, strict=True)]
-    return Rows(tensor, pa.table(stored, names=list(form.names)), (*source.notes, *notes))
+    table = pa.table(stored, names=list(form.names))
+    return Rows(tensor, table, (*source.notes, *notes), condition)
+
+
+def _condition(given: Given, source: Source, places: Sequence[int]) -> Tensor:
+    """The condition of the rows, whose columns are at `places` of the source."""
+    arrays = []
+    for column, k in zip(given.columns, places, strict=True):
+        array = _typed(source, k, column)
+        if array.null_count:
+            raise source.error(k, "holds blank cells, and every row needs its condition", [])
+        arrays.append(array)
+    try:
+        return given.encode(arrays)
+    except Unclear as error:
+        raise source.error(places[0], str(error), error.rows) from error
 
 
 def _as(array: Any, column: Column) -> Any:
@@ -127,15 +147,24 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _match(form: "TableForm", source: Source) -> tuple[list[int], list[str]]:
-    """The position in the source of each column of the model, and notes."""
+def _match(form: "TableForm", source: Source) -> tuple[list[int], list[int], list[str]]:
+    """The positions in the source of the model's columns and of its condition, and notes.
+
+    The condition has no positions where the source lacks its columns.
+    """
+    own = form.given.names if form.given else ()
     if not form.named and not (source.named and set(form.names) & set(source.names)):
-        if source.table.num_columns != len(form.columns):
-            raise InputError(
-                f"{source.name}: has {source.table.num_columns} columns; the model's data have "
-                f"{len(form.columns)}, without names"
-            )
-        return list(range(len(form.columns))), []
+        count, found = len(form.columns), source.table.num_columns
+        if found == count:
+            return list(range(count)), [], []
+        if own and form.given and found == count + len(own):
+            given = list(form.given.places)
+            return [k for k in range(found) if k not in given], given, []
+        besides = f" or, with the condition, {count + len(own)}" if own else ""
+        raise InputError(
+            f"{source.name}: has {found} columns; the model's data have {count}{besides}, without "
+            "names"
+        )
     if not source.named:
         raise InputError(
             f"{source.name}: the first line holds no names, and the model's columns are matched by "
@@ -150,14 +179,15 @@ def _match(form: "TableForm", source: Source) -> tuple[list[int], list[str]]:
             f"{source.name}: has no column {', '.join(map(repr, missing))}; the model's data have "
             f"{_listed(form.names)}. Its columns are {_listed(labels)}{near}"
         )
-    twice = [name for name in form.names if labels.count(name) > 1]
+    own = own if set(own) <= set(labels) else ()
+    twice = [name for name in (*form.names, *own) if labels.count(name) > 1]
     if twice:
         raise InputError(f"{source.name}: more than one column has the name {twice[0]!r}")
-    extra = [label for label in labels if label not in form.names]
+    extra = [label for label in labels if label not in (*form.names, *own)]
     notes = []
     if extra:
         notes.append(f"columns that the model does not have are not taken: {_listed(extra)}")
-    return [labels.index(name) for name in form.names], notes
+    return [labels.index(n) for n in form.names], [labels.index(n) for n in own], notes
 
 
 def _typed(source: Source, k: int, column: Column) -> Any:

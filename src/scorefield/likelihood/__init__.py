@@ -14,7 +14,7 @@ from .api import (
     SmoothedDensity,
     log_prob,
 )
-from .results import BitsPerDim, LogProb, bits_per_dim, ranks
+from .results import BitsPerDim, LogProb, Values, bits_per_dim, ranks
 
 __all__ = [
     "DIVERGENCES",
@@ -25,6 +25,7 @@ __all__ = [
     "LikelihoodOptions",
     "LogProb",
     "SmoothedDensity",
+    "Values",
     "bits_per_dim",
     "log_prob",
     "ranks",

@@ -122,9 +122,9 @@ def condition_specs(
         raise InputError(f"condition.kind=vector needs vectors; {dataset.name} has none")
     rows = dataset.vectors if index is None else dataset.vectors[index]
     std = rows.std(0, correction=0)
-    scale = torch.where(std > 0, std, 1.0).tolist()
-    size, names = rows.shape[1], dataset.vector_names
-    return {"vector": ConditionSpec("vector", size, names, rows.mean(0).tolist(), scale, optional)}
+    scale = tuple(torch.where(std > 0, std, 1.0).tolist())
+    shift, size, names = tuple(rows.mean(0).tolist()), rows.shape[1], dataset.vector_names
+    return {"vector": ConditionSpec("vector", size, names, shift, scale, optional)}
 
 
 def build_network(

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -248,7 +248,7 @@ class Evaluator:
         Returns:
             (count, *event) in data units.
         """
-        condition = None
+        condition: dict[str, Any] | None = None
         for name, spec in model.conditions.items():
             if spec.kind == "class":
                 condition = {name: [k % spec.size for k in range(count)]}
