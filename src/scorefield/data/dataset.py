@@ -16,6 +16,7 @@ from ..networks.unet import costs
 from ..plotting import Picture, paragraph, with_picture
 from .arrays import row_bytes
 from .form import Form
+from .options import ReadOptions
 from .statistics import Statistics, accumulate, blocks, by_channel
 from .toys import toy_density
 from .view import SHOWN_IMAGES, SHOWN_ROWS, View
@@ -70,6 +71,7 @@ class Dataset:
             example was left out before it.
         vectors: float64 (N, k), the vectors that a model may be conditioned on, or None.
         vector_names: The names of their elements, or None.
+        options: The options with which `open` read the source, those of the condition left out.
     """
 
     values: Tensor
@@ -85,6 +87,7 @@ class Dataset:
     source_rows: Tensor | None = None
     vectors: Tensor | None = None
     vector_names: tuple[str, ...] | None = None
+    options: ReadOptions | None = None
 
     def __len__(self) -> int:
         return len(self.values)

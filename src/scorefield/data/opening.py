@@ -281,18 +281,20 @@ def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Datas
         print(*data.report)
     """
     read = (options or ReadOptions()).merge(**named)
-    dataset = _open(source, read)
+    plain = replace(read, condition=None, condition_from=None)
+    if isinstance(source, Dataset):
+        if plain not in (NONE_GIVEN, source.options):
+            raise InputError("options of open are for sources; a Dataset is used as it is")
+        return attach(source, source, read)
+    dataset = replace(_open(source, read), options=plain)
     form = dataset.form
-    if isinstance(form, TableForm) and form.given is not None and not isinstance(source, Dataset):
+    if isinstance(form, TableForm) and form.given is not None:
         return dataset
     return attach(dataset, source, read)
 
 
 def _open(source: Any, read: ReadOptions) -> Dataset:
-    if isinstance(source, Dataset):
-        if replace(read, condition=None, condition_from=None) != NONE_GIVEN:
-            raise InputError("options of open are for sources; a Dataset is used as it is")
-        return source
+    """The data set of a source, with the condition of a table that comes from its columns."""
     if isinstance(source, (str, os.PathLike)):
         text, path = os.fspath(source), Path(source)
         if isinstance(source, str) and text in NAMES:
