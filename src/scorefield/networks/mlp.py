@@ -1,6 +1,6 @@
 """The network for vectors, tables and anything flattened: a residual perceptron.
 
-h = W x + b
+h = W x + V c + b        with c a vector that is the condition, standardised; no V c where it is null
 h <- h + A drop(silu(B silu(modulate(norm(h), embedding))))    in each block; A starts at zero
 out = head(silu(norm(h)))
 """
@@ -8,6 +8,7 @@ out = head(silu(norm(h)))
 import math
 from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,6 +75,8 @@ class MLP(nn.Module):
         elements = math.prod(event_shape)
         self.embed = Embedding(embedding, conditions)
         self.stem = linear(elements, width)
+        vectors = {name: spec for name, spec in (conditions or {}).items() if spec.kind == "vector"}
+        self.vectors = nn.ModuleDict({k: linear(v.size, width) for k, v in vectors.items()})
         self.blocks = nn.ModuleList(Residual(width, embedding, dropout) for _ in range(depth))
         self.head = linear(width, elements, zero=True)
 
@@ -101,6 +104,11 @@ class MLP(nn.Module):
         """
         e = self.embed(len(x), noise_input, condition)
         h = self.stem(x.flatten(1))
+        for name, layer in self.vectors.items():
+            if condition is not None and name in condition:
+                value = condition[name]
+                mapped = layer(value.nan_to_num().to(h.dtype))
+                h = h + torch.where(torch.isnan(value).any(1, keepdim=True), 0.0, mapped)
         for block in self.blocks:
             h = block(h, e)
         return self.head(F.silu(rms_norm(h))).reshape(x.shape)
