@@ -5,6 +5,7 @@ Batches are a function of (seed, images seen).
 
 from . import array_form, image_form, table_form  # noqa: F401  (they register themselves)
 from .card import Split, is_card_data, open_card_data
+from .conditioning import read_vectors
 from .dataset import Dataset, Reading
 from .fitting import FittedUnits, fit_units
 from .form import FORMS, Form, form_of
@@ -39,6 +40,7 @@ __all__ = [
     "open_like",
     "read_mask",
     "read_observation",
+    "read_vectors",
     "show",
     "split",
     "toy_density",

@@ -4,7 +4,7 @@ The columns of a table are taken by `tables`, together with its rows.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..conditions import ConditionSpec
 from ..errors import InputError
 from ..tensors import as_tensor
 from ..values import did_you_mean
@@ -21,8 +22,9 @@ from .dataset import Dataset
 from .files import load_npy, read_npz, to_labels
 from .options import ReadOptions, is_names
 from .table_conditions import Found, split_given
-from .table_reading import choose_columns, load_column
+from .table_reading import Loaded, choose_columns, find_marks, load_column
 from .table_sources import TABLE_SUFFIXES, is_table, read_source
+from .table_types import is_words, to_numbers
 
 BRINGS_LABELS = (
     "a folder with one sub-folder a class, an .npz with an array of labels, digits or mnist5k"
@@ -141,19 +143,59 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def _of_table(table: Any, name: str, kind: str) -> Found:
-    """All columns of a table as a condition."""
+def read_vectors(path: Path, spec: ConditionSpec | None) -> Tensor:
+    """Vectors for a model from a file.
+
+    Args:
+        path: An .npy, an .npz or a table, whose columns are matched by name where the model's
+            vectors have names.
+        spec: The model's vectors; None takes what is there.
+
+    Returns:
+        float64 (N, k).
+
+    Raises:
+        InputError: The file cannot be read, or lacks a column.
+    """
+    suffix = path.suffix.lower()
+    if suffix in TABLE_SUFFIXES:
+        loaded = _columns(path, str(path), None if spec is None else spec.names)
+        words = [column.name for column in loaded if is_words(column.array.type)]
+        if words:
+            raise InputError(f"{path}: vectors hold numbers; {', '.join(words)} holds words")
+        return torch.from_numpy(np.stack([to_numbers(c.array) for c in loaded], 1))
+    if suffix not in (".npy", ".npz"):
+        raise InputError(f"{path}: vectors are read from .npy, .npz and tables")
+    array = load_npy(path) if suffix == ".npy" else read_npz(path).array
+    if array.ndim == 1 and spec is not None and spec.size == len(array) > 1:
+        array = array[None]  # one vector
+    return _vectors(array, str(path), "the file")
+
+
+def _columns(table: Any, name: str, columns: Sequence[str] | None = None) -> list[Loaded]:
+    """Columns of a table without blank cells; None for all."""
     read = read_source(table, name, ReadOptions())
-    places, _ = choose_columns(read, ReadOptions())
+    places, _ = choose_columns(read, ReadOptions(columns=None if columns is None else (*columns,)))
+    if columns is not None:
+        places = [read.labels.index(column) for column in columns]
+    if read.text:
+        read.marks = find_marks(read, places, ReadOptions())
     loaded = [load_column(read, k) for k in places]
     blank = [column.name for column in loaded if column.array.null_count]
     if blank:
         raise InputError(f"{name}: the condition has blank cells in {', '.join(blank)}")
+    return loaded
+
+
+def _of_table(table: Any, name: str, kind: str) -> Found:
+    """All columns of a table as a condition."""
+    loaded = _columns(table, name)
     if kind == "class" and len(loaded) > 1:
         raise InputError(
             f"{name}: the class is in one column, and this table has "
             f"{', '.join(column.name for column in loaded)}. Give a table of one column"
         )
+    read = read_source(table, name, ReadOptions())  # for messages
     _, found = split_given(read, loaded, kind, [column.name for column in loaded])
     assert found is not None
     return found

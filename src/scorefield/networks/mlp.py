@@ -1,6 +1,6 @@
 """The network for vectors, tables and anything flattened: a residual perceptron.
 
-h = W x + V c + b        with c a vector that is the condition, standardised; no V c where it is null
+h = W x + V c + b           c: a vector that is the condition, standardised; 0 where it is null
 h <- h + A drop(silu(B silu(modulate(norm(h), embedding))))    in each block; A starts at zero
 out = head(silu(norm(h)))
 """
