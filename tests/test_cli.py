@@ -268,7 +268,7 @@ def test_classes_take_turns_and_guidance_of_one_changes_nothing(
         (["--class", "12"], ["class"]),
         (["--class", "seven"], ["class"]),
         (["--class", ","], ["--class takes one or more classes"]),
-        (["--guidance", "2"], ["--guidance needs --class"]),
+        (["--guidance", "2"], ["a condition to follow", "--class 7", "--guide RUN"]),
         (["--class", "3", "--guidance", "nan"], ["finite"]),
     ],
 )

@@ -20,6 +20,7 @@ _NAMES = {
     "Batch": "training",
     "Bound": "models",
     "ConditionSpec": "conditions",
+    "Guidance": "models",
     "Guided": "models",
     "Measurement": "inverse",
     "Preconditioned": "models",

@@ -8,7 +8,12 @@ from .options.sampling import parse_numbers
 
 
 def read_condition(
-    model: Any, classes: str | None, vector: str | None, count: int, each: int = 1
+    model: Any,
+    classes: str | None,
+    vector: str | None,
+    count: int,
+    each: int = 1,
+    known: Any = None,
 ) -> Any:
     """The condition of `count` samples.
 
@@ -18,6 +23,7 @@ def read_condition(
         vector: --vector: numbers with commas, or a file whose rows take turns. None: not given.
         count: number of samples.
         each: samples in a row that have the same condition, such as a row of an interpolation.
+        known: the condition that observations bring; --class and --vector replace it.
 
     Returns:
         A condition with `count` rows, or None.
@@ -41,6 +47,8 @@ def read_condition(
     turns = -(-count // each)
     rows = max([turns, *(len(value) for value in given.values())])  # every value is checked
     taken = {name: [value[k % len(value)] for k in range(rows)] for name, value in given.items()}
+    if known is not None and not given:
+        return known
     found = conditions.resolve(taken or None, model.conditions, rows, "the model")
     return conditions.take(conditions.repeat(found, each), slice(0, count))
 

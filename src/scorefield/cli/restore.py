@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError
 from . import options as o
-from .loading import class_values, guided, ready
+from .loading import ready
 from .restore_rows import read_rows, write_rows
 from .results import picture_form
 from .sample import card_facts
@@ -112,8 +112,7 @@ def restore(
     steps_per_level: o.StepsPerLevel = None,
     redraw: Redraw = None,
     option: o.SamplerOptions = None,
-    classes: o.Classes = None,
-    guidance: o.Guidance = None,
+    condition: o.Condition = o.Condition(),
     format: Format = None,
     network: o.NetworkFile = None,
     device: o.Device = None,
@@ -140,18 +139,18 @@ def restore(
     options |= o.parse_options(option) or {}
     request = o.execution_request(device, precision, compile, threads)
     model, execution = ready(run, request, network, draws, nfe)
-    condition = None if classes is None else {"class": class_values(model, classes, 1)}
-    model = guided(model, guidance, condition)
     form: Any = form_of(model.card)
     table = form is not None and form.kind == "table"
     if table:
         if mask is not None:
             raise InputError("--mask is for images; blank cells of --input are unknown")
-        observed, operator = read_rows(form, input, given, reading.options()), None
+        (observed, known), operator = read_rows(form, input, given, reading.options()), None
     elif given:
         raise InputError("--given is for models of tables; give --input")
     else:
-        observed, operator = observe(model, input, mask)
+        (observed, operator), known = observe(model, input, mask), None
+    chosen = condition.resolve(model, len(observed), known=known)
+    model = condition.guided(model, chosen)
     written = picture_form(model) if model.units.image else form
     if written is not None and format is not None:
         written.check_format(format)
@@ -165,7 +164,8 @@ def restore(
         seed=seed,
         method=method,
         options=options,
-        condition=condition,
+        condition=chosen,
+        facts=condition.facts(),
         format=format,
         title=f"{Path(run).name}: {'' if input is None else input.name}",
     )
@@ -184,6 +184,7 @@ def restore_to(
     method: str = "auto",
     options: dict[str, Any] | None = None,
     condition: Any = None,
+    facts: dict[str, Any] | None = None,
     truth: Any = None,
     format: str | None = None,
     title: str = "",
@@ -200,6 +201,7 @@ def restore_to(
         method: a method of `inverse.METHODS`, or "auto".
         options: the method's options.
         condition: a condition as `inverse.restore` takes it.
+        facts: further entries of restore.json.
         truth: (K, *event) to be shown on the sheet, or None.
         format: format of the draws' files; None: the source's own.
         title: what was restored, for the sheet.
@@ -231,7 +233,7 @@ def restore_to(
         )
     seconds = time.perf_counter() - began
     written = [write_arrays(model, observed, known, result, out), out / "restore.json"]
-    facts = {
+    found = {
         "method": method,
         "options": options or {},
         "inputs": len(observed),
@@ -240,7 +242,7 @@ def restore_to(
         "nfe": result.evaluations,
         "seconds": round(seconds, 3),
     }
-    write_json(written[1], facts | card_facts(model))
+    write_json(written[1], found | (facts or {}) | card_facts(model))
     form: Any = form_of(model.card)
     if form is not None and form.kind == "table":
         written += write_rows(form, observed, result, out, format)
@@ -252,7 +254,7 @@ def restore_to(
         f"{duration(seconds)}"
         + ("" if seconds < SLOW else "; --steps-per-level with a smaller number is faster")
     )
-    return Outcome(written, (), facts)
+    return Outcome(written, (), found)
 
 
 def write_arrays(model: Any, observed: Any, known: Any, result: Any, out: Path) -> Path:

@@ -57,8 +57,10 @@ def given_row(form: Any, texts: list[str]) -> Any:
     return pa.table({name: pa.array([given.get(name)]) for name in names})
 
 
-def read_rows(form: Any, input: Path | None, given: list[str] | None, options: Any = None) -> Any:
-    """The observed rows (K, d) in data units, NaN where a cell is blank.
+def read_rows(
+    form: Any, input: Path | None, given: list[str] | None, options: Any = None
+) -> tuple[Any, Any]:
+    """The observed rows (K, d) in data units, NaN where a cell is blank, and their condition.
 
     Args:
         form: the `TableForm` of the model.
@@ -67,7 +69,7 @@ def read_rows(form: Any, input: Path | None, given: list[str] | None, options: A
         options: `ReadOptions` of the file, or None.
 
     Returns:
-        A floating tensor.
+        A floating tensor; and the condition that the file holds in its columns, or None.
 
     Raises:
         InputError: neither or both are given, the file does not fit, or no cell is blank.
@@ -80,7 +82,7 @@ def read_rows(form: Any, input: Path | None, given: list[str] | None, options: A
             "filled in, or --given NAME=VALUE for each known column"
         )
     if input is None:
-        return form.encode(given_row(form, given or []), "--given", blanks=True)
+        return form.encode(given_row(form, given or []), "--given", blanks=True), None
     from ..data.table_rows import read_rows as read
     from .show import say
 
@@ -95,7 +97,9 @@ def read_rows(form: Any, input: Path | None, given: list[str] | None, options: A
             f"--input {input}: no cell is blank, so there is nothing to restore. Leave the unknown "
             "cells empty"
         )
-    return rows
+    if found.condition is None:
+        return rows, None
+    return rows, {form.given.kind: found.condition}
 
 
 def write_rows(form: Any, rows: Any, result: Any, out: Path, format: str | None) -> list[Path]:

@@ -99,12 +99,18 @@ def picture_form(model: Any) -> Any:
     return ImageForm(**{n: v for n, v in vars(form).items() if n != "format"})
 
 
-def column_names(card: dict[str, Any] | None) -> dict[str, Any]:
-    """The names of a table's columns, as an array for samples.npz; {} for other data."""
+def other_arrays(card: dict[str, Any] | None, condition: Any) -> dict[str, Any]:
+    """Arrays beside the samples in samples.npz: names of a table's columns, and the condition.
+
+    Args:
+        card: the model card.
+        condition: one row for each sample, or None.
+    """
     from ..data.form import form_of
 
     form: Any = form_of(card)
-    return {"columns": list(form.element_names)} if form and form.kind == "table" else {}
+    columns = {"columns": list(form.element_names)} if form and form.kind == "table" else {}
+    return columns | {name: value.cpu().numpy() for name, value in (condition or {}).items()}
 
 
 def next_command(run: Path, model: Any, out: Path) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ import typer
 from ..errors import InputError
 from . import options as o
 from . import results
-from .loading import class_condition, guided, ready
+from .loading import ready
 from .show import Outcome, duration, progress, say
 
 Count = Annotated[int, typer.Option(min=0, help="Number of samples.")]
@@ -54,8 +54,7 @@ def sample_command(
     forming: Forming = False,
     network: o.NetworkFile = None,
     sampling: o.SamplingOptions = o.SamplingOptions(),
-    classes: o.Classes = None,
-    guidance: o.Guidance = None,
+    condition: o.Condition = o.Condition(),
     execution: o.Execution = o.Execution(),
 ) -> Outcome:
     """Draw samples from a trained model: files as the training data were, and a picture."""
@@ -69,18 +68,20 @@ def sample_command(
         from ..training import rebuild
 
         model.network.load_state_dict(rebuild(run, ema))
-    condition = class_condition(model, classes, total)
-    model = guided(model, guidance, condition)
+    given = condition.resolve(model, total, max(interpolate, 1))
+    if given is None and model.conditions:
+        say(unconditional(model))
+    model = condition.guided(model, given)
     recipe = sampling.resolve(model)
     say(f"running on {chosen.describe()}")
-    facts = {"execution": chosen.to_dict(), "guidance": guidance, "class": classes, "ema": ema}
+    facts = {"execution": chosen.to_dict(), "ema": ema, **condition.facts()}
     drawn = draw_to(
         model,
         recipe,
         out,
         count,
         seed,
-        condition=condition,
+        condition=given,
         interpolate=interpolate,
         forming=forming,
         target=target,
@@ -141,7 +142,7 @@ def draw_to(
     found = record.to_dict() | {"seed": seed, "seconds": round(seconds, 3)} | (facts or {})
     write_json(written[1], found | card_facts(model))
     if total and target.form is not None:
-        written += target.form.write(out / "samples", samples, target.format)
+        written += target.form.write(out / "samples", samples, target.format, condition)
         if target.form.kind == "table":
             say(target.form.moved_note(samples))
     if total:
@@ -172,7 +173,7 @@ def stream(
         model: a score model.
         recipe: the resolved `SamplingRecipe`.
         path: the .npz file. Its array "samples" is in data units, images in [0, 1]; "columns"
-            holds the names of a table's columns.
+            holds the names of a table's columns, "class" and "vector" the condition.
         keys: keys of the samples.
         condition: one row for each sample, or None.
         trace: whether the samples at each level are kept.
@@ -193,7 +194,11 @@ def stream(
     with (
         progress("sampling") as report,
         stream_npz(
-            path, "samples", (total, *model.event_shape), dtype, results.column_names(model.card)
+            path,
+            "samples",
+            (total, *model.event_shape),
+            dtype,
+            results.other_arrays(model.card, condition),
         ) as write,
     ):
 
@@ -214,6 +219,12 @@ def stream(
         ).record
     nothing = torch.empty((0, *model.event_shape), dtype=units.dtype)
     return torch.cat([nothing, *kept]), record
+
+
+def unconditional(model: Any) -> str:
+    """A message that samples are drawn without the condition that the model could have."""
+    known = " and ".join(f"--{name} ({s.describe()})" for name, s in model.conditions.items())
+    return f"samples of p(x) without a condition; the model also takes {known}"
 
 
 def card_facts(model: Any) -> dict[str, Any]:

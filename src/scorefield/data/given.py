@@ -14,7 +14,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ..conditions import Condition
+from ..conditions import NULL_CLASS, Condition
 from .cells import Unclear, quoted
 from .column_kinds import AVERAGE, MOST_VALUES, describe
 from .columns import Column
@@ -54,25 +54,29 @@ class Given:
     def encode(self, arrays: Sequence[Any]) -> Tensor:
         """Classes, int64 (N,), or vectors, float64 (N, k), of Arrow arrays of the columns.
 
+        Rows with a blank cell get the null value of the condition.
+
         Raises:
             Unclear: A value is none of the classes, or of another type.
         """
         parts = [column.encode(array) for column, array in zip(self.columns, arrays, strict=True)]
         if self.kind == "vector":
-            return torch.from_numpy(np.concatenate(parts, 1))
+            rows = np.concatenate(parts, 1)
+            return torch.from_numpy(np.where(np.isnan(rows).any(1)[:, None], np.nan, rows))
         column, part = self.columns[0], parts[0]
+        blank = np.isnan(part).any(1)
         if column.words:
-            return torch.from_numpy(part.argmax(1).astype(np.int64))
+            return torch.from_numpy(np.where(blank, NULL_CLASS, part.argmax(1)).astype(np.int64))
         values = np.asarray(column.values)
         found = np.searchsorted(values, part[:, 0]).clip(max=len(values) - 1)
-        wrong = np.flatnonzero(values[found] != part[:, 0])
+        wrong = np.flatnonzero((values[found] != part[:, 0]) & ~blank)
         if len(wrong):
             raise Unclear(
                 f"holds {part[wrong[0], 0]:g}, which is none of the classes that the model was "
                 f"trained on: {quoted(self.class_names)}",
                 wrong[:3].tolist(),
             )
-        return torch.from_numpy(found.astype(np.int64))
+        return torch.from_numpy(np.where(blank, NULL_CLASS, found).astype(np.int64))
 
     def decode(self, condition: Condition | None, count: int) -> list[Any]:
         """The columns of samples that were drawn with a condition, as Arrow arrays.

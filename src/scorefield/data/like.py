@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..conditions import ConditionSpec
+from ..conditions import ConditionSpec, is_null
 from ..errors import InputError
 from .array_form import ArrayForm
 from .card import card_options
@@ -180,6 +180,11 @@ def _rows(form: TableForm, source: Any, options: ReadOptions) -> Dataset:
     if form.given is None or rows.condition is None:
         return dataset
     condition = rows.condition if kept is None else rows.condition[kept]
+    if bool(is_null(condition).any()):
+        raise InputError(
+            f"{name}: cells of the condition {', '.join(form.given.names)} are blank, and every "
+            "row needs one. Leave such rows out"
+        )
     return Found(form.given, condition).attach(dataset)
 
 

@@ -89,7 +89,7 @@ def read_rows(
         except Unclear as error:
             raise source.error(k, str(error), error.rows) from error
         arrays.append(array)
-    condition = _condition(form.given, source, given) if form.given and given else None
+    condition = _condition(form.given, source, given, blanks) if form.given and given else None
     values = np.concatenate(parts, 1)
     if not blanks:
         _refuse_blanks(form, source, values)
@@ -99,12 +99,12 @@ def read_rows(
     return Rows(tensor, table, (*source.notes, *notes), condition)
 
 
-def _condition(given: Given, source: Source, places: Sequence[int]) -> Tensor:
+def _condition(given: Given, source: Source, places: Sequence[int], blanks: bool) -> Tensor:
     """The condition of the rows, whose columns are at `places` of the source."""
     arrays = []
     for column, k in zip(given.columns, places, strict=True):
         array = _typed(source, k, column)
-        if array.null_count:
+        if array.null_count and not blanks:
             raise source.error(k, "holds blank cells, and every row needs its condition", [])
         arrays.append(array)
     try:

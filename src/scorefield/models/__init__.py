@@ -2,6 +2,7 @@
 
 from .base import Moments, Quantity, ScoreModel, as_sigma, broadcast, check_model, jacobian
 from .cost import Cost, count_cost
+from .guidance import Guidance, Guided
 from .preconditioned import (
     FORMS,
     PRECONDITIONERS,
@@ -14,7 +15,7 @@ from .preconditioned import (
 )
 from .prior import Prior, prior
 from .restricted import Restricted, constant_elements
-from .wrapped import Bound, Guided, Wrapped
+from .wrapped import Bound, Wrapped
 
 __all__ = [
     "FORMS",
@@ -23,6 +24,7 @@ __all__ = [
     "Coefficients",
     "Cost",
     "Energy",
+    "Guidance",
     "Guided",
     "Moments",
     "Preconditioned",

@@ -16,7 +16,7 @@ from .. import conditions, rng
 from ..conditions import Condition
 from ..data import view_of
 from ..errors import InputError
-from ..models import Cost, Guided, ScoreModel, check_model
+from ..models import Cost, Guidance, ScoreModel, check_model
 from ..values import describe, flag, functions, is_number, whole, whole_numbers
 from .kernel import Kernel
 from .loop import Result, StepEvent, run
@@ -235,7 +235,7 @@ def sample(
     ladder: Ladder | None = ...,
     options: Mapping[str, Any] | None = ...,
     condition: Mapping[str, Any] | None = ...,
-    guidance: float | None = ...,
+    guidance: float | Guidance | None = ...,
     record: Literal[False] = ...,
 ) -> Tensor: ...
 @overload
@@ -249,7 +249,7 @@ def sample(
     ladder: Ladder | None = ...,
     options: Mapping[str, Any] | None = ...,
     condition: Mapping[str, Any] | None = ...,
-    guidance: float | None = ...,
+    guidance: float | Guidance | None = ...,
     record: Literal[True],
 ) -> tuple[Tensor, Record]: ...
 
@@ -264,7 +264,7 @@ def sample(
     ladder: Ladder | None = None,
     options: Mapping[str, Any] | None = None,
     condition: Mapping[str, Any] | None = None,
-    guidance: float | None = None,
+    guidance: float | Guidance | None = None,
     record: bool = False,
 ) -> Tensor | tuple[Tensor, Record]:
     """Draw samples in data units.
@@ -286,8 +286,9 @@ def sample(
         options: Options of the sampler by name.
         condition: Mapping from names to values, one for all or one a sample; classes by number or
             name (`conditions.resolve`).
-        guidance: Scale w of classifier-free guidance, D + (w - 1)(D - D_unconditional); None for
-            none.
+        guidance: Scale w of classifier-free guidance, D_none + w (D - D_none) with D_none the model
+            without its condition; or a `Guidance` with an interval of noise levels or a weaker
+            model. None for none.
         record: Return the record too.
 
     Returns:
@@ -304,7 +305,7 @@ def sample(
     keys, described = _keys(seed, count)
     given = conditions.resolve(condition, model.conditions, len(keys), type(model).__name__)
     if guidance is not None:
-        model = Guided(model, guidance)
+        model = Guidance.of(guidance).wrap(model, given)
     if isinstance(sampler, SamplingRecipe):
         if nfe is not None or ladder is not None or options is not None:
             raise InputError("a recipe has its length and options: give nfe, ladder to its maker")

@@ -13,7 +13,7 @@ from .budget import Budget
 from .ema import EMA
 from .evaluator import Evaluator, HeldOutLoss
 from .fit import fit
-from .posthoc import rebuild
+from .posthoc import rebuild, snapshot
 from .run import set_aside, train
 from .schedule import Schedule
 from .segment import Goal, learning_rate
@@ -44,6 +44,7 @@ __all__ = [
     "learning_rate",
     "rebuild",
     "set_aside",
+    "snapshot",
     "train",
     "train_step",
     "train_with_progress",

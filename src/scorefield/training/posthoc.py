@@ -92,6 +92,40 @@ def save_snapshot(folder: Path, images: int, averages: Sequence[EMA]) -> Path:
     return write_bytes(Run(folder).snapshots / f"{images:012d}.safetensors", save(tensors))
 
 
+def snapshot(folder: Path, images: int) -> tuple[dict[str, Tensor], int]:
+    """The average of a run at an earlier moment, for autoguidance.
+
+    Args:
+        folder: The run directory, which holds snapshots of power-function averages.
+        images: The moment, in images seen; the snapshot nearest to it is taken.
+
+    Returns:
+        The weights of the run's first average by parameter name, and the images of the snapshot.
+
+    Raises:
+        InputError: The run kept no snapshots.
+    """
+    from safetensors.torch import load_file
+
+    files = _snapshots(folder)
+    file = min(files, key=lambda path: abs(int(path.stem) - images))
+    config = Run(folder).read_config() or {}
+    width = f"{config['config']['ema']['profiles'][0]:g}/"
+    found = {n: v for n, v in load_file(file).items() if n.startswith(width)}
+    return {n.removeprefix(width): v for n, v in found.items()}, int(file.stem)
+
+
+def _snapshots(folder: Path) -> list[Path]:
+    """The files of snapshots in the order of their images."""
+    files = sorted(Run(folder).snapshots.glob("*.safetensors"))
+    if not files:
+        raise InputError(
+            f"{folder} kept no snapshots of its averages; train with --set ema.snapshots=16 or "
+            "more (power-function averages)"
+        )
+    return files
+
+
 def rebuild(folder: Path, sigma_rel: float) -> dict[str, Tensor]:
     """Rebuild the average of another width at the end of a run.
 
@@ -108,12 +142,7 @@ def rebuild(folder: Path, sigma_rel: float) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     gamma = gamma_of(sigma_rel)
-    files = sorted(Run(folder).snapshots.glob("*.safetensors"))
-    if not files:
-        raise InputError(
-            f"{folder} kept no snapshots of its averages; train with --set ema.snapshots=16 or "
-            "more (power-function averages)"
-        )
+    files = _snapshots(folder)
     first = load_file(files[0])
     widths = sorted({float(name.split("/")[0]) for name in first})
     times = np.repeat([float(file.stem) for file in files], len(widths))

@@ -6,9 +6,11 @@ model.py     the model, the seed, and where the arithmetic runs
 reading.py   how data are read
 output.py    where results go; what is refused before any work
 sampling.py  how samples are drawn
+guidance.py  what samples are conditioned on, and how strongly
 """
 
 from .groups import with_groups
+from .guidance import Condition
 from .model import (
     Compile,
     Device,
@@ -31,9 +33,7 @@ from .output import (
 )
 from .reading import Reading
 from .sampling import (
-    Classes,
     Final,
-    Guidance,
     LadderText,
     Levels,
     Nfe,
@@ -50,13 +50,12 @@ from .sampling import (
 from .settings import setting_option
 
 __all__ = [
-    "Classes",
     "Compile",
+    "Condition",
     "Device",
     "Execution",
     "Final",
     "Force",
-    "Guidance",
     "LadderText",
     "Levels",
     "NetworkFile",

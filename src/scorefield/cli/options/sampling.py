@@ -90,23 +90,6 @@ SamplerOptions = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
-Classes = Annotated[
-    str | None,
-    typer.Option(
-        "--class",
-        help="Class that the model is conditioned on, by name or number; several with commas take "
-        "turns over the samples.",
-        rich_help_panel=PANEL,
-    ),
-]
-Guidance = Annotated[
-    float | None,
-    typer.Option(
-        help="Strength of classifier-free guidance with --class, a number: 1 = none, more follows "
-        "the class more closely at the cost of diversity.",
-        rich_help_panel=PANEL,
-    ),
-]
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any] | None:
