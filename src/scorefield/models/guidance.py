@@ -91,7 +91,7 @@ class Guidance:
                 "guidance needs a condition to follow, such as condition={'class': 7} (--class 7), "
                 "or a weaker model to move away from (Guidance(weak=...), --guide RUN)"
             )
-        low, high = model.sigma_min, model.sigma_max
+        low, high = model.sampling_range()
         if self.interval is not None and (self.interval[1] < low or self.interval[0] > high):
             raise InputError(
                 f"the guidance interval [{self.interval[0]:g}, {self.interval[1]:g}] lies outside "
