@@ -108,6 +108,33 @@ def _print_speed(record: dict[str, Any]) -> None:
 
 
 @app.command()
+def guidance(
+    work: Path = typer.Argument(help="Folder of runs and pictures; finished runs are used again."),
+    features: Path = typer.Option(
+        ..., help="Folder with features.py and its weights: the feature extractor."
+    ),
+    mnist: Path = typer.Option(..., help=".npz with train_images and test_images."),
+    seeds: int = typer.Option(3, help="Seeds of training, 1 or more."),
+    images: int = typer.Option(60_000, help="Images that each training sees."),
+    count: int = typer.Option(5000, help="Samples of a Fréchet distance."),
+    choosing: int = typer.Option(200, help="Samples of each scale by which one is chosen."),
+    settings: list[str] = SETTINGS,
+    out: Path | None = OUT,
+) -> None:
+    """Class-conditional models of mnist5k beside unconditional ones, with and without guidance."""
+    from .guidance import guidance as run
+
+    record = run(features, mnist, work, seeds, images, count, choosing, settings, say)
+    say(f"guidance chosen on other seeds: {record['scale']:g}; floor {record['floor']:.3f}")
+    for name, found in record["means"].items():
+        error = "" if found["se"] is None else f" ± {found['se']:.3f}"
+        say(f"{name.replace('_', ' ')}: {found['mean']:.3f}{error}")
+    for name in ("unguided", "guided"):
+        say(f"own class, {name}: {[row[f'own_class_{name}'] for row in record['rows']]} of 64")
+    save(out, record)
+
+
+@app.command()
 def mixed(
     folder: Path = typer.Argument(help="Folder for the table, the run and the samples."),
     budget: str = typer.Option("120s", help="Time of training."),
