@@ -20,6 +20,7 @@ from digit_classifier import blurred_noise, classifier, confident
 from scorefield import checkpoint, execution, rng
 from scorefield.cli import demo as demo_module
 from scorefield.cli.app import app
+from scorefield.cli.demo_report import final_evaluation
 from scorefield.cli.examples import Chosen, data_units
 from scorefield.cli.loading import ready
 from scorefield.cli.options import SamplingOptions, execution_request
@@ -908,7 +909,7 @@ def test_energies_sample_in_float32(tmp_path, monkeypatch, form, asked, expected
 @pytest.fixture
 def quick_demo(monkeypatch):
     """Fewer samples and draws."""
-    for name, value in {"SAMPLES": 4, "INPUTS": 2, "DRAWS": 2, "STEPS_PER_LEVEL": 1}.items():
+    for name, value in {"EACH": 2, "INPUTS": 2, "DRAWS": 2, "STEPS_PER_LEVEL": 1}.items():
         monkeypatch.setattr(demo_module, name, value)
 
 
@@ -922,7 +923,14 @@ def test_the_demo_writes_a_report_and_repairs_a_lost_evaluation(tmp_path, comman
     for name in ("report.md", "samples/grid.png", "samples/forming.gif", "restore/inpaint.png"):
         assert (run / name).stat().st_size > 0
     report = (run / "report.md").read_text()
-    assert "digits" in report
+    assert "digits" in report and "guidance of scale 1.5" in report
+    assert "Without the condition it is" in report
+    unguided, guided = (np.load(run / name / "samples.npz") for name in ("samples", "guided"))
+    assert unguided["class"].tolist() == guided["class"].tolist() == [k // 2 for k in range(20)]
+    spent = [
+        json.loads((run / name / "samples.json").read_text()) for name in ("samples", "guided")
+    ]
+    assert spent[1]["nfe"] == 2 * spent[0]["nfe"] and spent[1]["guidance"] == 1.5
     weights = (run / "model.safetensors").read_bytes()
     lines = Run(run).metrics.read_text().splitlines()
     kept = [line for line in lines if "held_out_by_sigma" not in line]
@@ -938,7 +946,7 @@ def test_the_demo_writes_a_report_and_repairs_a_lost_evaluation(tmp_path, comman
 def test_a_report_without_an_evaluation_is_refused(tmp_path):
     Run(tmp_path).metrics.write_text('{"images": 64, "loss": 1.0}\n')
     with pytest.raises(InputError, match="no final evaluation"):
-        demo_module.final_evaluation(tmp_path)
+        final_evaluation(tmp_path)
 
 
 def test_the_demo_shows_digits_of_different_classes():
@@ -975,7 +983,7 @@ def test_the_classifier_can_judge():
 
 @pytest.mark.slow
 def test_the_demo_draws_digits(tmp_path):
-    """The main job at full length: 64 samples, most of them digits to the classifier."""
+    """The main job at full length: 60 samples, most of them digits to the classifier."""
     run = tmp_path / "demo"
     subprocess.run(
         [sys.executable, "-m", "scorefield", "demo", "--run", str(run)], check=True, timeout=900
@@ -989,7 +997,8 @@ def test_the_demo_draws_digits(tmp_path):
         "report.md",
     ):
         assert (run / name).stat().st_size > 0
-    assert confident(torch.from_numpy(samples_of(run / "samples"))) >= 42
+    assert confident(torch.from_numpy(samples_of(run / "samples"))) >= 39
+    assert confident(torch.from_numpy(samples_of(run / "guided"))) >= 45
     arrays = np.load(run / "restore" / "restored.npz")
     mask = np.broadcast_to(arrays["mask"], arrays["observed"].shape)
     assert arrays["draws"].shape[:2] == (4, 6)

@@ -8,6 +8,8 @@ tell apart.
 """
 
 from .animation import save_animation
+from .class_sheet import save_class_sheet
+from .class_grid import save_class_grid
 from .columns import TableColumn
 from .curves import save_loss_per_sigma, save_training_curve
 from .display import Picture, facts_table, paragraph, with_picture
@@ -33,6 +35,8 @@ __all__ = [
     "paragraph",
     "read_layout",
     "save_animation",
+    "save_class_grid",
+    "save_class_sheet",
     "save_grid",
     "save_inpainting",
     "save_loss_per_sigma",

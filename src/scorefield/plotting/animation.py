@@ -6,6 +6,7 @@ added. Grey frames are stored exactly; colour frames are reduced to 256 colours 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ..files import write_atomically
 from ..values import items, number, whole
 from .files import Array, PathLike, check_suffix
 from .images import NARROWEST, stack
-from .layout import arrange, layout_of
+from .layout import GAP, arrange, layout_of
 from .pixels import intensity_note, shown_intensity, to_pixels
 from .text import draw_text
 
@@ -70,6 +71,7 @@ def save_animation(
     columns: int | None = None,
     pad: int = 2,
     scale: int | None = None,
+    group: int | None = None,
 ) -> Path:
     """Write frames of images as a GIF that loops.
 
@@ -85,6 +87,7 @@ def save_animation(
         columns: Images in a row; None chooses a grid a little wider than high.
         pad: Pixels between images.
         scale: Whole enlargement factor; None enlarges small images to about 112 pixels.
+        group: Columns that stand together, with gaps between groups; None: all.
 
     Returns:
         The path.
@@ -101,6 +104,8 @@ def save_animation(
     count = len(frames)
     intensity = shown_intensity(frames[count - 1])
     layout = layout_of(to_pixels(frames[0]), columns, pad, scale, SIDE)
+    if group is not None:
+        layout = replace(layout, group=whole(group, "group", 1), gap=GAP)
 
     note, width = intensity_note(intensity), max(layout.size[1], NARROWEST)
     above = [[]] * count if captions is None else [[s] for s in _strips(captions, width)]

@@ -4,7 +4,9 @@
     scale x scale block whose first pixel is (y, x),
 
     y = top + pad + row (scale H + pad) + scale i
-    x = left + pad + column (scale W + pad) + scale j
+    x = left + pad + column (scale W + pad) + scale j + gap (column // group)
+
+where `group` columns stand together and a white gap separates two groups, if there are any.
 
 A saved grid carries its layout in a text chunk of the PNG, so that `read_layout(path).tile(pixels,
 k)` returns the pixels of image k exactly.
@@ -21,6 +23,7 @@ from ..values import whole
 from .files import Array, PathLike
 
 GUTTER = 205  # light grey: visible beside black and beside white images
+GAP = 14  # pixels: between two groups of columns
 LARGEST = 2400  # pixels: automatic enlargement keeps the sides of a picture below this
 PAGE = 960  # pixels: the usual width of a grid
 SIDES = (64, 160)  # pixels: the usual sides of an enlarged tile, many tiles and few
@@ -39,6 +42,8 @@ class Layout:
         scale: Whole enlargement factor.
         top: Pixels above the grid (titles).
         left: Pixels left of the grid.
+        group: Columns that stand together; None: all.
+        gap: Pixels between two groups of columns.
     """
 
     count: int
@@ -49,6 +54,12 @@ class Layout:
     scale: int
     top: int = 0
     left: int = 0
+    group: int | None = None
+    gap: int = 0
+
+    def gaps(self, column: int) -> int:
+        """Pixels of the gaps left of a column."""
+        return 0 if self.group is None else column // self.group * self.gap
 
     @property
     def rows(self) -> int:
@@ -60,7 +71,8 @@ class Layout:
         """Height and width of the grid without `top` and `left`."""
         down = self.height * self.scale + self.pad
         across = self.width * self.scale + self.pad
-        return self.pad + self.rows * down, self.pad + self.columns * across
+        gaps = self.gaps(self.columns - 1)
+        return self.pad + self.rows * down, self.pad + self.columns * across + gaps
 
     def origin(self, k: int) -> tuple[int, int]:
         """Return (y, x), the first pixel of tile k in the picture."""
@@ -68,7 +80,8 @@ class Layout:
             raise InputError(f"the picture has tiles 0 to {self.count - 1}; got {k}")
         row, column = divmod(k, self.columns)
         y = self.top + self.pad + row * (self.height * self.scale + self.pad)
-        return y, self.left + self.pad + column * (self.width * self.scale + self.pad)
+        x = self.left + self.pad + column * (self.width * self.scale + self.pad)
+        return y, x + self.gaps(column)
 
     def window(self, k: int) -> tuple[slice, slice]:
         """Return the rows and columns of the picture that tile k covers, enlarged."""
@@ -130,12 +143,16 @@ def enlarge(pixels: Array, scale: int) -> Array:
 def arrange(pixels: Array, layout: Layout) -> Array:
     """Draw uint8 (N, H, W, C) as the grid (height, width, C) without the layout's top and left.
 
-    Between the tiles and around them the grid is grey; where the last row has no tile it is white.
+    Between the tiles and around them the grid is grey; between groups of columns, and where the
+    last row has no tile, it is white.
     """
     layout = replace(layout, top=0, left=0)
     picture = np.full((*layout.size, pixels.shape[-1]), GUTTER, dtype=np.uint8)
     for k, image in enumerate(pixels):
         picture[layout.window(k)] = enlarge(image, layout.scale)
+    for column in range(layout.group or layout.columns, layout.columns, layout.group or 1):
+        end = layout.origin(column)[1] - layout.pad
+        picture[:, end - layout.gap + layout.pad : end] = 255
     if layout.count % layout.columns:
         y, x = layout.origin(layout.count - 1)
         picture[y:, x + layout.width * layout.scale + layout.pad :] = 255
@@ -146,7 +163,7 @@ def read_layout(path: PathLike) -> Layout:
     """Read the layout that a grid or sheet was saved with.
 
     Args:
-        path: A PNG that `save_grid`, `save_samples` or `save_inpainting` wrote.
+        path: A PNG that `save_grid`, `save_class_grid`, `save_samples` or `save_inpainting` wrote.
 
     Returns:
         The layout.

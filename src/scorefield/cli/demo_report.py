@@ -1,0 +1,149 @@
+"""The report of `scorefield demo`: each number is read from the run's own files."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .show import duration
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One line of the report's table of times: a stage and its wall seconds."""
+
+    name: str
+    seconds: float
+
+
+def final_evaluation(run: Path) -> dict[str, Any]:
+    """The last evaluation of a run, with its held-out loss at each noise level.
+
+    Raises:
+        InputError: the run has none; running `train` or `demo` again makes it.
+    """
+    from ..runs import Run
+
+    for record in reversed(Run(run).records()):
+        if "held_out_by_sigma" in record:
+            return record
+    raise InputError(
+        f"{run} has no final evaluation in metrics.jsonl; run the same command again to make it"
+    )
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read a JSON file of results.
+
+    Raises:
+        InputError: the file is missing or is no JSON object.
+    """
+    try:
+        facts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"the report needs {path}, which cannot be read: {error}") from error
+    return dict(facts)
+
+
+def write_report(run: Path, stages: list[Stage], total: float) -> None:
+    """Write report.md: the data, the times and the results, each number from the run's own files.
+
+    Args:
+        run: the run's folder.
+        stages: what was done, and how long it took.
+        total: wall seconds of everything.
+
+    Raises:
+        InputError: a file that the report reads is missing.
+    """
+    from ..checkpoint import load
+    from ..files import write_bytes
+
+    model = load(run)
+    final = final_evaluation(run)
+    sampled = read_facts(run / "samples" / "samples.json")
+    restored = read_facts(run / "restore" / "restore.json")
+    parameters = sum(p.numel() for p in model.parameters())
+    guided = read_facts(run / "guided" / "samples.json")
+    text = "\n".join(
+        [
+            *report_head(run.name, model.card or {}, parameters),
+            *report_results(sampled, guided, restored, final),
+            *report_times(stages, total),
+        ]
+    )
+    write_bytes(run / "report.md", (text + "\n").encode())
+
+
+def report_head(name: str, card: dict[str, Any], parameters: int) -> list[str]:
+    """The report's lines about data, network and training."""
+    data, history, execution = card["data"], card["history"], card["execution"]
+    return [
+        f"# Report of {name}",
+        "",
+        f"{data['count']:,} examples of {data['source']}, shape {tuple(card['event_shape'])}; "
+        f"{card['config']['data']['held_out']:.0%} held out, stratified by label.",
+        f"Network {card['network']['name']}, {parameters:,} parameters; {history['images']:,} "
+        f"images seen in {duration(history['seconds'])} ({history['ended']});",
+        f"arithmetic: {execution['precision']}, "
+        f"{'compiled' if execution['compile'] else 'eager'}, {execution['threads']} threads.",
+        f"Fraction of the initial weights left in the average: {history['initial_fraction']:.1e}.",
+        "",
+    ]
+
+
+def report_results(
+    sampled: dict[str, Any], guided: dict[str, Any], restored: dict[str, Any], final: dict[str, Any]
+) -> list[str]:
+    """The report's lines about samples, inpainting and held-out loss."""
+    table = final["held_out_by_sigma"]
+    rows = [
+        f"| {sigma:.4g} | {loss:.4f} | {'' if error is None else f'{error:.4f}'} |"
+        for sigma, loss, error in zip(table["sigma"], table["loss"], table["se"], strict=True)
+    ]
+    error = final.get("held_out_se")
+    plain = final.get("unconditional")
+    without = "" if plain is None else f" Without the condition it is {plain:.4f}."
+    return [
+        "## Samples",
+        "",
+        f"{sampled['count']} samples, a row for each class, {sampled['sampler']}, "
+        f"{sampled['nfe']} network evaluations each, seed {sampled['seed']}; nothing was selected.",
+        f"On the right the same with classifier-free guidance of scale {guided['guidance']:g}: "
+        f"{guided['nfe']} evaluations each. Guided",
+        "samples follow their class more closely and vary less; they do not follow p(x | class).",
+        "[The unguided samples forming, level by level](samples/forming.gif).",
+        "",
+        "![samples](samples/grid.png)",
+        "",
+        "## Inpainting",
+        "",
+        f"{restored['inputs']} digits of the held-out part, the right half hidden, given their "
+        f"classes; {restored['draws']} draws each by annealed Langevin dynamics",
+        f"({restored['nfe']} evaluations). Known pixels are exact in the stored bytes.",
+        "",
+        "![inpainting](restore/inpaint.png)",
+        "",
+        "## Held-out loss",
+        "",
+        "Of the averaged weights over the training distribution of sigma: "
+        f"{final['held_out']:.4f}"
+        + ("" if error is None else f" ± {error:.4f} (one standard error over held-out images)")
+        + f".{without} Per level:",
+        "",
+        "| sigma (model units) | loss | standard error |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
+        "![loss per sigma](loss_per_sigma.png)",
+        "![training](training.png)",
+        "",
+    ]
+
+
+def report_times(stages: list[Stage], total: float) -> list[str]:
+    """The report's table of times."""
+    rows = [f"| {stage.name} | {duration(stage.seconds)} |" for stage in stages]
+    head = ["## Time", "", "| stage | wall time |", "| --- | --- |"]
+    return [*head, *rows, f"| in all | {duration(total)} |"]
