@@ -138,20 +138,16 @@ def draw_sheet(model: Any, run: Path, data: str) -> None:
     """Write samples/grid.png: a row for each class, unguided samples left, guided ones right."""
     import numpy as np
 
-    from ..plotting import save_class_sheet
+    from ..plotting import save_class_grid
 
     spec = model.conditions["class"]
-
-    def rows(name: str) -> Any:
-        samples = np.load(run / name / "samples.npz")["samples"]
-        return samples.reshape(spec.size, EACH, *samples.shape[1:])
-
-    save_class_sheet(
+    drawn = [np.load(run / name / "samples.npz")["samples"] for name in ("samples", "guided")]
+    save_class_grid(
         run / "samples" / "grid.png",
-        {"unguided": rows("samples"), f"guidance {GUIDANCE:g}": rows("guided")},
+        {"unguided": drawn[0], f"guidance {GUIDANCE:g}": drawn[1]},
         spec.names or [str(k) for k in range(spec.size)],
-        f"Samples of each class, {data}",
-        "The same seeds on both sides; nothing was selected.",
+        title=f"Samples of each class, {data}",
+        caption="The same seeds on both sides; nothing was selected.",
     )
 
 

@@ -211,17 +211,16 @@ def restore_to(
     """
     from ..data import form_of
     from ..files import write_json
-    from ..inverse import Measurement
-    from ..inverse import restore as draw_restorations
+    from .. import inverse
     from ..inverse.operators import Mask
 
-    event, measurement = tuple(model.event_shape), Measurement(observed, operator)
+    event, measurement = tuple(model.event_shape), inverse.Measurement(observed, operator)
     mask = measurement.resolve(event).whole(event)
     assert isinstance(mask, Mask)  # the one kind of operator that the command makes
     known = mask.on(event)
     began = time.perf_counter()
     with progress("restoring") as report:
-        result = draw_restorations(
+        result = inverse.restore(
             model,
             measurement,
             draws,
@@ -241,19 +240,18 @@ def restore_to(
         "seed": seed,
         "nfe": result.evaluations,
         "seconds": round(seconds, 3),
+        **(facts or {}),
     }
-    write_json(written[1], found | (facts or {}) | card_facts(model))
+    write_json(written[1], found | card_facts(model))
     form: Any = form_of(model.card)
     if form is not None and form.kind == "table":
         written += write_rows(form, observed, result, out, format)
     elif model.units.image:
         written += save_pictures(model, out, observed, known, result, truth, title)
         written += write_draws(model, result, out, format)
-    say(
-        f"{len(observed)} x {draws} draws, {result.evaluations} evaluations each, "
-        f"{duration(seconds)}"
-        + ("" if seconds < SLOW else "; --steps-per-level with a smaller number is faster")
-    )
+    slow = "" if seconds < SLOW else "; --steps-per-level with a smaller number is faster"
+    spent = f"{result.evaluations} evaluations each, {duration(seconds)}"
+    say(f"{len(observed)} x {draws} draws, {spent}{slow}")
     return Outcome(written, (), found)
 
 

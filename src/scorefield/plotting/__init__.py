@@ -8,7 +8,6 @@ tell apart.
 """
 
 from .animation import save_animation
-from .class_sheet import save_class_sheet
 from .class_grid import save_class_grid
 from .columns import TableColumn
 from .curves import save_loss_per_sigma, save_training_curve
@@ -36,7 +35,6 @@ __all__ = [
     "read_layout",
     "save_animation",
     "save_class_grid",
-    "save_class_sheet",
     "save_grid",
     "save_inpainting",
     "save_loss_per_sigma",

@@ -1,8 +1,8 @@
 """The grid of classes: a row a class with its name, and groups of images side by side.
 
-             group 1        group 2
-    name 1   [ ] [ ] [ ]    [ ] [ ] [ ]
-    name 2   [ ] [ ] [ ]    [ ] [ ] [ ]
+         group 1        group 2
+name 1   [ ] [ ] [ ]    [ ] [ ] [ ]
+name 2   [ ] [ ] [ ]    [ ] [ ] [ ]
 """
 
 import math
