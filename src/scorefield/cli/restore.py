@@ -209,9 +209,9 @@ def restore_to(
     Returns:
         What was written.
     """
+    from .. import inverse
     from ..data import form_of
     from ..files import write_json
-    from .. import inverse
     from ..inverse.operators import Mask
 
     event, measurement = tuple(model.event_shape), inverse.Measurement(observed, operator)
