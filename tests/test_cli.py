@@ -924,13 +924,24 @@ def test_the_demo_writes_a_report_and_repairs_a_lost_evaluation(tmp_path, comman
         assert (run / name).stat().st_size > 0
     report = (run / "report.md").read_text()
     assert "digits" in report and "guidance of scale 1.5" in report
-    assert "Without the condition it is" in report
+    final = final_evaluation(run)
+    for name, key in (("the class", "held_out"), ("no class", "unconditional")):
+        assert f"| {name} | {final[key]:.4f} ± " in report
+    shown = read_layout(run / "samples" / "grid.png")
+    assert (shown.count, shown.columns, shown.group) == (40, 4, 2)
     unguided, guided = (np.load(run / name / "samples.npz") for name in ("samples", "guided"))
     assert unguided["class"].tolist() == guided["class"].tolist() == [k // 2 for k in range(20)]
     spent = [
         json.loads((run / name / "samples.json").read_text()) for name in ("samples", "guided")
     ]
     assert spent[1]["nfe"] == 2 * spent[0]["nfe"] and spent[1]["guidance"] == 1.5
+    with Image.open(run / "samples" / "forming.gif") as forming:
+        assert forming.n_frames > 10 and forming.size[0] < 400
+    restored = np.load(run / "restore" / "restored.npz")
+    known = np.broadcast_to(restored["mask"], restored["observed"].shape)
+    for k in range(2):
+        assert (restored["draws"][:, k][known] == restored["observed"][known]).all()
+    assert json.loads((run / "restore" / "restore.json").read_text())["class"] == ["1", "3"]
     weights = (run / "model.safetensors").read_bytes()
     lines = Run(run).metrics.read_text().splitlines()
     kept = [line for line in lines if "held_out_by_sigma" not in line]
@@ -941,6 +952,27 @@ def test_the_demo_writes_a_report_and_repairs_a_lost_evaluation(tmp_path, comman
     assert (run / "loss_per_sigma.png").exists()
     assert any("held_out_by_sigma" in record for record in Run(run).records())
     assert (run / "model.safetensors").stat().st_size == len(weights)
+
+
+def test_a_demo_of_an_older_version_is_refused_with_a_way_out(tmp_path, command, monkeypatch):
+    """Such a run has no classes; --restart sets it aside."""
+    run = tmp_path / "demo"
+    assert call("train", "--data", "digits", "--run", run, *SMALL) == 0
+    before = files(run)
+    arguments = ["demo", "--data", "digits", "--run", run]
+    code, _, err = command(*arguments)
+    assert code == 2 and "a run without classes" in err and "--restart" in err
+    assert files(run) == before
+    taken = []
+
+    def run_training(request, folder, *, restart):
+        taken.append((request.condition.kind, folder, restart))
+        raise InputError("no training in this test")
+
+    monkeypatch.setattr("scorefield.cli.train.run_training", run_training)
+    code, _, err = command(*arguments, "--restart")
+    assert code == 2 and "no training in this test" in err
+    assert taken == [("class", run, True)]
 
 
 def test_a_report_without_an_evaluation_is_refused(tmp_path):
@@ -983,7 +1015,7 @@ def test_the_classifier_can_judge():
 
 @pytest.mark.slow
 def test_the_demo_draws_digits(tmp_path):
-    """The main job at full length: 60 samples, most of them digits to the classifier."""
+    """The main job at full length: 80 samples, most of them digits to the classifier."""
     run = tmp_path / "demo"
     subprocess.run(
         [sys.executable, "-m", "scorefield", "demo", "--run", str(run)], check=True, timeout=900

@@ -34,6 +34,10 @@ def normal_log_density(x: torch.Tensor) -> torch.Tensor:
 # One call of every writer: name -> (ending, function of the path).
 WRITERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "grid": (".png", lambda p: plotting.save_grid(p, noise(5, 1, 8, 8), title="t", caption="c")),
+    "class_grid": (
+        ".png",
+        lambda p: plotting.save_class_grid(p, {"a": noise(4, 1, 8, 8)}, ["x", "y"], title="t"),
+    ),
     "animation": (
         ".gif",
         lambda p: plotting.save_animation(p, noise(3, 2, 1, 4, 4), captions=[2.0, 1.0, "end"]),

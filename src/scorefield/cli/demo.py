@@ -1,8 +1,13 @@
-"""scorefield demo: the whole chain on embedded real data, and a report of it."""
+"""scorefield demo: the whole chain on embedded real data, and a report of it.
+
+A model of digits by class is trained, sampled with and without guidance, and used to restore
+half-hidden digits whose class is known.
+"""
 
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +17,12 @@ from ..errors import InputError
 from . import completion
 from . import options as o
 from .demo_report import Stage, write_report
+from .results import RESULTS
 from .show import Outcome, duration, say
 
-EACH = 6  # samples of each class, unguided and guided
+EACH = 8  # samples of each class, unguided and guided
 GUIDANCE = 1.5  # the scale w; docs/guidance.md states what it does
+TILE = 56  # pixels: about the side of an image in the animation
 INPUTS, DRAWS = 4, 6
 STEPS_PER_LEVEL = 10  # of annealed Langevin while inpainting: about 290 evaluations
 BUDGET = 285.0  # seconds of training: leaves room for the rest within 6 minutes on two cores
@@ -37,6 +44,14 @@ Data = Annotated[
         autocompletion=completion.words(("mnist5k", "digits")),
     ),
 ]
+Restart = Annotated[
+    bool,
+    typer.Option(
+        "--restart",
+        help="Begin again: what training left in the run's folder is moved to its folder old-1, "
+        "old-2, ...",
+    ),
+]
 
 
 def demo(
@@ -44,6 +59,7 @@ def demo(
     budget: Budget = f"{BUDGET:g}s",
     data: Data = "mnist5k",
     seed: o.Seed = 0,
+    restart: Restart = False,
     execution: o.Execution = o.Execution(),
 ) -> Outcome:
     """Train on real digits and their classes, draw and restore digits, and write a report."""
@@ -53,6 +69,8 @@ def demo(
     o.check_folder(run, "--run")
     if data not in ("mnist5k", "digits"):
         raise InputError(f"--data must be mnist5k or digits; got {data!r}")
+    if not restart:
+        refuse_unconditional(run)
     flags = {
         "data.source": data,
         "seconds": budget,
@@ -71,21 +89,25 @@ def demo(
         return result
 
     say(f"1/3 training on {data} for {duration(request.seconds or 0.0)}: {run}")
-    summary = timed("training, held-out loss and previews", lambda: run_training(request, run))
+    summary = timed(
+        "training, held-out loss and previews",
+        lambda: run_training(request, run, restart=restart),
+    )
     if summary.signal:
-        return Outcome([run / "state"], sys.argv[1:], code=128 + summary.signal)
+        again = [argument for argument in sys.argv[1:] if argument != "--restart"]
+        return Outcome([run / "state"], again, code=128 + summary.signal)
     model, chosen = ready(run, request.execution)
     facts = {"execution": chosen.to_dict()}
     say(f"2/3 sampling: {EACH} of each class, unguided and with guidance {GUIDANCE:g}")
-    timed(
-        f"{EACH} samples of each class",
-        lambda: draw_classes(model, None, run / "samples", seed, facts),
-    )
-    timed(
-        "the same with guidance",
-        lambda: draw_classes(model, GUIDANCE, run / "guided", seed, facts),
-    )
-    draw_sheet(model, run, data)
+    parts = {"samples": None, "guided": GUIDANCE}
+    traces = [
+        timed(
+            f"{EACH} samples of each class{'' if scale is None else f', guidance {scale:g}'}",
+            partial(draw_classes, model, scale, run / name, seed, facts),
+        )
+        for name, scale in parts.items()
+    ]
+    draw_pictures(model, traces, run / "samples", data)
     say("3/3 inpainting held-out digits, the right half hidden, given their classes")
     timed("inpainting", lambda: inpaint_held_out(model, run / "restore", seed))
     total = time.perf_counter() - began
@@ -102,10 +124,28 @@ def demo(
     )
 
 
+def refuse_unconditional(run: Path) -> None:
+    """Refuse a run without classes, such as a demo of an older version.
+
+    Raises:
+        InputError: the demo cannot go on in the folder; the message names ways out.
+    """
+    from ..runs import Run
+
+    kept = Run(run).read_config()
+    if kept is not None and (kept["config"].get("condition") or {}).get("kind") != "class":
+        raise InputError(
+            f"{run} holds a run without classes, such as a demo of an older version; the demo "
+            f"trains a model of each class. {Run(run).way_out()}"
+        )
+
+
 def draw_classes(
     model: Any, scale: float | None, out: Path, seed: int, facts: dict[str, Any]
-) -> None:
+) -> list[tuple[float, Any]]:
     """Draw EACH samples of every class, class after class; the seeds do not depend on the scale.
+
+    Writes samples.npz and samples.json.
 
     Args:
         model: a score model of classes.
@@ -113,41 +153,70 @@ def draw_classes(
         out: folder for the results.
         seed: decides all noise.
         facts: further entries of samples.json.
+
+    Returns:
+        (sigma, samples) at every level.
     """
     import torch
 
+    from .. import rng
+    from ..files import write_json
     from ..models import Guidance
-    from .sample import draw_to
+    from .sample import card_facts, stream
 
+    began, earlier = time.perf_counter(), o.existing(out, RESULTS)
     classes = model.conditions["class"].size
     condition = {"class": torch.arange(classes).repeat_interleave(EACH)}
+    keys = rng.keys(seed, classes * EACH)
+    recipe = o.SamplingOptions().resolve(model)
     guided = model if scale is None else Guidance(scale).wrap(model, condition)
-    draw_to(
-        guided,
-        o.SamplingOptions().resolve(model),
-        out,
-        classes * EACH,
-        seed,
-        condition=condition,
-        forming=scale is None,
-        facts=facts | {"guidance": scale},
-    )
+    path = out / "samples.npz"
+    _, record = stream(guided, recipe, path, keys, condition=condition, trace=True)
+    seconds = time.perf_counter() - began
+    found = record.to_dict() | {"seed": seed, "seconds": round(seconds, 3), "guidance": scale}
+    write_json(out / "samples.json", found | facts | card_facts(model))
+    o.remove_stale(earlier, [path, out / "samples.json"])
+    say(f"{len(keys)} samples, {record.nfe} evaluations each, {duration(seconds)}")
+    return list(record.trace)
 
 
-def draw_sheet(model: Any, run: Path, data: str) -> None:
-    """Write samples/grid.png: a row for each class, unguided samples left, guided ones right."""
-    import numpy as np
+def draw_pictures(model: Any, traces: list[list[tuple[float, Any]]], out: Path, data: str) -> None:
+    """Write grid.png, a row for each class, unguided samples left, guided ones right.
 
-    from ..plotting import save_class_grid
+    forming.gif shows the same samples at every level.
 
-    spec = model.conditions["class"]
-    drawn = [np.load(run / name / "samples.npz")["samples"] for name in ("samples", "guided")]
+    Args:
+        model: a score model of classes.
+        traces: (sigma, samples) at every level, of the unguided and of the guided samples.
+        out: folder for the pictures.
+        data: name of the data.
+    """
+    import torch
+
+    from ..plotting import save_animation, save_class_grid
+
+    spec, event = model.conditions["class"], tuple(model.event_shape)
+    heads = ("without guidance", f"the same seeds, guidance {GUIDANCE:g}")
+    last = [trace[-1][1].clamp(0, 1) for trace in traces]
     save_class_grid(
-        run / "samples" / "grid.png",
-        {"unguided": drawn[0], f"guidance {GUIDANCE:g}": drawn[1]},
+        out / "grid.png",
+        dict(zip(heads, last, strict=True)),
         spec.names or [str(k) for k in range(spec.size)],
         title=f"Samples of each class, {data}",
-        caption="The same seeds on both sides; nothing was selected.",
+    )
+    frames, captions = [], []
+    for (sigma, plain), (_, guided) in zip(*traces, strict=True):
+        halves = [x.clamp(0, 1).reshape(spec.size, EACH, *event) for x in (plain, guided)]
+        frames.append(torch.cat(halves, dim=1).flatten(0, 1))
+        level = "denoised" if sigma == 0 else f"σ = {sigma:.3g}"
+        captions.append(f"{level}; left: {heads[0]}, right: {heads[1]}")
+    save_animation(
+        out / "forming.gif",
+        frames,
+        captions=captions,
+        columns=2 * EACH,
+        scale=max(1, round(TILE / max(event[-2:]))),
+        group=EACH,
     )
 
 
@@ -174,7 +243,8 @@ def choose_digits(labels: Any, held_out: Any, count: int = INPUTS) -> Any:
 def inpaint_held_out(model: Any, out: Path, seed: int) -> None:
     """Hide the right half of INPUTS digits that training never saw; draw DRAWS restorations each.
 
-    The restorations are given the classes of the digits.
+    The restorations are given the classes of the digits. They are not guided: guided draws do not
+    follow the posterior.
 
     Args:
         model: a score model of images and classes, with the card of its training.
@@ -189,9 +259,11 @@ def inpaint_held_out(model: Any, out: Path, seed: int) -> None:
     split = open_card_data(model.card)
     labels = split.dataset.labels
     assert labels is not None  # of the embedded digits
-    chosen = choose_digits(labels, split.held_out)
+    chosen = choose_digits(labels, split.held_out, INPUTS)
     truth = split.dataset.values[chosen]
     known = left_half(model.event_shape)
+    spec, classes = model.conditions["class"], labels[chosen]
+    names = [str(k) if spec.names is None else spec.names[k] for k in classes.tolist()]
     restore_to(
         model,
         truth * known.to(truth.dtype),
@@ -200,6 +272,8 @@ def inpaint_held_out(model: Any, out: Path, seed: int) -> None:
         draws=DRAWS,
         seed=seed,
         options={"steps_per_level": STEPS_PER_LEVEL},
-        condition={"class": labels[chosen]},
+        condition={"class": classes},
+        facts={"class": names},
         truth=truth,
+        title=f"given the classes {', '.join(names)}",
     )

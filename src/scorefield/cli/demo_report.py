@@ -64,8 +64,8 @@ def write_report(run: Path, stages: list[Stage], total: float) -> None:
     final = final_evaluation(run)
     sampled = read_facts(run / "samples" / "samples.json")
     restored = read_facts(run / "restore" / "restore.json")
-    parameters = sum(p.numel() for p in model.parameters())
     guided = read_facts(run / "guided" / "samples.json")
+    parameters = sum(p.numel() for p in model.parameters())
     text = "\n".join(
         [
             *report_head(run.name, model.card or {}, parameters),
@@ -97,49 +97,73 @@ def report_results(
     sampled: dict[str, Any], guided: dict[str, Any], restored: dict[str, Any], final: dict[str, Any]
 ) -> list[str]:
     """The report's lines about samples, inpainting and held-out loss."""
-    table = final["held_out_by_sigma"]
-    rows = [
-        f"| {sigma:.4g} | {loss:.4f} | {'' if error is None else f'{error:.4f}'} |"
-        for sigma, loss, error in zip(table["sigma"], table["loss"], table["se"], strict=True)
-    ]
-    error = final.get("held_out_se")
-    plain = final.get("unconditional")
-    without = "" if plain is None else f" Without the condition it is {plain:.4f}."
+    scale = guided["guidance"]
     return [
         "## Samples",
         "",
-        f"{sampled['count']} samples, a row for each class, {sampled['sampler']}, "
-        f"{sampled['nfe']} network evaluations each, seed {sampled['seed']}; nothing was selected.",
-        f"On the right the same with classifier-free guidance of scale {guided['guidance']:g}: "
-        f"{guided['nfe']} evaluations each. Guided",
-        "samples follow their class more closely and vary less; they do not follow p(x | class).",
-        "[The unguided samples forming, level by level](samples/forming.gif).",
+        f"A row for each class: {sampled['count']} samples without guidance at the left, and the "
+        f"same seeds with classifier-free guidance of scale {scale:g} at the right;",
+        f"{sampled['sampler']}, {sampled['nfe']} network evaluations a sample without guidance, "
+        f"{guided['nfe']} with it; seed {sampled['seed']}; nothing was selected.",
+        "[The same samples forming, level by level](samples/forming.gif).",
         "",
         "![samples](samples/grid.png)",
         "",
+        f"Why scale {scale:g}: it is the demo's default. Scale 1 is no guidance. Small scales, 1.2 "
+        "to 2, give clearer digits of the right class and keep most of",
+        "their variety; larger ones give digits that resemble each other. Guided samples no longer "
+        "follow p(x | class), so that the restorations below are not guided.",
+        "",
         "## Inpainting",
         "",
-        f"{restored['inputs']} digits of the held-out part, the right half hidden, given their "
-        f"classes; {restored['draws']} draws each by annealed Langevin dynamics",
-        f"({restored['nfe']} evaluations). Known pixels are exact in the stored bytes.",
+        f"{restored['inputs']} digits of the held-out part, the right half hidden, their classes "
+        f"given ({', '.join(restored['class'])});",
+        f"{restored['draws']} draws each by annealed Langevin dynamics ({restored['nfe']} "
+        "evaluations). Known pixels are exact in the stored bytes.",
         "",
         "![inpainting](restore/inpaint.png)",
         "",
+        *report_loss(final),
+    ]
+
+
+def report_loss(final: dict[str, Any]) -> list[str]:
+    """The report's lines about the held-out loss, with and without the class."""
+    table = final["held_out_by_sigma"]
+    rows = [
+        f"| {sigma:.4g} | {with_error(loss, error)} |"
+        for sigma, loss, error in zip(table["sigma"], table["loss"], table["se"], strict=True)
+    ]
+    given = with_error(final["held_out"], final.get("held_out_se"))
+    without = with_error(final.get("unconditional"), final.get("unconditional_se"))
+    return [
         "## Held-out loss",
         "",
-        "Of the averaged weights over the training distribution of sigma: "
-        f"{final['held_out']:.4f}"
-        + ("" if error is None else f" ± {error:.4f} (one standard error over held-out images)")
-        + f".{without} Per level:",
+        "Of the averaged weights over the training distribution of sigma, ± one standard error "
+        "over held-out images, which both rows share:",
         "",
-        "| sigma (model units) | loss | standard error |",
-        "| --- | --- | --- |",
+        "| the model gets | loss |",
+        "| --- | --- |",
+        f"| the class | {given} |",
+        f"| no class | {without} |",
+        "",
+        "Per level, with the class:",
+        "",
+        "| sigma (model units) | loss |",
+        "| --- | --- |",
         *rows,
         "",
         "![loss per sigma](loss_per_sigma.png)",
         "![training](training.png)",
         "",
     ]
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """A number with its standard error; empty where there is none."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")
 
 
 def report_times(stages: list[Stage], total: float) -> list[str]:

@@ -77,9 +77,9 @@ def save_class_grid(
     body = np.broadcast_to(arrange(tiles, layout), (*layout.size, 3))
     heads = _heads([*groups], layout, labels.shape[1])
     grid = np.concatenate([labels, body], axis=1)
-    width = max(grid.shape[1], NARROWEST)
-    above = [*([draw_text(title, width, 14)] if title else []), heads]
     note = " ".join(filter(None, [caption, intensity_note(intensity)]))
+    width = max(grid.shape[1], NARROWEST if title or note else 0)
+    above = [*([draw_text(title, width, 14)] if title else []), heads]
     picture = stack([*above, grid, *([draw_text(note, width, 11)] if note else [])])
     layout = replace(
         layout,
