@@ -140,7 +140,7 @@ def report_loss(final: dict[str, Any]) -> list[str]:
         "## Held-out loss",
         "",
         "Of the averaged weights over the training distribution of sigma, ± one standard error "
-        "over held-out images, which both rows share:",
+        "over held-out images; both rows have the same images and noise:",
         "",
         "| the model gets | loss |",
         "| --- | --- |",
