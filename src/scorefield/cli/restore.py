@@ -150,7 +150,7 @@ def restore(
     else:
         (observed, operator), known = observe(model, input, mask), None
     chosen = condition.resolve(model, len(observed), known=known)
-    model = condition.guided(model, chosen)
+    model = condition.guided(model, chosen, execution, network)
     written = picture_form(model) if model.units.image else form
     if written is not None and format is not None:
         written.check_format(format)
@@ -165,7 +165,7 @@ def restore(
         method=method,
         options=options,
         condition=chosen,
-        facts=condition.facts(),
+        facts=condition.facts(model),
         format=format,
         title=f"{Path(run).name}: {'' if input is None else input.name}",
     )

@@ -71,10 +71,10 @@ def sample_command(
     given = condition.resolve(model, total, max(interpolate, 1))
     if given is None and model.conditions:
         say(unconditional(model))
-    model = condition.guided(model, given)
+    model = condition.guided(model, given, chosen, network)
     recipe = sampling.resolve(model)
     say(f"running on {chosen.describe()}")
-    facts = {"execution": chosen.to_dict(), "ema": ema, **condition.facts()}
+    facts = {"execution": chosen.to_dict(), "ema": ema, **condition.facts(model)}
     drawn = draw_to(
         model,
         recipe,

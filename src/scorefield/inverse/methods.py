@@ -75,7 +75,8 @@ class Method:
         known = {**SAMPLING_OPTIONS, **self.options}
         for name in options:
             if name not in known:
-                listed = "; ".join(f"{key}: {text}" for key, text in known.items())
+                shown = {**known, "guidance": "a scale or a Guidance, as `sample` takes it"}
+                listed = "; ".join(f"{key}: {text}" for key, text in shown.items())
                 raise InputError(f"the method has no option {name!r}. Options are: {listed}")
         return self.prepare(model, measurement, options)
 

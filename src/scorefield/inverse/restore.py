@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from .. import conditions, rng
+from ..conditions import Condition
 from ..data import View, view_of
 from ..errors import InputError
-from ..models import ScoreModel, check_model
+from ..models import Guidance, ScoreModel, check_model
 from ..noise import check_ladder
 from ..sampling import StepEvent, draw, with_kernel, working_type
 from ..units import Units
@@ -120,8 +121,8 @@ def restore(
         draws: Restorations of each observation, 1 or more.
         seed: Draw j of observation n has the key of sample n * draws + j of the seed.
         method: A name of `METHODS`, or "auto" for the first that fits the measurement.
-        options: Options of the method: nfe, ladder, levels, steps_per_level and its own. What is
-            left out comes from the model card, else from the sampler's defaults.
+        options: nfe, ladder, levels, steps_per_level, guidance (as `sample` takes it) and the
+            method's own. What is left out comes from the model card, else from the defaults.
         condition: One condition for all observations, or one each, as `sample` takes it.
         batch: Draws computed at a time.
         callbacks: Each is called with a StepEvent after each step of each batch.
@@ -153,8 +154,8 @@ def restore(
     inner = measurement.to_model_units(model.units, model.event_shape)
     inner = replace(inner, observed=inner.observed.to(device, dtype))
     count = len(reading.values)
-    given = conditions.resolve(condition, model.conditions, count)
-    given = conditions.to_device(given, device)
+    given = conditions.to_device(conditions.resolve(condition, model.conditions, count), device)
+    model = _guided(model, chosen_options.pop("guidance", None), given)
     rows = torch.arange(count).repeat_interleave(draws)
     keys = rng.keys(seed, len(rows)).to(device)
     size = batch or max(1, BATCH_ELEMENTS // math.prod(model.event_shape))
@@ -179,6 +180,11 @@ def restore(
         evaluations = samples.record.nfe
         collector.add(samples.x.cpu())
     return collector.result(model.units, evaluations, view_of(model))
+
+
+def _guided(model: ScoreModel, guidance: Any, condition: Condition | None) -> ScoreModel:
+    """The model, guided where there is guidance."""
+    return model if guidance is None else Guidance.of(guidance).wrap(model, condition)
 
 
 def _read_options(options: Mapping[str, Any] | None) -> dict[str, Any]:

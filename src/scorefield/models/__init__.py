@@ -2,7 +2,7 @@
 
 from .base import Moments, Quantity, ScoreModel, as_sigma, broadcast, check_model, jacobian
 from .cost import Cost, count_cost
-from .guidance import Guidance, Guided
+from .guidance import Guidance, Guided, check_levels
 from .preconditioned import (
     FORMS,
     PRECONDITIONERS,
@@ -38,6 +38,7 @@ __all__ = [
     "Wrapped",
     "as_sigma",
     "broadcast",
+    "check_levels",
     "check_model",
     "constant_elements",
     "count_cost",

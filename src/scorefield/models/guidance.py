@@ -69,7 +69,15 @@ class Guidance:
         Raises:
             InputError: For anything else.
         """
-        return value if isinstance(value, Guidance) else Guidance(value)
+        if isinstance(value, Guidance):
+            return value
+        if isinstance(value, ScoreModel):
+            raise InputError(
+                "guidance takes a scale, such as 1.5, or sf.Guidance(...); got a "
+                f"{type(value).__name__}. A weaker model is given as sf.Guidance(1.5, weak=...), "
+                "and a guided model as the model itself"
+            )
+        return Guidance(value)
 
     def wrap(self, model: ScoreModel, condition: Condition | None) -> "Guided":
         """The guided model.
@@ -82,22 +90,23 @@ class Guidance:
             `Guided` of the model.
 
         Raises:
-            InputError: As for `Guided`; where guidance would never act: without a condition to
-                follow or a weaker model, or in an interval beyond the model's noise levels.
+            InputError: As for `Guided`; where there is neither a condition to follow nor a weaker
+                model; where the interval lies outside the model's range; or where the weaker model
+                needs a condition that is not given.
         """
         guided = Guided(model, self.scale, self.interval, self.weak)
+        if self.interval is not None:
+            low, high = model.sigma_min, model.sigma_max
+            _check_meets(self.interval, low, high, "the range of the model")
         if self.weak is None and condition is None:
             raise InputError(
                 "guidance needs a condition to follow, such as condition={'class': 7} (--class 7), "
                 "or a weaker model to move away from (Guidance(weak=...), --guide RUN)"
             )
-        low, high = model.sampling_range()
-        if self.interval is not None and (self.interval[1] < low or self.interval[0] > high):
-            raise InputError(
-                f"the guidance interval [{self.interval[0]:g}, {self.interval[1]:g}] lies outside "
-                f"the model's noise levels {low:g} to {high:g} (model units), so that guidance "
-                "would never act"
-            )
+        if self.weak is not None:
+            known = _known(condition, self.weak) or {}
+            rows = max((len(value) for value in known.values()), default=0)
+            conditions.check(known or None, self.weak.conditions, rows, "the weak model")
         return guided
 
 
@@ -120,8 +129,8 @@ class Guided(Wrapped):
 
     Raises:
         InputError: For a scale that is not finite, a reversed interval, a model that has no
-            unconditional form where `weak` is None, or a `weak` of another event shape or in other
-            units.
+            unconditional form where `weak` is None, or a `weak` of another event shape, in other
+            units, or whose classes or vectors mean something else.
     """
 
     weak: ScoreModel | None
@@ -149,16 +158,8 @@ class Guided(Wrapped):
                 "(condition.dropout=0). Train with condition.dropout above 0, or give a weaker "
                 "model (weak=, --guide)"
             )
-        if weak is not None and tuple(weak.event_shape) != tuple(inner.event_shape):
-            raise InputError(
-                f"the weak model must have the events {tuple(inner.event_shape)} of the model; "
-                f"got {tuple(weak.event_shape)}"
-            )
-        if weak is not None and not _same_map(weak.units, inner.units):
-            raise InputError(
-                "the weak model must have the model units of the model: the same shift, scale and "
-                "logit. Train both with the same data.units"
-            )
+        if weak is not None:
+            _check_weak(weak, inner)
         self.scale, self.interval = scale, interval
         self.weak = weak
 
@@ -203,6 +204,34 @@ class Guided(Wrapped):
             return torch.ones_like(sigma, dtype=torch.bool)
         return (sigma >= self.interval[0]) & (sigma <= self.interval[1])
 
+    def check_levels(self, ladder: Tensor) -> None:
+        """Refuse noise levels at which guidance would not act, or cannot.
+
+        Args:
+            ladder: The noise levels of a sampler, model units.
+
+        Raises:
+            InputError: The interval lies outside the ladder, or guidance acts at a level at which
+                the weak model is not defined.
+        """
+        if self.interval is not None:
+            _check_meets(
+                self.interval, float(ladder.min()), float(ladder.max()), "the ladder of the sampler"
+            )
+        levels = ladder[self._active(ladder)]
+        if self.weak is None or self.scale == 1.0 or not len(levels):
+            return
+        try:
+            self.weak.check_range(levels)
+            if self.weak.ladder_only:
+                self.weak.level_index(levels)
+        except InputError as error:
+            raise InputError(
+                f"guidance acts where the weak model is not defined: {error}. Limit guidance to "
+                "noise levels that both models know (interval=(low, high), --guidance-interval "
+                "LOW,HIGH)"
+            ) from error
+
     def _guided(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None, quantity: Quantity
     ) -> Tensor:
@@ -215,11 +244,38 @@ class Guided(Wrapped):
             return unguided
         if self.scale == 0.0 and bool(active.all()):
             return self._weak(x, sigma, condition, quantity)
+        if not bool(active.all()) and self._rows_are_alike():
+            return self._in_parts(x, sigma, condition, quantity, active)
         strong, weak = self._both(x, sigma, condition, quantity)
         guided = weak + self.scale * (strong - weak)
         if bool(active.all()):
             return guided
         return torch.where(broadcast(active.to(x.dtype), x) > 0, guided, strong)
+
+    def _rows_are_alike(self) -> bool:
+        """Whether some rows can be evaluated without the others at no loss.
+
+        Not so in a wrapper, which may hold something for each row, and not in a compiled network,
+        which would be compiled for every number of rows.
+        """
+        models = [self.inner] if self.weak is None else [self.inner, self.weak]
+        return not any(isinstance(m, Wrapped) or m.compiled for m in models)
+
+    def _in_parts(
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        condition: Condition | None,
+        quantity: Quantity,
+        active: Tensor,
+    ) -> Tensor:
+        """The rows where guidance acts, guided, and the others unguided: no evaluation is lost."""
+        inside, outside = active.nonzero().flatten(), (~active).nonzero().flatten()
+        guided = self._guided(
+            x[inside], sigma[inside], conditions.take(condition, inside), quantity
+        )
+        rest = self.inner(x[outside], sigma[outside], conditions.take(condition, outside), quantity)
+        return torch.cat([guided, rest])[torch.cat([inside, outside]).argsort()]
 
     def _null(self, x: Tensor) -> Condition:
         return conditions.null(self.inner.conditions, len(x), x.device)
@@ -230,7 +286,7 @@ class Guided(Wrapped):
         model, known = self.inner, None
         if self.weak is not None:
             model = self.weak
-            known = {k: v for k, v in (condition or {}).items() if k in model.conditions} or None
+            known = _known(condition, model)
         value: Tensor = model(x, sigma, known, quantity)
         return value
 
@@ -259,6 +315,61 @@ def _read_interval(interval: Any) -> tuple[float, float]:
     if len(ends) != 2 or not 0 <= ends[0] <= ends[1]:
         raise InputError(f"{name} must be {needed}; got {describe(interval)}")
     return ends[0], ends[1]
+
+
+def _known(condition: Condition | None, model: ScoreModel) -> Condition | None:
+    """What of a condition a model takes; None for nothing."""
+    return {k: v for k, v in (condition or {}).items() if k in model.conditions} or None
+
+
+def _check_meets(interval: tuple[float, float], low: float, high: float, what: str) -> None:
+    """Refuse an interval of which no part lies in [low, high]."""
+    if interval[1] < low or interval[0] > high:
+        raise InputError(
+            f"the guidance interval [{interval[0]:g}, {interval[1]:g}] lies outside {what}, sigma "
+            f"{low:g} to {high:g} (model units), so that guidance would never act. Give an "
+            "interval inside, or none"
+        )
+
+
+def _check_weak(weak: ScoreModel, inner: ScoreModel) -> None:
+    """Refuse a weak model whose events, units or conditions are not those of the model."""
+    if tuple(weak.event_shape) != tuple(inner.event_shape):
+        raise InputError(
+            f"the weak model must have the events {tuple(inner.event_shape)} of the model; "
+            f"got {tuple(weak.event_shape)}"
+        )
+    if not _same_map(weak.units, inner.units):
+        raise InputError(
+            "the weak model must have the model units of the model: the same shift, scale and "
+            "logit. Train both with the same data.units"
+        )
+    for name in weak.conditions.keys() & inner.conditions.keys():
+        mine, other = inner.conditions[name], weak.conditions[name]
+        named = mine.names is not None and other.names is not None
+        alike = (mine.kind, mine.size) == (other.kind, other.size)
+        if not alike or (named and mine.names != other.names):
+            raise InputError(
+                f"the condition {name!r} must mean the same in both models: the model takes "
+                f"{mine.describe()}, and the weak model {other.describe()}. Train both on the same "
+                "classes or columns, in the same order"
+            )
+
+
+def check_levels(model: ScoreModel, ladder: Tensor) -> None:
+    """Refuse a ladder at which a guided model, or one that wraps it, is not guided or undefined.
+
+    Args:
+        model: Any model.
+        ladder: The noise levels of a sampler, model units.
+
+    Raises:
+        InputError: As for `Guided.check_levels`.
+    """
+    while isinstance(model, Wrapped):
+        if isinstance(model, Guided):
+            model.check_levels(ladder)
+        model = model.inner
 
 
 def _same_map(a: Units, b: Units) -> bool:

@@ -16,7 +16,7 @@ from .. import conditions, rng
 from ..conditions import Condition
 from ..data import view_of
 from ..errors import InputError
-from ..models import Cost, Guidance, ScoreModel, check_model
+from ..models import Cost, Guidance, ScoreModel, check_levels, check_model
 from ..values import describe, flag, functions, is_number, whole, whole_numbers
 from .kernel import Kernel
 from .loop import Result, StepEvent, run
@@ -310,6 +310,7 @@ def sample(
         if nfe is not None or ladder is not None or options is not None:
             raise InputError("a recipe has its length and options: give nfe, ladder to its maker")
         recipe = sampler
+        check_levels(model, recipe.ladder)
     else:
         recipe = resolve_sampling(model, sampler, nfe, ladder, options=options)
     drawn = draw(model, recipe, keys, condition=given)

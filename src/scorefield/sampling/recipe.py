@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
-from ..models import ScoreModel, check_model, prior
+from ..models import ScoreModel, check_levels, check_model, prior
 from ..noise import check_ladder
 from ..plotting import paragraph
 from ..rng import Stream
@@ -218,6 +218,7 @@ def resolve_sampling(
     steps = kernel.default_steps_per_level(sigmas) if steps_per_level is None else steps_per_level
     kernel = kernel.resolve(model, sigmas)
     check_fit(kernel, model, sigmas)
+    check_levels(model, sigmas)
     return SamplingRecipe(kernel, sigmas, steps, start, final)
 
 

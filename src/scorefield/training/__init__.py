@@ -13,7 +13,7 @@ from .budget import Budget
 from .ema import EMA
 from .evaluator import Evaluator, HeldOutLoss
 from .fit import fit
-from .posthoc import rebuild, snapshot
+from .posthoc import rebuild, snapshot, snapshot_images
 from .run import set_aside, train
 from .schedule import Schedule
 from .segment import Goal, learning_rate
@@ -45,6 +45,7 @@ __all__ = [
     "rebuild",
     "set_aside",
     "snapshot",
+    "snapshot_images",
     "train",
     "train_step",
     "train_with_progress",

@@ -107,12 +107,29 @@ def snapshot(folder: Path, images: int) -> tuple[dict[str, Tensor], int]:
     """
     from safetensors.torch import load_file
 
-    files = _snapshots(folder)
-    file = min(files, key=lambda path: abs(int(path.stem) - images))
+    file = _nearest(folder, images)
     config = Run(folder).read_config() or {}
     width = f"{config['config']['ema']['profiles'][0]:g}/"
     found = {n: v for n, v in load_file(file).items() if n.startswith(width)}
     return {n.removeprefix(width): v for n, v in found.items()}, int(file.stem)
+
+
+def snapshot_images(folder: Path, images: int) -> int:
+    """The images seen at the snapshot that `snapshot` takes.
+
+    Args:
+        folder: The run directory.
+        images: The moment, in images seen.
+
+    Raises:
+        InputError: The run kept no snapshots.
+    """
+    return int(_nearest(folder, images).stem)
+
+
+def _nearest(folder: Path, images: int) -> Path:
+    """The file of the snapshot nearest to a moment."""
+    return min(_snapshots(folder), key=lambda path: abs(int(path.stem) - images))
 
 
 def _snapshots(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ import typer
 
 from ...errors import InputError
 from .. import completion
+from ..show import say
 from .sampling import parse_numbers
 
 PANEL = "Condition and guidance"
@@ -66,8 +67,8 @@ GuideImages = Annotated[
     typer.Option(
         min=1,
         metavar="COUNT",
-        help="The weaker model is that of --guide after so many images, from the run's snapshots "
-        "(trained with --set ema.snapshots=16).",
+        help="The weaker model is that of --guide after so many images: the run's nearest snapshot "
+        "(of runs trained with --set ema.snapshots=16).",
         rich_help_panel=PANEL,
     ),
 ]
@@ -102,12 +103,16 @@ class Condition:
 
         return read_condition(model, self.classes, self.vector, count, each, known)
 
-    def guided(self, model: Any, condition: Any) -> Any:
+    def guided(
+        self, model: Any, condition: Any, execution: Any = None, network: str | None = None
+    ) -> Any:
         """The guided model where --guidance was given, else the model.
 
         Args:
             model: a score model that is ready to run.
             condition: of the samples, or None.
+            execution: the `Execution` that was applied to the model; the weaker model gets it too.
+            network: "FILE.py:NAME" for models of a user's own network.
 
         Raises:
             InputError: guidance has nothing to act on, or the weaker model does not fit.
@@ -116,36 +121,60 @@ class Condition:
 
         if self.guidance is None:
             return model
-        interval: Any = None
-        if self.guidance_interval is not None:
-            interval = tuple(parse_numbers(self.guidance_interval, "--guidance-interval"))
-        return Guidance(self.guidance, interval, self._weak(model)).wrap(model, condition)
+        weak = self._weak(network)
+        if weak is not None and execution is not None:
+            from ..show import warn
 
-    def _weak(self, model: Any) -> Any:
-        """The model of --guide on the device of the other one; None without."""
+            execution.apply(weak, notice=warn)
+        return Guidance(self.guidance, self._interval(), weak).wrap(model, condition)
+
+    def _interval(self) -> Any:
+        """The numbers of --guidance-interval, which `Guidance` checks."""
+        if self.guidance_interval is None:
+            return None
+        return tuple(parse_numbers(self.guidance_interval, "--guidance-interval"))
+
+    def _weak(self, network: str | None) -> Any:
+        """The model of --guide; None without."""
         if self.guide is None:
             return None
-        from ...checkpoint import load
+        from ...checkpoint import load, read_card
         from ...training import snapshot
+        from ..loading import make_network
 
-        weak: Any = load(self.guide)
+        file = self.guide / "model.safetensors" if self.guide.is_dir() else self.guide
+        own = ((read_card(file) or {}).get("network") or {}).get("name") == "custom"
+        made = make_network(network) if own and network is not None else None
+        weak: Any = load(self.guide, network=made)
         if self.guide_images is not None:
-            weights, _ = snapshot(self.guide, self.guide_images)
+            weights, images = snapshot(self.guide, self.guide_images)
             weak.network.load_state_dict(weights)
-        return weak.to(next(model.parameters()).device)
+            if images != self.guide_images:
+                say(
+                    f"guide: the snapshot after {images:,} images is the nearest to "
+                    f"{self.guide_images:,}"
+                )
+        return weak
 
-    def facts(self) -> dict[str, Any]:
-        """What results record of the options."""
-        from ...checkpoint import card_hash, load
+    def facts(self, guided: Any = None) -> dict[str, Any]:
+        """What results record of the options.
 
-        found = {
+        Args:
+            guided: the model of `guided`, whose weaker model's card is recorded.
+        """
+        from ...checkpoint import card_hash
+        from ...training import snapshot_images
+
+        found: dict[str, Any] = {
             "class": self.classes,
             "vector": self.vector,
             "guidance": self.guidance,
-            "guidance_interval": self.guidance_interval,
+            "guidance_interval": self._interval(),
             "guide": None if self.guide is None else str(self.guide),
-            "guide_images": self.guide_images,
+            "guide_images": None,
         }
         if self.guide is not None:
-            found["guide_card_sha256"] = card_hash(load(self.guide).card or {})
+            found["guide_card_sha256"] = card_hash(guided.weak.card or {})
+            if self.guide_images is not None:
+                found["guide_images"] = snapshot_images(self.guide, self.guide_images)
         return found
