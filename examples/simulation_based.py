@@ -63,7 +63,7 @@ def two_moons_posterior(x: Array, count: int, rng: np.random.Generator) -> Array
 
 
 def c2st(draws: Array, exact: Array) -> float:
-    """Accuracy of a classifier that tells two sets of draws apart, by five-fold cross-validation."""
+    """Accuracy of a classifier of draws against exact draws, by five-fold cross-validation."""
     x = np.concatenate([draws, exact])
     x = (x - exact.mean(0)) / exact.std(0)
     y = np.repeat([0, 1], [len(draws), len(exact)])
@@ -106,30 +106,30 @@ def measure_gaussian(run: Path, budget: dict[str, Any], count: int) -> dict[str,
     model = sf.load(run)
     truth = rng.normal(size=(200, 3))
     seen = truth @ A.T + NOISE * rng.normal(size=(200, 4))
-    exact = seen @ A @ COVARIANCE / NOISE**2
-    spread = np.sqrt(np.diag(COVARIANCE))
-    one = draw(model, seen[0], count, 1)
-    mean_error = (one.mean(0) - exact[0]) / spread
-    covariance_error = np.cov(one.T) / np.outer(spread, spread)
-    covariance_error -= COVARIANCE / np.outer(spread, spread)
+    exact = seen @ A @ COVARIANCE / NOISE**2  # means of p(theta | x)
+    one = (draw(model, seen[0], count, 1) - exact[0]) @ np.linalg.inv(
+        np.linalg.cholesky(COVARIANCE)
+    ).T
+    # In these coordinates the exact posterior is N(0, I): errors in units of their standard errors.
+    mean_error = np.abs(one.mean(0)) * np.sqrt(count)
+    scale = np.sqrt((1 + np.eye(3)) / count)
+    covariance_error = np.abs(np.cov(one.T) - np.eye(3)) / scale
     each = 63
     rows = draw(model, np.repeat(seen, each, 0), 200 * each, 2).reshape(200, each, 3)
     ranks = (rows < truth[:, None]).sum(1)  # 0 to 63
-    p_values = [
-        stats.kstest((r + rng.uniform(size=200)) / (each + 1), "uniform").pvalue for r in ranks.T
-    ]
-    over = (rows.mean(1) - exact) / spread
+    spread = rng.uniform(size=ranks.shape)
+    uniform = (ranks + spread) / (each + 1)
+    p_values = [float(stats.kstest(column, "uniform").pvalue) for column in uniform.T]
     result = {
-        "mean_error": np.abs(mean_error).max(),
-        "mean_rms": float(np.sqrt(np.maximum(over.var() - 1 / each, 0))),
-        "covariance_error": np.abs(covariance_error).max(),
+        "mean_error": float(mean_error.max()),
+        "covariance_error": float(covariance_error.max()),
         "p_values": p_values,
         "ranks": ranks,
     }
     print(
-        f"linear Gaussian: largest error of the mean {result['mean_error']:.3f} and of the "
-        f"covariance {result['covariance_error']:.3f}, in posterior standard deviations; p-values of "
-        f"uniform ranks {', '.join(f'{p:.2f}' for p in p_values)}"
+        f"linear Gaussian: largest error of the mean {result['mean_error']:.1f} and of the "
+        f"covariance {result['covariance_error']:.1f} standard errors of {count:,} draws; "
+        f"p-values of uniform ranks {', '.join(f'{p:.2f}' for p in p_values)}"
     )
     return result
 
@@ -162,14 +162,14 @@ def draw_picture(path: Path, moons: dict[str, Any], gaussian: dict[str, Any]) ->
             )
         panels[0, k].set_title(f"exact, x = ({x[0]:.2f}, {x[1]:.2f})", fontsize=9)
         panels[1, k].set_title(f"model, C2ST {score:.2f}", fontsize=9)
-    for axes, k in ((panels[0, 3], 0), (panels[1, 3], 1)):
-        axes.hist(gaussian["ranks"][:, k], np.linspace(0, 64, 17), color="#BDBDBD")
+    for row in range(2):
+        axes = panels[row, 3]
+        axes.hist(gaussian["ranks"][:, row], np.linspace(0, 64, 17).tolist(), color="#BDBDBD")
         axes.axhline(200 / 16, color="#D55E00", lw=1.4)
-        axes.set(xlabel="rank among 63 draws", xticks=[0, 32, 64])
-        axes.set_title(
-            f"linear Gaussian, parameter {k + 1}: p = {gaussian['p_values'][k]:.2f}", fontsize=9
-        )
-    figure.suptitle("Posteriors of one model for any observation", fontsize=11)
+        axes.set(xlabel="rank among 63 draws", xticks=[0, 32, 64], box_aspect=1)
+        p = gaussian["p_values"][row]
+        axes.set_title(f"ranks of parameter {row + 1}, p = {p:.2f}", fontsize=9)
+    figure.suptitle("Two moons, and ranks of the linear Gaussian", fontsize=11)
     figure.savefig(path, dpi=120)
 
 

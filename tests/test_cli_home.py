@@ -15,7 +15,7 @@ import typer
 
 from cli_helpers import SMALL, Command, call, files, fix_precision, samples_of
 from scorefield import data
-from scorefield.cli import completion
+from scorefield.cli import completion, share_processors
 from scorefield.cli.app import START, app
 from scorefield.cli.options import Reading, with_groups
 from scorefield.cli.show import Outcome, listed
@@ -768,3 +768,20 @@ def test_results_of_other_commands_are_kept_without_force_and_printed_as_json(
     assert files(tmp_path) == before
     code, printed, err = command(*arguments, "--force", "--quiet")
     assert (code, printed, err) == (0, "", "")
+
+
+# -- processors that are shared
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_chose(monkeypatch, given, expected):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    share_processors()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)

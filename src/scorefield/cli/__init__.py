@@ -4,18 +4,32 @@ Exit codes: 0 done, or budget reached; 1 the machine failed (disk, memory) or a 
 installed; 2 invalid input; 3 a value was not finite; 128 + n stopped by signal n, after saving.
 """
 
+import os
 import shlex
 import sys
 import time
 
 # Names under which a package index knows the modules that this package imports.
 PACKAGES = {"PIL": "Pillow", "sklearn": "scikit-learn"}
+SPINS = "3000"  # of a waiting thread: some microseconds
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+def share_processors() -> None:
+    """Let threads of OpenMP wait for each other briefly, then sleep, unless the user chose.
+
+    By default they spin for milliseconds. Where another program uses one of the cores, spinning
+    threads keep the working ones from running: a training step then takes ten times as long.
+    GNU's library reads the setting when it is loaded, so this runs before torch is imported.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = SPINS
 
 
 def main() -> None:
     """Run a command; turn exceptions into a message and an exit code."""
     began = time.perf_counter()
+    share_processors()
     from ..errors import InputError, NonFiniteError
     from . import show
     from .app import app
