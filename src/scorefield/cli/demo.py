@@ -21,7 +21,7 @@ from .results import RESULTS
 from .show import Outcome, duration, say
 
 EACH = 8  # samples of each class, unguided and guided
-GUIDANCE = 1.5  # the scale w; docs/guidance.md states what it does
+GUIDANCE = 1.5  # the scale w; demo_report.SCALE_REASON states why
 TILE = 56  # pixels: about the side of an image in the animation
 INPUTS, DRAWS = 4, 6
 STEPS_PER_LEVEL = 10  # of annealed Langevin while inpainting: about 290 evaluations
