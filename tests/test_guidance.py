@@ -379,9 +379,11 @@ def test_a_model_without_an_unconditional_form_has_no_classifier_free_guidance()
 def test_guided_samples_of_an_exact_model_are_not_those_of_the_tilted_density():
     """W1 of 4,000 samples from the quadrature; 20 sets of as many exact draws are the floor.
 
-    Without guidance (w = 1) the distance is below 1.5 times the largest floor: exact draws exceed
-    the largest of 20 floors with probability 1/21, and 1.5 times it more rarely; the seeds are
-    fixed. At w = 2 the distance is five times the largest floor at least, and an interval of noise
+    Without guidance (w = 1) the distance is below 1.5 times the largest floor. With a correct
+    sampler it would exceed the largest of 20 floors with probability 1/21 over seeds, and 1.5 times
+    it more rarely; the seeds are fixed, so that the test itself does not vary. At w = 2 the gap is
+    five times the largest floor at least and 20 of its own standard errors: the samples are farther
+    from the tilted density than p(x | c) is, which no guidance would give. An interval of noise
     levels mends most of it.
     """
     guide = example()
@@ -389,12 +391,37 @@ def test_guided_samples_of_an_exact_model_are_not_those_of_the_tilted_density():
     assert unguided["w1"] < 1.5 * unguided["floor_max"]
     guided = guide.measure(2.0, None, 4000)
     assert guided["w1"] > 5 * guided["floor_max"]
+    assert guided["w1"] > guided["floor_max"] + 20 * guided["se"]
+    assert guided["w1"] > 2 * guided["unguided"]
     limited = guide.measure(2.0, guide.INTERVAL, 4000)
     assert limited["w1"] < guided["w1"] / 3
+    assert limited["w1"] < guided["unguided"] - 4.5 * limited["se"]
     # The documented gap: the mode near class 1 is all but lost, and the spread shrinks.
     assert guided["mean"][0] == pytest.approx(-1.16, abs=0.06)
     assert guided["mean"][1] == pytest.approx(-0.751, abs=0.001)
     assert guided["sd"][0] < 0.9 * guided["sd"][1]
+
+
+def test_the_gap_is_not_one_of_the_sampler():
+    """A quarter of the steps gives the same samples; the same seeds, so that nothing is random."""
+    guide = example()
+    fine, coarse = (guide.measure(2.0, None, 1000, nfe)["samples"] for nfe in (400, 100))
+    assert float((fine - coarse).abs().max()) < 1e-4
+
+
+def test_the_example_measures_every_guidance_and_draws_the_picture(tmp_path, capsys):
+    guide = example()
+    rows = guide.main(str(tmp_path / "guidance.png"), 200)
+    asked = len(guide.SCALES) + len(guide.SCALES[1:]) + len(guide.OTHERS)
+    assert len(rows) == asked == len(capsys.readouterr().out.splitlines()) - 1
+    assert (tmp_path / "guidance.png").stat().st_size > 10_000
+
+
+def test_the_distance_of_densities_is_the_shift_of_a_shifted_one():
+    guide = example()
+    narrow, shifted = (Gaussian([m], 0.5).log_prob(guide.GRID[:, None]).exp() for m in (0.0, 0.7))
+    assert guide.apart(narrow, shifted) == pytest.approx(0.7, abs=1e-6)
+    assert guide.apart(narrow, narrow) == 0
 
 
 def test_the_tilted_density_is_normalised_and_is_the_conditional_one_at_scale_one():
