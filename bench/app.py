@@ -109,7 +109,9 @@ def _print_speed(record: dict[str, Any]) -> None:
 
 @app.command()
 def guidance(
-    work: Path = typer.Argument(help="Folder of runs and pictures; finished runs are used again."),
+    work: Path = typer.Argument(
+        help="Folder of runs and pictures; what is finished there is used again."
+    ),
     features: Path = typer.Option(
         ..., help="Folder with features.py and its weights: the feature extractor."
     ),
@@ -123,14 +125,17 @@ def guidance(
 ) -> None:
     """Class-conditional models of mnist5k beside unconditional ones, with and without guidance."""
     from .guidance import guidance as run
+    from .guidance import table
 
     record = run(features, mnist, work, seeds, images, count, choosing, settings, say)
-    say(f"guidance chosen on other seeds: {record['scale']:g}; floor {record['floor']:.3f}")
-    for name, found in record["means"].items():
-        error = "" if found["se"] is None else f" ± {found['se']:.3f}"
-        say(f"{name.replace('_', ' ')}: {found['mean']:.3f}{error}")
-    for name in ("unguided", "guided"):
-        say(f"own class, {name}: {[row[f'own_class_{name}'] for row in record['rows']]} of 64")
+    typer.echo(table(record))
+    gap = record["means"]["difference"]
+    error = "" if gap["se"] is None else f" ± {gap['se']:.3f}"
+    say(
+        f"conditional, unguided, less unconditional: {gap['mean']:+.3f}{error}; guidance "
+        f"{record['scale']:g} was chosen on other sampling seeds; as many training images have "
+        f"the distance {record['floor']:.3f}"
+    )
     save(out, record)
 
 

@@ -6,11 +6,15 @@ samples of the sampling seed 0 are judged. Fréchet distances are those of `qual
 images, in a feature space that is a file of the user's. The classifier is that of the tests, whose
 training data are mnist5k with an eleventh class for what is no digit.
 
-A finished run in the working folder is used again, so that an interrupted measurement goes on.
+Finished runs and finished measurements in the working folder are used again, so that an
+interrupted measurement goes on. Delete the folder to measure anew.
 """
 
+import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +24,11 @@ from torch import Tensor
 
 from scorefield import checkpoint
 from scorefield.config import override, preset
+from scorefield.errors import InputError
 from scorefield.execution import choose
+from scorefield.files import write_json
 from scorefield.models import Guidance, ScoreModel
-from scorefield.plotting import save_grid
+from scorefield.plotting import save_class_grid
 from scorefield.runs import Run
 from scorefield.sampling import sample
 from scorefield.training import train
@@ -31,12 +37,15 @@ from .quality import Judgement
 
 CLASSES = 10
 SURE = 0.9  # the probability of a sample's own class that counts
+JUDGED = 64  # samples whose class is judged
 CHOOSING_SEED, JUDGED_SEED, FRECHET_SEED = 100, 0, 7
 SCALES = (1.0, 1.25, 1.5, 2.0, 3.0)
+DISTANCES = ("unconditional", "unguided", "guided")
 Record = dict[str, Any]
+Judge = Callable[[Tensor], Tensor]
 
 
-def classifier() -> Callable[[Tensor], Tensor]:
+def classifier() -> Judge:
     """The tests' classifier: images (N, 1, 28, 28) in [0, 1] -> probabilities (N, 11)."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
     try:
@@ -71,9 +80,131 @@ def of_class(model: ScoreModel, count: int, seed: int, scale: float) -> tuple[Te
     return x.clamp(0, 1), labels
 
 
-def own_class(judge: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> int:
+def own_class(judge: Judge, x: Tensor, labels: Tensor) -> int:
     """How many samples are of their own class with a probability above SURE."""
     return int((judge(x)[torch.arange(len(x)), labels] > SURE).sum())
+
+
+def choose_scale(found: dict[str, int]) -> float:
+    """The scale with the most samples of their own class; of equal ones the least guided."""
+    return min((float(name) for name in found), key=lambda w: (-found[f"{w:g}"], w))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Measurements in a .json, each written as soon as it is finished."""
+
+    path: Path
+    tell: Callable[[str], None] = print
+
+    def read(self) -> Record:
+        """All measurements so far."""
+        found: Record = json.loads(self.path.read_text()) if self.path.exists() else {}
+        return found
+
+    def require(self, protocol: Record) -> None:
+        """Refuse a folder whose models were trained otherwise; note how they are trained."""
+        found = self.read()
+        if found.setdefault("protocol", protocol) != protocol:
+            raise InputError(
+                f"{self.path} has measurements of {found['protocol']}, not of {protocol}; "
+                "choose another folder"
+            )
+        write_json(self.path, found)
+
+    def get(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The measurement of this name; it is made where it does not exist yet."""
+        found = self.read()
+        if name not in found:
+            found[name] = measure()
+            write_json(self.path, found)
+        self.tell(f"{name}: {found[name]}")
+        return found[name]
+
+
+def judged(
+    model: ScoreModel, judge: Judge, scale: float, picture: Path | None = None
+) -> dict[str, int]:
+    """Count samples of their own class without and with guidance, and draw a row for each class."""
+    most = -(-JUDGED // CLASSES) * CLASSES  # every class equally often in the picture
+    found, groups = {}, {}
+    for name, w in (("unguided", 1.0), ("guided", scale)):
+        x, labels = of_class(model, most, JUDGED_SEED, w)
+        found[name] = own_class(judge, x[:JUDGED], labels[:JUDGED])
+        groups[f"{name}, scale {w:g}"] = x[torch.argsort(labels, stable=True)]
+    if picture is not None:
+        save_class_grid(picture, groups, [str(k) for k in range(CLASSES)])
+    return found
+
+
+def losses(conditional: Path, plain: Path) -> dict[str, float]:
+    """Held-out losses: of the class model with and without its class, of the other model."""
+    last = [r for r in Run(conditional).records() if "held_out" in r][-1]
+    other = [r for r in Run(plain).records() if "held_out" in r][-1]
+    return {
+        "with class": last["held_out"],
+        "without class": last["unconditional"],
+        "unconditional": other["held_out"],
+    }
+
+
+def mean(values: Sequence[float]) -> dict[str, float | None]:
+    """The mean over seeds and its standard error; None where there is one seed."""
+    n = len(values)
+    error = float(np.std(values, ddof=1)) / n**0.5 if n > 1 else None
+    return {"mean": float(np.mean(values)), "se": error}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured of each seed; the arguments are those of `guidance`."""
+
+    distance: Judgement
+    judge: Judge
+    kept: Kept
+    work: Path
+    count: int
+
+    def choice(self, model: ScoreModel, choosing: int) -> dict[str, int]:
+        """How many of `choosing` samples are of their own class at each scale."""
+
+        def found(w: float) -> int:
+            return own_class(self.judge, *of_class(model, choosing, CHOOSING_SEED, w))
+
+        name = f"sampling seed {CHOOSING_SEED}, own class of {choosing}"
+        return {f"{w:g}": self.kept.get(f"{name}, scale {w:g}", partial(found, w)) for w in SCALES}
+
+    def frechet(self, name: str, draw: Callable[[], Tensor]) -> float:
+        """The Fréchet distance of `count` samples."""
+        found: float = self.kept.get(
+            f"{name}, Fréchet distance of {self.count}",
+            lambda: self.distance(draw().numpy())["frechet"],
+        )
+        return found
+
+    def conditional(self, model: ScoreModel, seed: int, scale: float) -> Record:
+        """The counts of own classes, and both distances of a class-conditional model."""
+
+        def draw(w: float) -> Tensor:
+            return of_class(model, self.count, FRECHET_SEED, w)[0]
+
+        picture = self.work / f"samples-{seed}.png"
+        counts = self.kept.get(
+            f"run {seed}, own class of {JUDGED}, scale {scale:g}",
+            lambda: judged(model, self.judge, scale, picture),
+        )
+        distances = {
+            name: self.frechet(f"run {seed}, scale {w:g}", partial(draw, w))
+            for name, w in (("unguided", 1.0), ("guided", scale))
+        }
+        return {"own_class": counts, **distances}
+
+    def unconditional(self, model: ScoreModel, seed: int) -> float:
+        """The distance of an unconditional model."""
+        return self.frechet(
+            f"run {seed}, unconditional",
+            lambda: sample(model, self.count, FRECHET_SEED).clamp(0, 1),
+        )
 
 
 def guidance(
@@ -92,7 +223,7 @@ def guidance(
     Args:
         features: The folder of the feature space.
         mnist: An .npz with train_images and test_images.
-        work: The folder of runs and pictures.
+        work: The folder of runs, pictures and finished measurements.
         seeds: Number of seeds of training.
         images: Images that each training sees.
         count: Samples of a Fréchet distance.
@@ -102,45 +233,48 @@ def guidance(
 
     Returns:
         The record: rows of each seed, means with standard errors, and the choice of the scale.
+
+    Raises:
+        InputError: If `work` has measurements of another number of images or other settings.
     """
-    distance, judge = Judgement(features, mnist), classifier()
+    kept = Kept(work / "measured.json", tell)
+    kept.require({"images": images, "settings": list(settings)})
+    measure = Measurement(Judgement(features, mnist), classifier(), kept, work, count)
     rows, choice = [], dict[str, int]()
-    scale = 1.0
     for seed in range(seeds):
-        folder = work / f"class-{seed}"
-        conditional = trained(folder, "class", images, seed, settings)
-        if not choice:
-            for one in SCALES:
-                found = own_class(judge, *of_class(conditional, choosing, CHOOSING_SEED, one))
-                choice[f"{one:g}"] = found
-                tell(f"guidance {one:g}: {found} of {choosing} own class")
-            scale = float(max(choice, key=lambda name: choice[name]))
-        row: Record = {"seed": seed, "scale": scale}
-        for name, w in (("unguided", 1.0), ("guided", scale)):
-            x, labels = of_class(conditional, 64, JUDGED_SEED, w)
-            row[f"own_class_{name}"] = own_class(judge, x, labels)
-            order = torch.argsort(labels, stable=True)
-            save_grid(work / f"{name}-{seed}.png", x[order], columns=8)
-            drawn, _ = of_class(conditional, count, FRECHET_SEED, w)
-            row[f"frechet_{name}"] = distance(drawn.numpy())["frechet"]
-        plain = trained(work / f"none-{seed}", "none", images, seed, settings)
-        drawn = sample(plain, count, FRECHET_SEED).clamp(0, 1)
-        row["frechet_unconditional"] = distance(drawn.numpy())["frechet"]
-        last = [r for r in Run(folder).records() if "held_out" in r][-1]
-        row |= {name: last.get(name) for name in ("held_out", "held_out_se", "unconditional")}
-        tell(str(row))
-        rows.append(row)
-    means = {}
-    for name in ("frechet_unguided", "frechet_unconditional", "frechet_guided"):
-        values = np.array([row[name] for row in rows])
-        error = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else None
-        means[name] = {"mean": values.mean(), "se": error}
+        folder, other = work / f"class-{seed}", work / f"none-{seed}"
+        model = trained(folder, "class", images, seed, settings)
+        choice = choice or measure.choice(model, choosing)
+        row = {"seed": seed, **measure.conditional(model, seed, choose_scale(choice))}
+        plain = trained(other, "none", images, seed, settings)
+        row["unconditional"] = measure.unconditional(plain, seed)
+        rows.append(row | {"losses": losses(folder, other)})
+    means = {name: mean([row[name] for row in rows]) for name in DISTANCES}
+    means["difference"] = mean([row["unguided"] - row["unconditional"] for row in rows])
     return {
         "images": images,
         "count": count,
-        "floor": distance.floor,
-        "chosen_on": choice,
-        "scale": scale,
+        "floor": measure.distance.floor,
+        "chosen_on": {"seed": CHOOSING_SEED, "samples": choosing, "own_class": choice},
+        "scale": choose_scale(choice),
         "rows": rows,
         "means": means,
     }
+
+
+def table(record: Record) -> str:
+    """The rows and their mean as a table in Markdown."""
+    heads = ["seed", *(f"Fréchet, {name}" for name in DISTANCES), "own class", "own class, guided"]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    for row in record["rows"]:
+        counts = [f"{row['own_class'][name]} of {JUDGED}" for name in ("unguided", "guided")]
+        cells = [str(row["seed"]), *(f"{row[name]:.3f}" for name in DISTANCES), *counts]
+        lines.append(f"| {' | '.join(cells)} |")
+    cells = ["mean"]
+    for name in DISTANCES:
+        found = record["means"][name]
+        error = "" if found["se"] is None else f" ± {found['se']:.3f}"
+        cells.append(f"{found['mean']:.3f}{error}")
+    for name in ("unguided", "guided"):
+        cells.append(f"{np.mean([row['own_class'][name] for row in record['rows']]):.1f}")
+    return "\n".join([*lines, f"| {' | '.join(cells)} |"])

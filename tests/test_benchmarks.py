@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from bench import objectives, peers, quality, shapes, speed, tables, workers
+from bench import guidance, objectives, peers, quality, shapes, speed, tables, workers
 from bench.app import app, parse_budgets, read_record
 from bench.held_out import held_out
 from bench.peers import Candidate
@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from scorefield.data import open as open_data
 from scorefield.errors import InputError
+from scorefield.execution import Execution
 from scorefield.objectives import OBJECTIVES
 
 
@@ -228,6 +229,7 @@ class TestCommandLine:
             "shapes",
             "precision",
             "held-out",
+            "guidance",
         ):
             assert command in result.output
 
@@ -285,3 +287,89 @@ def test_table_is_trained_and_told_apart(monkeypatch):
     assert record["means"]["diabetes"]["auc"] == run["auc"]
     with pytest.raises(InputError, match="breast-cancer, diabetes"):
         tables.read("iris")
+
+
+# -- conditions and guidance
+
+FEATURES = """
+import torch
+
+def load():
+    return None
+
+def features(network, images):
+    x = torch.as_tensor(images).reshape(len(images), -1).double()
+    return torch.stack([x.mean(1), x.std(1), x[:, ::2].mean(1)], 1), torch.ones(len(x), 10) / 10
+
+def frechet(a, b):
+    return float((a.mean(0) - b.mean(0)).square().sum())
+"""
+
+
+def ink(images):
+    """A classifier for tests: the class by the mean of an image, with certainty."""
+    p = torch.zeros(len(images), 11)
+    p[torch.arange(len(images)), (images.mean((1, 2, 3)) * 40).long().clamp(max=9)] = 1
+    return p
+
+
+@pytest.mark.training
+def test_guidance_is_measured_and_goes_on(tmp_path, monkeypatch):
+    """The record by hand from its parts; a second call measures nothing again."""
+    (tmp_path / "features.py").write_text(FEATURES)
+    digits = np.random.default_rng(0).integers(0, 256, (30, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "mnist.npz", train_images=digits, test_images=digits[::-1])
+    monkeypatch.setattr(guidance, "classifier", lambda: ink)
+    monkeypatch.setattr(guidance, "SCALES", (1.0, 2.0))
+    plain = Execution("cpu", "float32", channels_last=True, compile=False, threads=1)
+    monkeypatch.setattr(guidance, "choose", lambda spatial: plain)  # nothing is timed
+    small = ["network.name=mlp", "network.options.width=16", "optim.batch=64"]
+    small += ["execution.compile=off", "execution.precision=float32", "execution.threads=1"]
+    work, lines = tmp_path / "work", []
+
+    def run():
+        paths = tmp_path, tmp_path / "mnist.npz", work
+        return guidance.guidance(*paths, 2, 256, 12, 20, small, lines.append)
+
+    record = run()
+    assert [row["seed"] for row in record["rows"]] == [0, 1]
+    assert record["chosen_on"]["own_class"].keys() == {"1", "2"}
+    assert record["scale"] in (1.0, 2.0)
+    model = guidance.trained(work / "class-1", "class", 256, 1, small)
+    drawn, labels = guidance.of_class(model, 12, guidance.FRECHET_SEED, 1.0)
+    assert labels.tolist() == [*range(10), 0, 1]
+    measured = quality.Judgement(tmp_path, tmp_path / "mnist.npz")(drawn.numpy())["frechet"]
+    assert record["rows"][1]["unguided"] == pytest.approx(measured, rel=1e-5)
+    for row in record["rows"]:
+        assert 0 <= row["own_class"]["guided"] <= 64
+        assert row["losses"].keys() == {"with class", "without class", "unconditional"}
+    first, second = (row["unguided"] - row["unconditional"] for row in record["rows"])
+    assert record["means"]["difference"]["mean"] == pytest.approx((first + second) / 2)
+    assert record["means"]["difference"]["se"] == pytest.approx(abs(first - second) / 2)
+    assert guidance.table(record).count("\n") == 4
+    with Image.open(work / "samples-1.png") as picture:
+        assert min(picture.size) > 200
+
+    def never(*args, **kwargs):
+        raise AssertionError("a finished measurement is made again")
+
+    monkeypatch.setattr(guidance, "sample", never)
+    assert run() == record
+    with pytest.raises(InputError, match="choose another folder"):
+        guidance.guidance(tmp_path, tmp_path / "mnist.npz", work, 1, 512, settings=small)
+
+
+def test_scale_is_the_least_of_those_with_most_own_classes():
+    assert guidance.choose_scale({"1": 178, "1.25": 190, "2": 199, "3": 199}) == 2
+    assert guidance.choose_scale({"1": 5, "1.25": 5}) == 1
+
+
+def test_own_class_counts_certain_samples_of_the_right_class():
+    x = torch.full((4, 1, 28, 28), 0.08)  # class 3
+    assert guidance.own_class(ink, x, torch.tensor([3, 3, 4, 2])) == 2
+    assert guidance.own_class(lambda x: 0.9 * ink(x), x, torch.full((4,), 3)) == 0
+
+
+def test_mean_of_one_seed_has_no_error():
+    assert guidance.mean([2.0]) == {"mean": 2.0, "se": None}
+    assert guidance.mean([1.0, 3.0, 2.0])["se"] == pytest.approx(1 / 3**0.5)
