@@ -394,6 +394,13 @@ MODELS: dict[str, Argument] = {
         scale=(0.5, "number"),
         interval=([0.5, 2.0], "list", "", (*OPTIONAL, "inf")),
     ),
+    **several(
+        models.Guidance,
+        "models.Guidance",
+        {"scale": 2.0},
+        scale=(0.5, "number"),
+        interval=([0.5, 2.0], "list", "", (*OPTIONAL, "inf")),
+    ),
     "units.Units.affine.shift": Argument(
         lambda v: sf.Units.affine(v, 2.0), [0.5, 1.0], "list", "shift"
     ),
@@ -433,6 +440,15 @@ MODELS: dict[str, Argument] = {
             "Units.standardising": lambda v: sf.Units.standardising([0.0], [1.0], image=v),
         }.items()
     },
+    "conditions.ConditionSpec.shift": Argument(
+        lambda v: ConditionSpec("vector", 2, None, v), [0.5, 1.0], "list", "shift", OPTIONAL
+    ),
+    "conditions.ConditionSpec.scale": Argument(
+        lambda v: ConditionSpec("vector", 2, None, None, v), [0.5, 1.0], "list", "scale", OPTIONAL
+    ),
+    "conditions.ConditionSpec.optional": Argument(
+        lambda v: ConditionSpec("class", 3, optional=v), False, "flag"
+    ),
     "conditions.ConditionSpec.size": Argument(lambda v: ConditionSpec("class", v), 3, "count"),
     "conditions.ConditionSpec.kind": Argument(lambda v: ConditionSpec(v, 3), "vector", "text"),
     "conditions.resolve.count": Argument(lambda v: resolve({"class": 1}, CLASSES, v), 3, "count"),

@@ -112,8 +112,8 @@ EXEMPT = {
     "inverse.Measurement.batch inverse.Measurement.read inverse.Measurement.to_model_units "
     "inverse.Measurement.resolve inverse.Measurement.whole inverse.Operator "
     "conditions.concatenate conditions.check conditions.expand conditions.ConditionSpec.from_dict "
-    "conditions.null.specs conditions.resolve.specs conditions.resolve.model units.quantise "
-    "units.Units.ranks "
+    "conditions.null.specs conditions.resolve.specs conditions.standardise.specs "
+    "conditions.resolve.model units.quantise units.Units.ranks "
     "units.dequantise units.Quantisation.dequantise units.Units.from_dict",
     "networks of other libraries, which the tests of interop have": "interop.Adapted "
     "interop.from_azula interop.from_diffusers interop.import_checkpoint",
