@@ -370,6 +370,7 @@ TRAIN = ["train", "--data", "x.csv", "--run", "r"]
     [
         (TRAIN, preset("fast"), Ended(), ["sample", "r", "--out", "r/samples"]),
         (TRAIN, preset("fast"), Ended(signal=2), TRAIN),
+        ([*TRAIN, "--restart"], preset("fast"), Ended(signal=2), TRAIN),
         (TRAIN, preset("fast"), Ended(0, Begun(60_000)), [*TRAIN, "--budget", "10m"]),
         (
             [*TRAIN, "--budget=30s"],

@@ -230,9 +230,10 @@ def next_command(run: Path, request: Request, summary: Any) -> Sequence[object]:
 
     Returns:
         The same command where a signal stopped it, the same with the budget that a model that has
-        hardly begun needs, else `sample`.
+        hardly begun needs, else `sample`; never with --restart, which would begin again.
     """
-    verdict, arguments = summary.verdict, sys.argv[1:]
+    verdict = summary.verdict
+    arguments = [argument for argument in sys.argv[1:] if argument != "--restart"]
     if summary.signal:
         return arguments
     if verdict is not None and verdict.standing == "hardly begun" and arguments[:1] == ["train"]:
