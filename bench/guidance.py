@@ -182,22 +182,21 @@ class Measurement:
         )
         return found
 
-    def conditional(self, model: ScoreModel, seed: int, scale: float) -> Record:
-        """The counts of own classes, and both distances of a class-conditional model."""
-
-        def draw(w: float) -> Tensor:
-            return of_class(model, self.count, FRECHET_SEED, w)[0]
-
+    def own_class(self, model: ScoreModel, seed: int, scale: float) -> dict[str, int]:
+        """The counts of `judged`."""
         picture = self.work / f"samples-{seed}.png"
-        counts = self.kept.get(
+        found: dict[str, int] = self.kept.get(
             f"run {seed}, own class of {JUDGED}, scale {scale:g}",
             lambda: judged(model, self.judge, scale, picture),
         )
-        distances = {
-            name: self.frechet(f"run {seed}, scale {w:g}", partial(draw, w))
-            for name, w in (("unguided", 1.0), ("guided", scale))
-        }
-        return {"own_class": counts, **distances}
+        return found
+
+    def conditional(self, model: ScoreModel, seed: int, scale: float) -> float:
+        """The distance of a class-conditional model, classes in equal shares."""
+        return self.frechet(
+            f"run {seed}, scale {scale:g}",
+            lambda: of_class(model, self.count, FRECHET_SEED, scale)[0],
+        )
 
     def unconditional(self, model: ScoreModel, seed: int) -> float:
         """The distance of an unconditional model."""
@@ -240,15 +239,21 @@ def guidance(
     kept = Kept(work / "measured.json", tell)
     kept.require({"images": images, "settings": list(settings)})
     measure = Measurement(Judgement(features, mnist), classifier(), kept, work, count)
-    rows, choice = [], dict[str, int]()
+    rows, models, choice = list[Record](), [], dict[str, int]()
     for seed in range(seeds):
         folder, other = work / f"class-{seed}", work / f"none-{seed}"
         model = trained(folder, "class", images, seed, settings)
+        models.append(model)
         choice = choice or measure.choice(model, choosing)
-        row = {"seed": seed, **measure.conditional(model, seed, choose_scale(choice))}
+        row: Record = {"seed": seed}
+        row["own_class"] = measure.own_class(model, seed, choose_scale(choice))
+        row["unguided"] = measure.conditional(model, seed, 1.0)
         plain = trained(other, "none", images, seed, settings)
         row["unconditional"] = measure.unconditional(plain, seed)
         rows.append(row | {"losses": losses(folder, other)})
+    scale = choose_scale(choice)
+    for row, model in zip(rows, models, strict=True):  # last, since it costs the most
+        row["guided"] = measure.conditional(model, row["seed"], scale)
     means = {name: mean([row[name] for row in rows]) for name in DISTANCES}
     means["difference"] = mean([row["unguided"] - row["unconditional"] for row in rows])
     return {
@@ -256,7 +261,7 @@ def guidance(
         "count": count,
         "floor": measure.distance.floor,
         "chosen_on": {"seed": CHOOSING_SEED, "samples": choosing, "own_class": choice},
-        "scale": choose_scale(choice),
+        "scale": scale,
         "rows": rows,
         "means": means,
     }

@@ -28,8 +28,9 @@ from sklearn.neural_network import MLPClassifier
 import scorefield as sf
 
 Array = NDArray[np.float64]
-SIMULATIONS = 10_000
+SIMULATIONS = {"two moons": 10_000, "linear Gaussian": 100_000}
 NFE = 60  # evaluations a draw
+DRAWS = 63  # for a rank, which is 0 to 63
 ROOT = np.sqrt(2.0)
 # Linear Gaussian: theta ~ N(0, I), x = A theta + 0.5 noise, three parameters, four observations.
 A = np.array([[1.0, 0.4, 0.0], [0.0, 1.0, -0.6], [0.5, 0.0, 1.0], [0.3, -0.3, 0.3]])
@@ -43,10 +44,14 @@ def crescent(count: int, rng: np.random.Generator) -> Array:
     return np.stack([radius * np.cos(angle) + 0.25, radius * np.sin(angle)], 1)
 
 
+def shift(theta: Array) -> Array:
+    """Where parameters (N, 2) move the crescent; two parameters move it to the same place."""
+    return np.stack([-np.abs(theta.sum(1)), theta[:, 1] - theta[:, 0]], 1) / ROOT
+
+
 def two_moons(theta: Array, rng: np.random.Generator) -> Array:
     """Observations (N, 2) of parameters (N, 2)."""
-    total, difference = theta.sum(1), theta[:, 1] - theta[:, 0]
-    return crescent(len(theta), rng) + np.stack([-np.abs(total) / ROOT, difference / ROOT], 1)
+    return crescent(len(theta), rng) + shift(theta)
 
 
 def two_moons_posterior(x: Array, count: int, rng: np.random.Generator) -> Array:
@@ -82,7 +87,7 @@ def draw(model: Any, x: Array, count: int, seed: int) -> Array:
 def measure_moons(run: Path, budget: dict[str, Any], count: int) -> dict[str, Any]:
     """Train on two moons; C2ST for three observations that training never saw."""
     rng = np.random.default_rng(0)
-    theta = rng.uniform(-1, 1, (SIMULATIONS, 2))
+    theta = rng.uniform(-1, 1, (SIMULATIONS["two moons"], 2))
     sf.fit(theta, run, condition={"vector": two_moons(theta, rng)}, **budget)
     model = sf.load(run)
     shown, scores = [], []
@@ -97,49 +102,67 @@ def measure_moons(run: Path, budget: dict[str, Any], count: int) -> dict[str, An
     return {"c2st": scores, "shown": shown}
 
 
-def measure_gaussian(run: Path, budget: dict[str, Any], count: int) -> dict[str, Any]:
-    """Train on the linear Gaussian; errors of mean and covariance, and ranks."""
+def linear_gaussian(theta: Array, rng: np.random.Generator) -> Array:
+    """Observations (N, 4) of parameters (N, 3)."""
+    return theta @ A.T + NOISE * rng.normal(size=(len(theta), 4))
+
+
+def gaussian_errors(draws: Array, x: Array) -> tuple[float, float]:
+    """Largest error of the mean and of the covariance, in standard errors of exact draws."""
+    mean = COVARIANCE @ A.T @ x / NOISE**2
+    # In these coordinates the exact posterior is N(0, I).
+    one = (draws - mean) @ np.linalg.inv(np.linalg.cholesky(COVARIANCE)).T
+    of_mean = np.abs(one.mean(0)) * np.sqrt(len(draws))
+    of_covariance = np.abs(np.cov(one.T) - np.eye(3)) / np.sqrt((1 + np.eye(3)) / len(draws))
+    return float(of_mean.max()), float(of_covariance.max())
+
+
+def uniformity(ranks: NDArray[np.int64], each: int, rng: np.random.Generator) -> Array:
+    """p-value of each column of ranks 0 to `each`: Kolmogorov and Smirnov's, with ties broken."""
+    uniform = (ranks + rng.uniform(size=ranks.shape)) / (each + 1)
+    return np.array([stats.kstest(column, "uniform").pvalue for column in uniform.T])
+
+
+def measure_gaussian(run: Path, budget: dict[str, Any], count: int, trials: int) -> dict[str, Any]:
+    """Train on the linear Gaussian; errors for three observations, and ranks of `trials` others."""
     rng = np.random.default_rng(1)
-    theta = rng.normal(size=(SIMULATIONS, 3))
-    x = theta @ A.T + NOISE * rng.normal(size=(SIMULATIONS, 4))
-    sf.fit(theta, run, condition={"vector": x}, **budget)
+    theta = rng.normal(size=(SIMULATIONS["linear Gaussian"], 3))
+    sf.fit(theta, run, condition={"vector": linear_gaussian(theta, rng)}, **budget)
     model = sf.load(run)
-    truth = rng.normal(size=(200, 3))
-    seen = truth @ A.T + NOISE * rng.normal(size=(200, 4))
-    exact = seen @ A @ COVARIANCE / NOISE**2  # means of p(theta | x)
-    one = (draw(model, seen[0], count, 1) - exact[0]) @ np.linalg.inv(
-        np.linalg.cholesky(COVARIANCE)
-    ).T
-    # In these coordinates the exact posterior is N(0, I): errors in units of their standard errors.
-    mean_error = np.abs(one.mean(0)) * np.sqrt(count)
-    scale = np.sqrt((1 + np.eye(3)) / count)
-    covariance_error = np.abs(np.cov(one.T) - np.eye(3)) / scale
-    each = 63
-    rows = draw(model, np.repeat(seen, each, 0), 200 * each, 2).reshape(200, each, 3)
-    ranks = (rows < truth[:, None]).sum(1)  # 0 to 63
-    spread = rng.uniform(size=ranks.shape)
-    uniform = (ranks + spread) / (each + 1)
-    p_values = [float(stats.kstest(column, "uniform").pvalue) for column in uniform.T]
-    result = {
-        "mean_error": float(mean_error.max()),
-        "covariance_error": float(covariance_error.max()),
-        "p_values": p_values,
-        "ranks": ranks,
-    }
-    print(
-        f"linear Gaussian: largest error of the mean {result['mean_error']:.1f} and of the "
-        f"covariance {result['covariance_error']:.1f} standard errors of {count:,} draws; "
-        f"p-values of uniform ranks {', '.join(f'{p:.2f}' for p in p_values)}"
-    )
-    return result
+    errors = []
+    for k, x in enumerate(linear_gaussian(rng.normal(size=(3, 3)), rng)):
+        errors.append(gaussian_errors(draw(model, x, count, k), x))
+        print(
+            f"linear Gaussian, observation {k + 1}: largest error of the mean {errors[-1][0]:.1f}, "
+            f"of the covariance {errors[-1][1]:.1f} standard errors of {count:,} draws"
+        )
+    truth = rng.normal(size=(trials, 3))
+    seen = np.repeat(linear_gaussian(truth, rng), DRAWS, 0)
+    draws = draw(model, seen, len(seen), 3).reshape(trials, DRAWS, 3)
+    ranks = (draws < truth[:, None]).sum(1)
+    p = uniformity(ranks, DRAWS, rng)
+    print(f"linear Gaussian: p-values of uniform ranks {', '.join(f'{one:.2f}' for one in p)}")
+    return {"errors": errors, "p_values": p, "ranks": ranks}
 
 
-def main(picture: str | None = None, count: int = 2000, **budget: Any) -> dict[str, Any]:
-    """Measure both; two minutes of training each unless another budget is given."""
+def main(
+    picture: str | None = None, count: int = 10_000, trials: int = 200, **budget: Any
+) -> dict[str, Any]:
+    """Measure both; two minutes of training each unless another budget is given.
+
+    Args:
+        picture: A .png to draw.
+        count: Draws of each posterior of the two moons; of the linear Gaussian a fifth.
+        trials: Simulations whose ranks are taken.
+        budget: Arguments of `sf.fit`, such as images=500_000.
+
+    Returns:
+        What was measured, and the draws.
+    """
     budget = budget or {"budget": "2m"}
     with tempfile.TemporaryDirectory() as folder:
         moons = measure_moons(Path(folder) / "moons", budget, count)
-        gaussian = measure_gaussian(Path(folder) / "gaussian", budget, count)
+        gaussian = measure_gaussian(Path(folder) / "gaussian", budget, count // 5, trials)
     if picture is not None:
         draw_picture(Path(picture), moons, gaussian)
     return {"moons": moons, "gaussian": gaussian}
@@ -165,8 +188,8 @@ def draw_picture(path: Path, moons: dict[str, Any], gaussian: dict[str, Any]) ->
     for row in range(2):
         axes = panels[row, 3]
         axes.hist(gaussian["ranks"][:, row], np.linspace(0, 64, 17).tolist(), color="#BDBDBD")
-        axes.axhline(200 / 16, color="#D55E00", lw=1.4)
-        axes.set(xlabel="rank among 63 draws", xticks=[0, 32, 64], box_aspect=1)
+        axes.axhline(len(gaussian["ranks"]) / 16, color="#D55E00", lw=1.4)
+        axes.set(xlabel=f"rank among {DRAWS} draws", xticks=[0, 32, 64], box_aspect=1)
         p = gaussian["p_values"][row]
         axes.set_title(f"ranks of parameter {row + 1}, p = {p:.2f}", fontsize=9)
     figure.suptitle("Two moons, and ranks of the linear Gaussian", fontsize=11)

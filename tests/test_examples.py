@@ -6,6 +6,7 @@ import tokenize
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -172,3 +173,74 @@ class TestOwnNetwork:
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.output
         assert any(out.iterdir())
+
+
+class TestSimulationBased:
+    def test_exact_draws_of_the_two_moons_are_calibrated(self) -> None:
+        """Ranks of true parameters among exact draws are uniform, and of one mode alone are not."""
+        example = imported("simulation_based")
+        rng = np.random.default_rng(0)
+        theta = rng.uniform(-1, 1, (300, 2))
+        observed = example.two_moons(theta, rng)
+        draws = np.stack([example.two_moons_posterior(x, 63, rng) for x in observed])
+        assert example.uniformity((draws < theta[:, None]).sum(1), 63, rng).min() > 1e-3
+        upper = np.where(draws.sum(2, keepdims=True) < 0, -draws[..., ::-1], draws)
+        assert np.allclose(example.shift(upper[0]), example.shift(draws[0]))  # the other preimage
+        assert example.uniformity((upper < theta[:, None]).sum(1), 63, rng).max() < 1e-6
+
+    def test_exact_draws_are_where_the_simulator_makes_the_observation(self) -> None:
+        """theta explains x by a point of the crescent: radius 0.1 ± 0.01, to the right."""
+        example = imported("simulation_based")
+        rng = np.random.default_rng(1)
+        x = np.array([-0.3, 0.2])
+        point = x - example.shift(example.two_moons_posterior(x, 4000, rng)) - [0.25, 0]
+        radius = np.hypot(*point.T)
+        assert abs(radius.mean() - 0.1) < 4.5 * 0.01 / 4000**0.5
+        assert abs(radius.std() - 0.01) < 4.5 * 0.01 / 8000**0.5
+        assert (np.abs(np.arctan2(point[:, 1], point[:, 0])) < np.pi / 2).all()
+
+    def test_two_sample_test_is_half_for_one_law_and_one_for_two(self) -> None:
+        example = imported("simulation_based")
+        rng = np.random.default_rng(2)
+        x, y = rng.normal(size=(2, 1000, 2))
+        assert abs(example.c2st(x, y) - 0.5) < 4.5 * 0.5 / 2000**0.5
+        assert example.c2st(x + 6, y) > 0.98
+
+    def test_errors_of_gaussian_draws_are_in_standard_errors(self) -> None:
+        """Exact draws are within 4.5; draws with 1.2 times the deviation or a shift are not."""
+        example = imported("simulation_based")
+        rng = np.random.default_rng(3)
+        x = example.linear_gaussian(rng.normal(size=(1, 3)), rng)[0]
+        root = np.linalg.cholesky(example.COVARIANCE)
+        mean = example.COVARIANCE @ example.A.T @ x / example.NOISE**2
+        noise = rng.normal(size=(2000, 3)) @ root.T
+        assert max(example.gaussian_errors(mean + noise, x)) < 4.5
+        assert example.gaussian_errors(mean + 1.2 * noise, x)[1] > 4.5
+        assert example.gaussian_errors(mean + root[:, 0] / 4 + noise, x)[0] > 4.5
+
+    @pytest.mark.training
+    def test_it_runs_and_draws_the_picture(self, tmp_path: Path) -> None:
+        """A short training is far from exact, and already much better than the prior."""
+        example = imported("simulation_based")
+        picture = tmp_path / "s.png"
+        settings = {"execution.threads": 1}
+        found = example.main(str(picture), 500, 20, images=60_000, settings=settings)
+        assert picture.exists()
+        prior = np.random.default_rng(0).uniform(-1, 1, (500, 2))
+        for score, (_, draws, exact) in zip(*found["moons"].values(), strict=True):
+            assert draws.shape == exact.shape == (500, 2)
+            assert 0.4 < score <= 1
+            assert np.hypot(*(draws.mean(0) - exact.mean(0))) < 0.3
+            assert draws.std(0).max() < prior.std(0).min()
+        assert found["gaussian"]["ranks"].shape == (20, 3)
+
+
+class TestClassify:
+    @pytest.mark.training
+    def test_likelihood_finds_the_class(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Guessing has an accuracy of 0.1 ± 0.05 over 40 digits."""
+        settings = {"execution.threads": 1, "optim.batch": 128, "optim.warmup": 1280}
+        found = imported("classify").main(40, 4, images=60_000, settings=settings)
+        assert found["accuracy"] > 0.5
+        assert found["bits"].shape == (40,)
+        assert "held-out digits" in capsys.readouterr().out
