@@ -33,7 +33,7 @@ demo: env
 	$(BIN)/scorefield demo --run $(DEMO_RUN) $(if $(DEMO_BUDGET),--budget $(DEMO_BUDGET),)
 
 # One process a core, one thread each: two test files at a time are faster than one on two threads.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=3000 $(BIN)/python -m pytest -n auto --dist loadfile
 PYTEST_FLAGS ?=
 # What the numerical core promises; trainings are left out.
 CORE := contract conditions units rng noise wrapped exact orders sde_kernels sampling objectives networks config code
@@ -48,7 +48,7 @@ test-all: env
 	$(PYTEST) -m 'not hardware' $(PYTEST_FLAGS)
 
 test-hardware: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 0 -m hardware $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 GOMP_SPINCOUNT=3000 $(BIN)/python -m pytest -n 0 -m hardware $(PYTEST_FLAGS)
 
 docs: env
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

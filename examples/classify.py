@@ -4,9 +4,8 @@
 
 A class-conditional model of 8 x 8 digits gives log p(x | c) for every class c. With equal prior
 probabilities Bayes' rule gives p(c | x), which is proportional to p(x | c); the largest one is the
-prediction. The digits are held out from training. Hutchinson's probes are the same for all classes,
-so that most of their noise cancels in the comparison. Bits per dimension of each class, given its
-own label, are printed beside.
+prediction. The digits are held out from training, and Hutchinson's probes are the same for all
+classes. Bits per dimension of each class, given its own label, are printed beside.
 """
 
 import tempfile

@@ -19,7 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from scorefield import plotting
-from scorefield.plotting import animation, files, images, palette, sheet, text, ticks
+from scorefield.plotting import animation, class_grid, files, images, palette, sheet, text, ticks
 
 LONG = "a name that is much longer than the place that a picture has for it (unit: mg $ / $ 100 ml)"
 Box = tuple[str, Any]
@@ -251,6 +251,9 @@ PIXELS: dict[str, Callable[[Path, str], Any]] = {
     "save_grid": lambda p, t: plotting.save_grid(
         p / "a.png", 0.1 * noise(3, 1, 4, 4), title=t, caption=t
     ),
+    "save_class_grid": lambda p, t: plotting.save_class_grid(
+        p / "a.png", {t: 0.1 * noise(4, 1, 4, 4)}, [t, "short"], title=t, caption=t
+    ),
     "save_animation": lambda p, t: plotting.save_animation(
         p / "a.gif", 0.1 * noise(3, 2, 1, 4, 4), captions=[t, 1.0, "short"]
     ),
@@ -293,7 +296,7 @@ def test_texts_of_pixels_stay_within_their_width(
         strips.append(text.draw_text(*arguments, **options))
         return strips[-1]
 
-    for module in (images, animation, sheet):
+    for module in (images, animation, class_grid, sheet):
         monkeypatch.setattr(module, "draw_text", keep)
     PIXELS[name](tmp_path, LONG * 3)
     assert len(strips) >= 2
