@@ -219,6 +219,7 @@ class TestSimulationBased:
         assert example.gaussian_errors(mean + root[:, 0] / 4 + noise, x)[0] > 4.5
 
     @pytest.mark.training
+    @pytest.mark.slow
     def test_it_runs_and_draws_the_picture(self, tmp_path: Path) -> None:
         """A short training is far from exact, and already much better than the prior."""
         example = imported("simulation_based")
@@ -237,6 +238,7 @@ class TestSimulationBased:
 
 class TestClassify:
     @pytest.mark.training
+    @pytest.mark.slow
     def test_likelihood_finds_the_class(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Guessing has an accuracy of 0.1 ± 0.05 over 40 digits."""
         settings = {"execution.threads": 1, "optim.batch": 128, "optim.warmup": 1280}
