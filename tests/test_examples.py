@@ -17,6 +17,7 @@ from scorefield.errors import InputError
 from scorefield.sampling import sample
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+EXECUTION = {"precision": "float32", "compile": "off", "threads": 1}  # nothing is timed
 
 
 def imported(name: str) -> ModuleType:
@@ -224,7 +225,7 @@ class TestSimulationBased:
         """A short training is far from exact, and already much better than the prior."""
         example = imported("simulation_based")
         picture = tmp_path / "s.png"
-        settings = {"execution.threads": 1}
+        settings = {f"execution.{k}": v for k, v in EXECUTION.items()}
         found = example.main(str(picture), 500, 20, images=60_000, settings=settings)
         assert picture.exists()
         prior = np.random.default_rng(0).uniform(-1, 1, (500, 2))
@@ -241,7 +242,8 @@ class TestClassify:
     @pytest.mark.slow
     def test_likelihood_finds_the_class(self, capsys: pytest.CaptureFixture[str]) -> None:
         """Guessing has an accuracy of 0.1 ± 0.05 over 40 digits."""
-        settings = {"execution.threads": 1, "optim.batch": 128, "optim.warmup": 1280}
+        settings = {"optim.batch": 128, "optim.warmup": 1280}
+        settings |= {f"execution.{k}": v for k, v in EXECUTION.items()}
         found = imported("classify").main(40, 4, images=60_000, settings=settings)
         assert found["accuracy"] > 0.5
         assert found["bits"].shape == (40,)
