@@ -33,7 +33,16 @@ from scorefield import sampling as sm
 from scorefield.checkpoint import load, load_state, make_card, save_model, save_state
 from scorefield.conditions import ConditionSpec, resolve
 from scorefield.config import override, parse_count, parse_seconds, preset
-from scorefield.inverse import Measurement, inpainting_projection, left_half, simulate
+from scorefield.inverse import (
+    Measurement,
+    PoissonGaussianNoise,
+    PoissonNoise,
+    RicianNoise,
+    inpainting_projection,
+    left_half,
+    plan_restoration,
+    simulate,
+)
 from scorefield.inverse.operators import Mask
 from scorefield.networks import build
 from scorefield.runs import Run
@@ -355,10 +364,32 @@ EXACT: dict[str, Argument] = {
         {"data": X},
         data=(X, "matrix"),
         block=(2, "count"),
+        log_weights=([0.5, 0.25, 0.25], "list", "", (*OPTIONAL, "inf")),
+    ),
+    **several(
+        exact.TruncatedNormal,
+        "exact.TruncatedNormal",
+        {"low": [0.0, -1.0], "high": [4.0, 5.0]},
+        low=([0.5, -1.0], "list"),
+        high=([4.0, 1.5], "list"),
+        mean=([0.5, 1.0], "list"),
+        variance=([0.5, 1.0], "list", "", ("inf",)),
+    ),
+    **several(
+        exact.LinearGaussian,
+        "exact.LinearGaussian",
+        {"matrix": SQUARE, "observed": [0.5, 1.0], "covariance": 0.5},
+        matrix=(SQUARE, "matrix"),
+        observed=([0.5, 1.0], "list"),
+        covariance=(SQUARE, "matrix"),
     ),
     **{
         name: row
-        for p in (LABELLED, exact.Box([0.0, 0.0], [1.0, 2.0]), exact.Empirical(X))
+        for p in (
+            LABELLED,
+            exact.TruncatedNormal([0.0, 0.0], [1.0, 2.0]),
+            exact.Empirical(X),
+        )
         for name, row in several(
             p.sample,
             f"exact.{type(p).__name__}.sample",
@@ -482,7 +513,13 @@ REPORT = {"model": LABELLED, "chains": 3, "steps_per_level": 5, "ladder": [1.0]}
 
 def restored(**given: Any) -> Any:
     seen = Measurement(**SEEN)
-    return sf.restore(LABELLED, seen, **{"draws": 2, "options": QUICK, **given})
+    usual = {"draws": 2, "method": "inpainting", "options": QUICK}
+    return sf.restore(LABELLED, seen, **{**usual, **given})
+
+
+def planned(**given: Any) -> Any:
+    usual = {"draws": 2, "method": "inpainting", "options": {"levels": 2}}
+    return plan_restoration(LABELLED, Measurement(**SEEN), **{**usual, **given})
 
 
 def nats_of(**options: Any) -> Any:
@@ -518,10 +555,33 @@ PROBLEMS: dict[str, Argument] = {
         method=("inpainting", "text"),
         options=({"nfe": 11, "levels": 2}, "mapping", "", OPTIONAL),
         condition=({"class": 1}, "mapping", "", OPTIONAL),
-        batch=(3, "count", "", OPTIONAL),
+    ),
+    "inverse.restore.nfe": Argument(
+        lambda v: restored(nfe=v, options={"levels": 2}), 11, "count", "nfe", OPTIONAL
+    ),
+    **several(
+        planned,
+        "inverse.plan_restoration",
+        {},
+        draws=(3, "count"),
+        method=("inpainting", "text"),
+        nfe=(11, "count", "", OPTIONAL),
+        options=({"nfe": 11, "levels": 2}, "mapping", "", OPTIONAL),
+    ),
+    "inverse.PoissonNoise.gain": Argument(lambda v: PoissonNoise(v), 2.5, "number"),
+    **several(
+        PoissonGaussianNoise,
+        "inverse.PoissonGaussianNoise",
+        {},
+        gain=(2.5, "number"),
+        read_std=(0.5, "number"),
+    ),
+    "inverse.RicianNoise.std": Argument(lambda v: RicianNoise(v), 0.5, "number"),
+    "inverse.restore.options, batch": Argument(
+        lambda v: restored(options={**QUICK, "batch": v}), 3, "count", "batch", OPTIONAL
     ),
     "inverse.restore.options, ladder": Argument(
-        lambda v: restored(options={"ladder": v, "steps_per_level": 2}, batch=1),
+        lambda v: restored(options={"ladder": v, "steps_per_level": 2, "batch": 1}),
         LADDER,
         "list",
         "ladder",
@@ -953,4 +1013,4 @@ ARGUMENTS = {
 def restored_of(observed: Any) -> Any:
     """Two draws of each observation, whose second element is unknown."""
     seen = Measurement(observed, FIRST)
-    return sf.restore(LABELLED, seen, draws=2, options=QUICK)
+    return sf.restore(LABELLED, seen, draws=2, method="inpainting", options=QUICK)

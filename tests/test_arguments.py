@@ -101,8 +101,9 @@ ROOMS = [
 EXEMPT = {
     "results and events, which only this package makes": "sampling.Record sampling.Samples "
     "sampling.Result sampling.StepEvent sampling.History inverse.Restoration inverse.Prepared "
-    "inverse.Method likelihood.LogProb likelihood.BitsPerDim likelihood.Density "
-    "likelihood.SmoothedDensity diagnostics.Level diagnostics.Report interop.Imported models.Cost "
+    "inverse.RestorationRecord inverse.Plan inverse.Method likelihood.LogProb "
+    "likelihood.BitsPerDim likelihood.Density likelihood.SmoothedDensity diagnostics.Level "
+    "diagnostics.Report interop.Imported models.Cost "
     "models.Prior objectives.Estimate",
     "called by this package alone, with its own values": "sampling.Draws sampling.Multistep "
     "sampling.DPMSolver2MSDE.fraction sampling.State.replace noise.stratified "
@@ -110,16 +111,20 @@ EXEMPT = {
     "networks.check_options networks.option_names networks.builder checkpoint.make_card "
     "checkpoint.card_hash checkpoint.read_card checkpoint.save_state.state rng.philox "
     "inverse.Measurement.batch inverse.Measurement.read inverse.Measurement.to_model_units "
-    "inverse.Measurement.resolve inverse.Measurement.whole inverse.Operator "
+    "inverse.Measurement.resolve inverse.Measurement.whole inverse.Operator inverse.Problem "
+    "inverse.Measurement.problem inverse.Measurement.linear_gaussian inverse.choose_method "
+    "inverse.GaussianNoise.check_shape inverse.GaussianNoise.matrix "
+    "inverse.GaussianNoise.matrix_diagonal "
     "conditions.concatenate conditions.check conditions.expand conditions.ConditionSpec.from_dict "
     "conditions.null.specs conditions.resolve.specs conditions.standardise.specs "
-    "conditions.resolve.model units.quantise units.Units.ranks "
+    "exact.HasLinearGaussian conditions.resolve.model units.quantise units.Units.ranks "
     "units.dequantise units.Quantisation.dequantise units.Units.from_dict",
     "networks of other libraries, which the tests of interop have": "interop.Adapted "
     "interop.from_azula interop.from_diffusers interop.import_checkpoint",
     "sigma of `ScoreModel.score`, by the same check": "models.ScoreModel.denoise "
     "models.ScoreModel.forward models.ScoreModel.log_density models.Energy.energy "
-    "models.jacobian models.as_sigma exact.GaussianMixture.log_prob exact.Box.log_prob "
+    "models.jacobian models.as_sigma exact.GaussianMixture.log_prob "
+    "exact.TruncatedNormal.log_prob "
     "exact.Empirical.log_prob",
     "fields of `Objective`, `Sliced` and `Denoising`": "objectives.Exact.weight "
     "objectives.Exact.sigma_data objectives.Implicit objectives.Sliced.weight "

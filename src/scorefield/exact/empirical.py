@@ -1,12 +1,14 @@
 """The empirical density: a data set smoothed by sigma.
 
-    p = 1/N sum_j delta(x - x_j),   D(x, sigma) = sum_j softmax_j(-|x - x_j|² / (2 sigma²)) x_j
+    p = sum_j w_j delta(x - x_j),   D(x, sigma) = sum_j r_j x_j
+    r_j ~ w_j exp(-|x - x_j|² / (2 sigma²))
 
-The softmax runs over blocks with a running maximum, in float64.
+with w_j = 1/N for data, and w_j ~ p(y | x_j) for their posterior under any likelihood. The softmax
+r runs over blocks with a running maximum, in float64.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from .. import rng
 from ..conditions import Condition
 from ..errors import InputError
 from ..models import Moments, ScoreModel
-from ..tensors import floats
+from ..tensors import floats, reals
 from ..values import whole
 from .common import (
     LOG_2PI,
@@ -27,6 +29,10 @@ from .common import (
     keyed,
     noise_levels,
 )
+from .linear import HasLinearGaussian, LinearGaussian, Observation, as_linear_gaussian, impossible
+
+#: log p(y | x) in nats: x (n, *event) in float64 and model units -> (n,).
+LogLikelihood = Callable[[Tensor], Tensor]
 
 
 class Empirical(ScoreModel):
@@ -38,19 +44,28 @@ class Empirical(ScoreModel):
     Args:
         data: (N, *event).
         block: Data points at a time.
+        log_weights: (N,), normalised here; points of -inf are left out. None: equal weights.
 
     Raises:
-        InputError: For an empty array, numbers that are not finite, or a block below 1.
+        InputError: For an empty array, numbers that are not finite, a block below 1, or weights
+            that do not fit.
     """
 
     has_log_density = True
+    has_posterior = True
     sampling_defaults = SAMPLING
-    data: Tensor
-    centre: Tensor
+    data: Tensor  # (N, d)
+    centre: Tensor  # (d,), the mean
+    log_weights: Tensor | None  # (N,), float64; None: equal
     rows = 1024
     full_moments = 64  # most elements for which `moments` has the covariance
 
-    def __init__(self, data: Tensor | Sequence[Any], block: int = 4096) -> None:
+    def __init__(
+        self,
+        data: Tensor | Sequence[Any],
+        block: int = 4096,
+        log_weights: Tensor | Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         points = floats(data, "data").detach()
         if points.ndim < 2 or points.numel() == 0:
@@ -62,15 +77,41 @@ class Empirical(ScoreModel):
         if bool(bad.any()):
             raise InputError(f"data must be finite; row {int(bad.nonzero()[0])} is not")
         self.event_shape, self.block = tuple(points.shape[1:]), whole(block, "block", 1)
-        self.register_buffer("data", points.flatten(1))
-        self.register_buffer("centre", self.data.mean(0, dtype=torch.float64))
+        points, logs = points.flatten(1), None
+        if log_weights is not None:
+            logs = _normalised(log_weights, len(points)).to(points.device)
+            used = logs > -math.inf
+            if not bool(used.all()):
+                points, logs = points[used], logs[used]
+        self.register_buffer("data", points)
+        self.register_buffer("log_weights", logs)
+        self.register_buffer("centre", self._mean())
         self.sigma_min, self.sigma_max = SIGMA_TINY, math.inf
 
     def summary(self) -> str:
-        return f"Empirical distribution of {len(self.data):,} points"
+        count = f"Empirical distribution of {len(self.data):,} points"
+        if self.log_weights is None:
+            return count
+        return f"{count}, weighted, {self.effective_count:.4g} of them effective"
+
+    @property
+    def effective_count(self) -> float:
+        """1 / sum_j w_j², the number of points that carry the weight (Kong 1992)."""
+        if self.log_weights is None:
+            return float(len(self.data))
+        return float((-(2 * self.log_weights).logsumexp(0)).exp())
+
+    def _mean(self) -> Tensor:
+        """sum_j w_j x_j (d,) in float64."""
+        if self.log_weights is None:
+            return self.data.mean(0, dtype=torch.float64)
+        parts = zip(self.data.split(self.block), self.log_weights.split(self.block), strict=True)
+        return torch.stack([logs.exp() @ points.to(torch.float64) for points, logs in parts]).sum(0)
 
     def _average(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """logsumexp_j(-|x - x_j|²/(2 sigma²)) (B,) and the centred D (B, d).
+        """logsumexp_j(log w_j - |x - x_j|²/(2 sigma²)) (B,) and the centred D (B, d).
+
+        w_j is 1 where the weights are equal.
 
         x is centred (B, d) and sigma (1 or B, 1).
         """
@@ -81,6 +122,8 @@ class Empirical(ScoreModel):
         for start in range(0, len(self.data), self.block):
             points = self.data[start : start + self.block].to(torch.float64) - self.centre
             logits = (x @ points.T - points.square().sum(1) / 2) / sigma.square()
+            if self.log_weights is not None:
+                logits = logits + self.log_weights[start : start + self.block]
             higher = torch.maximum(top, logits.detach().amax(1, keepdim=True))
             weight, keep = (logits - higher).exp(), (top - higher).exp()
             total, mean, top = (
@@ -105,7 +148,9 @@ class Empirical(ScoreModel):
             for i in range(0, max(len(flat), 1), self.rows)
         ]
         log_sum, mean = torch.cat([a for a, _ in parts]), torch.cat([b for _, b in parts])
-        constant = math.log(len(self.data)) + flat.shape[1] * (level.log() + LOG_2PI / 2)
+        constant = flat.shape[1] * (level.log() + LOG_2PI / 2)
+        if self.log_weights is None:
+            constant = constant + math.log(len(self.data))
         return flat, mean, level, log_sum - constant[:, 0]
 
     def denoise(
@@ -147,19 +192,28 @@ class Empirical(ScoreModel):
         noise = noise_levels(sigma, count).to(self.data.device)
         keys = draw_keys(seed, count, self.data.device)
         ticket = keyed(rng.uniform, keys, 0, ())
-        chosen = (ticket * len(self.data)).long().clamp(max=len(self.data) - 1)
+        if self.log_weights is None:
+            chosen = (ticket * len(self.data)).long()
+        else:
+            ladder = self.log_weights.exp().cumsum(0)
+            chosen = torch.searchsorted(ladder / ladder[-1], ticket.contiguous(), right=True)
+        chosen = chosen.clamp(max=len(self.data) - 1)
         z = keyed(rng.normal, keys, 1, tuple(self.data.shape[1:]))
         return (self.data[chosen].to(torch.float64) + noise * z).reshape(count, *self.event_shape)
 
     def moments(self, condition: Condition | None = None) -> Moments:
-        """Mean and variance of the data, divided by N; the covariance up to 64 elements."""
+        """Weighted mean and variance of the data; the covariance up to 64 elements."""
         d = self.data.shape[1]
         full = d <= self.full_moments
         total = self.centre.new_zeros((d, d) if full else d)
         for start in range(0, len(self.data), self.block):
             points = self.data[start : start + self.block].to(torch.float64) - self.centre
-            total += points.T @ points if full else points.square().sum(0)
-        total = (total / len(self.data)).cpu()
+            if self.log_weights is None:
+                total += points.T @ points if full else points.square().sum(0)
+            else:
+                share = self.log_weights[start : start + self.block].exp()
+                total += (points.T * share) @ points if full else share @ points.square()
+        total = (total / len(self.data) if self.log_weights is None else total).cpu()
         variance = (total.diagonal() if full else total).reshape(self.event_shape)
         mean = self.centre.reshape(self.event_shape).cpu()
         return Moments(mean, variance, total if full else None)
@@ -172,3 +226,79 @@ class Empirical(ScoreModel):
         else:
             widest = float(torch.linalg.eigvalsh(known.covariance)[-1].clamp(min=0).sqrt())
         return default_range(0.0, widest)
+
+    def posterior(self, observation: Observation | LogLikelihood) -> "Empirical":
+        """The data given an observation: w_j ~ w_j p(y | x_j), under any likelihood.
+
+        Args:
+            observation: A `LinearGaussian`, an object that has `linear_gaussian`, or a function
+                x (n, *event) -> log p(y | x) (n,) in nats, which gets `block` points at a time in
+                float64. x is in model units; `units` are not applied.
+
+        Returns:
+            The points with their new weights; points of likelihood 0 are left out.
+
+        Raises:
+            InputError: For an observation of other examples, a function whose values do not fit,
+                or an observation that no point can give.
+        """
+        return Empirical(
+            self.data.reshape(-1, *self.event_shape), self.block, self._weighted(observation)
+        )
+
+    def log_evidence(self, observation: Observation | LogLikelihood) -> float:
+        """log p(y) = log sum_j w_j p(y | x_j) in nats, y as for `posterior`.
+
+        Where y is exact it is the log of the probability of the points that agree with it.
+
+        Raises:
+            InputError: As for `posterior`.
+        """
+        return float(self._weighted(observation).logsumexp(0))
+
+    def _weighted(self, observation: Observation | LogLikelihood) -> Tensor:
+        """log(w_j p(y | x_j)) (N,)."""
+        known = isinstance(observation, LinearGaussian | HasLinearGaussian)
+        if callable(observation) and not known:
+            likelihood = observation
+        else:
+            y = as_linear_gaussian(observation, self.event_shape, self.data.device)
+            likelihood = y.log_likelihood
+        parts = []
+        for points in self.data.split(self.block):
+            x = points.to(torch.float64).reshape(-1, *self.event_shape)
+            parts.append(_check_likelihood(likelihood(x), len(x)).to(self.data.device))
+        logs = torch.cat(parts)
+        if not bool((logs > -math.inf).any()):
+            raise impossible("data set")
+        equal = -math.log(len(self.data))
+        return logs + (equal if self.log_weights is None else self.log_weights)
+
+
+def _normalised(log_weights: Any, count: int) -> Tensor:
+    """Log weights (N,) that sum to one, float64."""
+    logs = reals(log_weights, "log_weights", torch.float64)
+    if logs.shape != (count,):
+        raise InputError(
+            f"log_weights must have one number for each of {count} points; got {tuple(logs.shape)}"
+        )
+    total = logs.logsumexp(0)
+    if not math.isfinite(float(total)):
+        raise InputError(
+            "log_weights must be finite or -inf, and not all -inf; got a sum of weights of "
+            f"exp({float(total):g})"
+        )
+    return logs - total
+
+
+def _check_likelihood(value: Any, count: int) -> Tensor:
+    """The values of a likelihood of the user's, float64."""
+    found = reals(value, "the log likelihood", torch.float64)
+    if found.shape != (count,):
+        raise InputError(
+            f"the log likelihood must be one number for each of {count} points, ({count},); got "
+            f"{tuple(found.shape)}"
+        )
+    if bool((torch.isnan(found) | (found == math.inf)).any()):
+        raise InputError("the log likelihood must be finite or -inf; got NaN or infinity")
+    return found

@@ -11,6 +11,12 @@ responsibilities r_k(x) ~ w_k N(x; m_k, C_k + sigma² I):
 
 sigma enters as l + sigma², so one decomposition serves every sigma, one a sample included, and
 sigma = 0 where every l > 0. All of it is computed in float64 and returned in x's type.
+
+Q_k may have r < d columns: then the other d - r eigenvalues are equal, c_k, and
+
+    C_k = Q_k diag(l_k) Q_k' + c_k (I - Q_k Q_k')
+
+A posterior of isotropic components has this form, with one column an observed number.
 """
 
 import math
@@ -35,6 +41,8 @@ from .common import (
     keyed,
     noise_levels,
 )
+from .conditioning import Components, Conditioned, condition, posterior_weights
+from .linear import Observation, as_linear_gaussian, impossible
 
 SHOWN_WEIGHTS = 6  # components whose weights a summary names
 
@@ -119,10 +127,11 @@ class GaussianMixture(ScoreModel):
     """
 
     has_log_density = True
+    has_posterior = True
     sampling_defaults = SAMPLING
     means: Tensor  # (K, d)
-    spectrum: Tensor  # (K, d)
-    vectors: Tensor | None  # (K, d, d)
+    spectrum: Tensor  # (K, d), the eigenvalues; those without a column of `vectors` are equal
+    vectors: Tensor | None  # (K, d, r) with 0 < r <= d; None: diagonal covariances
     log_weights: Tensor  # (K,)
     labels: Tensor | None  # (K,)
 
@@ -186,18 +195,45 @@ class GaussianMixture(ScoreModel):
         condition: Condition | None,
         density: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """u (B, K, d) and v (1 or B, K, d) of the module docstring, and log(w_k N_k) (B, K)."""
+        """u (B, K, d + rest), v and log(w_k N_k) (B, K) of the module docstring.
+
+        v is (1 or B, K, d), or (1 or B, K, r + d) where `vectors` has r < d columns: then the last
+        d entries of u and v are those of (I - Q_k Q_k') (x - m_k).
+        """
         level = self.check(x, sigma, condition, density).to(x.device, torch.float64)
-        u = x.to(torch.float64).flatten(1)[:, None] - self.means
+        apart = x.to(torch.float64).flatten(1)[:, None] - self.means
+        u, spectrum = apart, self.spectrum
         if self.vectors is not None:
-            u = torch.einsum("bkd,kde->bke", u, self.vectors)
-        v = self.spectrum + level.square().reshape(-1, 1, 1)
-        squares = (u.square() / v + v.log()).sum(-1) + u.shape[-1] * LOG_2PI
+            u = torch.einsum("bkd,kde->bke", apart, self.vectors)
+            if self._rest:
+                others = apart - torch.einsum("bke,kde->bkd", u, self.vectors)
+                u, spectrum = torch.cat([u, others], -1), self._spread
+        square = level.square().reshape(-1, 1, 1)
+        v = spectrum + square
+        log_det = (self.spectrum + square).log().sum(-1)
+        squares = (u.square() / v).sum(-1) + log_det + self.means.shape[1] * LOG_2PI
         return u, v, self._class_log_weights(condition) - squares / 2
 
+    @property
+    def _rest(self) -> int:
+        """How many equal eigenvalues have no column of `vectors`."""
+        return 0 if self.vectors is None else self.means.shape[1] - self.vectors.shape[2]
+
+    @property
+    def _spread(self) -> Tensor:
+        """The eigenvalue of each entry of u in `_components`."""
+        if not self._rest:
+            return self.spectrum
+        r, d = self.spectrum.shape[1] - self._rest, self.spectrum.shape[1]
+        return torch.cat([self.spectrum[:, :r], self.spectrum[:, -1:].expand(-1, d)], 1)
+
     def _back(self, u: Tensor) -> Tensor:
-        """sum_k Q_k u_k: (B, K, d) -> (B, d)."""
-        return u.sum(1) if self.vectors is None else torch.einsum("bke,kde->bd", u, self.vectors)
+        """sum_k Q_k u_k, and what lies outside Q_k: (B, K, d + rest) -> (B, d)."""
+        if self.vectors is None:
+            return u.sum(1)
+        r = self.vectors.shape[2]
+        found = torch.einsum("bke,kde->bd", u[..., :r], self.vectors)
+        return found + u[..., r:].sum(1) if self._rest else found
 
     def denoise(
         self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
@@ -205,9 +241,10 @@ class GaussianMixture(ScoreModel):
         """E[x0 | x], and x itself where sigma = 0; arguments as for any score model."""
         u, v, logs = self._components(x, sigma, condition)
         share = logs.softmax(1)
-        denoised = share @ self.means + self._back(share[..., None] * self.spectrum / v * u)
+        spectrum = self._spread
+        denoised = share @ self.means + self._back(share[..., None] * spectrum / v * u)
         # sigma² may lie below the rounding of every eigenvalue
-        clean = (v == self.spectrum).flatten(1).all(1).reshape(-1, *[1] * len(self.event_shape))
+        clean = (v == spectrum).flatten(1).all(1).reshape(-1, *[1] * len(self.event_shape))
         return torch.where(clean, x, denoised.reshape(x.shape).to(x.dtype))
 
     def score(self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None) -> Tensor:
@@ -264,11 +301,24 @@ class GaussianMixture(ScoreModel):
         chosen = torch.searchsorted(ladder.contiguous(), ticket)[:, 0]
         chosen = chosen.clamp(max=len(self.means) - 1)
         scale = (self.spectrum[chosen] + noise.square()).sqrt()
-        x = keyed(rng.normal, keys, 1, tuple(self.means.shape[1:])) * scale
-        if self.vectors is not None:
+        x = keyed(rng.normal, keys, 1, tuple(self.means.shape[1:]))
+        if self.vectors is None:
+            x = x * scale
+        else:
             for k in chosen.unique().tolist():  # a gather of (count, d, d) would not fit for images
-                x[chosen == k] = x[chosen == k] @ self.vectors[k].T
+                rows = chosen == k
+                x[rows] = self._stretch(k, x[rows], scale[rows])
         return (self.means[chosen] + x).reshape(count, *self.event_shape)
+
+    def _stretch(self, k: int, z: Tensor, scale: Tensor) -> Tensor:
+        """Standard normals z (n, d) with the standard deviations (n, d) along component k."""
+        assert self.vectors is not None
+        q = self.vectors[k]
+        if not self._rest:
+            return (z * scale) @ q.T
+        r = q.shape[1]
+        along = z @ q
+        return scale[:, -1:] * (z - along @ q.T) + (scale[:, :r] * along) @ q.T
 
     def moments(self, condition: Condition | None = None) -> Moments:
         """Mean, variance and covariance of x0, row by row where there is a condition."""
@@ -280,13 +330,20 @@ class GaussianMixture(ScoreModel):
         if self.vectors is None:
             covariance = covariance + torch.diag_embed(weights @ self.spectrum)
         else:
-            covariance = covariance + torch.einsum(
-                "bk,kde,ke,kfe->bdf", weights, self.vectors, self.spectrum, self.vectors
-            )
+            for k, share in enumerate(weights.T):
+                covariance = covariance + share[:, None, None] * self._covariance(k)
         mean = mean.reshape(-1, *self.event_shape).cpu()
         variance = covariance.diagonal(dim1=1, dim2=2).reshape(-1, *self.event_shape).cpu()
         rows = slice(None) if given else 0
         return Moments(mean[rows], variance[rows], covariance.cpu()[rows])
+
+    def _covariance(self, k: int) -> Tensor:
+        """C_k (d, d) of a component with eigenvectors."""
+        assert self.vectors is not None
+        q = self.vectors[k]
+        rest = self.spectrum[k, -1] if self._rest else self.spectrum.new_zeros(())
+        found = (q * (self.spectrum[k, : q.shape[1]] - rest)) @ q.T
+        return found + rest * torch.eye(len(q), dtype=q.dtype, device=q.device)
 
     def sampling_range(self) -> tuple[float, float]:
         """A range from the smallest component to well beyond the whole mixture."""
@@ -294,7 +351,59 @@ class GaussianMixture(ScoreModel):
         assert covariance is not None
         widest = float(torch.linalg.eigvalsh(covariance)[-1].clamp(min=0).sqrt())
         used = self.spectrum[self.log_weights > -math.inf]
-        return default_range(float(used.min().sqrt()), widest)
+        smallest = float(used.min().sqrt())
+        if smallest == 0.0 and bool(used.any()):
+            # Where x is exact the last denoising puts it; the others still have to be resolved.
+            smallest = min(float(used[used > 0].min().sqrt()), 0.05 * widest)
+        return default_range(smallest, widest)
+
+    def _given(self, observation: Observation) -> tuple[Conditioned, Tensor]:
+        """The components given an observation, and log(w_k p(y | k)) (K,)."""
+        y = as_linear_gaussian(observation, self.event_shape, self.means.device)
+        found = condition(Components(self.means, self.spectrum, self.vectors), y)
+        logs = posterior_weights(self.log_weights, found)
+        if not bool((logs > -math.inf).any()):
+            raise impossible("mixture")
+        return found, logs
+
+    def posterior(self, observation: Observation) -> "GaussianMixture":
+        """The mixture given y = A x + n with n ~ N(0, Sigma), again a mixture (see `conditioning`).
+
+            weights     ~ w_k N(y; A m_k, S_k),   S_k = A C_k A' + Sigma
+            means       m_k + C_k A' S_k^-1 (y - A m_k)
+            covariances C_k - C_k A' S_k^-1 A C_k
+
+        Args:
+            observation: A `LinearGaussian`, or an object that has `linear_gaussian`. It observes x
+                in model units; `units` are not applied.
+
+        Returns:
+            The posterior, component by component in the same order. Labels stay unless y rules out
+            a class.
+
+        Raises:
+            InputError: For an observation of other examples, or an exact one that no x of the
+                mixture gives.
+        """
+        found, logs = self._given(observation)
+        means = found.components.means.reshape(-1, *self.event_shape)
+        labels = self.labels
+        if labels is not None and len(labels[logs > -math.inf].unique()) < len(labels.unique()):
+            labels = None
+        made = GaussianMixture(means, found.components.spectrum, log_weights=logs, labels=labels)
+        made.vectors = found.components.vectors
+        return made
+
+    def log_evidence(self, observation: Observation) -> float:
+        """log p(y) in nats, y as for `posterior`.
+
+        Where y is exact and a component is a point in a direction of y, it is the density on the
+        range of y that the mixture reaches: the log of a probability for a mixture of points.
+
+        Raises:
+            InputError: As for `posterior`.
+        """
+        return float(self._given(observation)[1].logsumexp(0))
 
 
 class Gaussian(GaussianMixture):
@@ -321,3 +430,13 @@ class Gaussian(GaussianMixture):
 
     def summary(self) -> str:
         return "Gaussian, a normal density"
+
+    def posterior(self, observation: Observation) -> "Gaussian":
+        """N(mean, covariance) given y = A x + n, again a Gaussian.
+
+        Arguments and errors are those of `GaussianMixture.posterior`.
+        """
+        components = self._given(observation)[0].components
+        made = Gaussian(components.means[0].reshape(self.event_shape), components.spectrum[0])
+        made.vectors = components.vectors
+        return made

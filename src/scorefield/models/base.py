@@ -108,6 +108,7 @@ class ScoreModel(nn.Module):
         ladder: Noise levels (sigmas), largest first, that the model was trained on; or None.
         ladder_only: True where the model is defined at the levels of `ladder` only.
         has_log_density: True where `log_density` is implemented.
+        has_posterior: True where `posterior` is implemented: exact densities alone.
         conditions: What the model can be conditioned on, by name; empty for nothing.
         sampling_defaults: How the model is sampled where neither caller nor card decides, in the
             form of a card's sampling settings: {"sampler": ..., "options": {...}}.
@@ -123,6 +124,7 @@ class ScoreModel(nn.Module):
     ladder: Tensor | None = None
     ladder_only: bool = False
     has_log_density: bool = False
+    has_posterior: bool = False
     conditions: Mapping[str, ConditionSpec] = MappingProxyType({})
     sampling_defaults: Mapping[str, Any] = MappingProxyType({})
     units: Units = Units.identity()
@@ -182,6 +184,23 @@ class ScoreModel(nn.Module):
         raise Unsupported(
             f"{type(self).__name__} has no log density: networks that learn the score itself "
             "have none. Use log_prob, which integrates the probability flow, or train an energy"
+        )
+
+    def posterior(self, observation: Any) -> "ScoreModel":
+        """The density of x0 given an observation of x0, in closed form.
+
+        Args:
+            observation: A linear observation with Gaussian noise, in model units.
+
+        Returns:
+            A score model of p(x0 | observation).
+
+        Raises:
+            Unsupported: Where the model has no posterior in closed form (`has_posterior` is False).
+        """
+        raise Unsupported(
+            f"{type(self).__name__} has no posterior in closed form: only the exact densities have "
+            "one. Use restore, which samples the posterior of any score model"
         )
 
     def moments(self, condition: Condition | None = None) -> Moments | None:
