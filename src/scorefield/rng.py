@@ -57,6 +57,7 @@ class Stream(IntEnum):
     CURVATURE = 19  # start of the Lanczos iteration
     DIRECTION = 20  # random directions that diagnostics follow
     SELF_CHECK = 21  # inputs that compare two forms of one network
+    OPERATOR = 22  # random measurement operators, and the inputs that check operators
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
