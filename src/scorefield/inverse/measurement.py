@@ -1,4 +1,7 @@
-"""A measurement y = A(x) + noise_std n with n ~ N(0, I), in data units."""
+"""A measurement y of x, its operator and the law of its noise, in data units.
+
+y = A(x) + noise_std n,  n ~ N(0, I)        or another law of y given A(x) (`noises`)
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,11 +11,14 @@ from torch import Tensor
 
 from .. import rng
 from ..errors import InputError
+from ..exact import LinearGaussian
 from ..plotting import paragraph
 from ..tensors import as_tensor, check_finite, reals
 from ..units import Units
-from ..values import describe, finite
+from ..values import describe, finite, is_number
+from .noises import GaussianNoise, Noise
 from .operators import Composed, Mask, Operator, Rescaled
+from .problem import Problem, make_problem
 from .stored import Form, read_stored
 
 
@@ -39,12 +45,16 @@ class Measurement:
     their bin. So do floats seen through a mask that all lie on the grid k / (levels - 1). Other
     floats are in data units and are taken as they are.
 
-    NaN marks an element that was not observed; only masks have such elements.
+    NaN marks an element that was not observed. Observations with another law than Gaussian noise,
+    such as counts, are taken as they are.
 
     Args:
         observed: One measurement or a batch (K, *measurement), as an array or a tensor.
         operator: What is measured of x; None: every element that is not NaN.
-        noise_std: The standard deviation of each element's noise, in data units; 0 is exact.
+        noise_std: The standard deviation of the noise, in the units of the measurement: one number,
+            or an array that broadcasts against the measurement; 0 is exact.
+        noise: The law of the noise, in place of `noise_std`: `sf.inverse.PoissonNoise(gain)`,
+            `GaussianNoise(covariance=...)` and others. None: `noise_std` decides.
 
     Raises:
         InputError: The noise is negative or not finite, or the observation is complex, not numeric
@@ -53,10 +63,11 @@ class Measurement:
 
     observed: Any
     operator: Operator | None = None
-    noise_std: float = 0.0
+    noise_std: Any = 0.0
+    noise: Noise | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "noise_std", finite(self.noise_std, "noise_std", 0.0))
+        self._read_noise()
         if self.operator is not None and not isinstance(self.operator, Operator):
             raise InputError(
                 "operator must be an Operator, such as sf.operators.Mask(mask); got "
@@ -74,12 +85,35 @@ class Measurement:
                 "the observation holds infinite values; give finite numbers, and NaN or a mask for "
                 "unknown elements"
             )
-        masked = self.operator is None or isinstance(self.operator, Mask)
-        if not masked and bool(torch.isnan(value).any()):
-            raise InputError(
-                f"the observation of {type(self.operator).__name__} holds NaN; only elements seen "
-                "through a mask may be unknown. Remove them from the operator"
-            )
+
+    def _read_noise(self) -> None:
+        """Check the two forms of the noise."""
+        if self.noise is not None:
+            if not isinstance(self.noise, Noise):
+                raise InputError(
+                    "noise must be a law of the noise, such as sf.inverse.PoissonNoise(gain=100); "
+                    f"got {describe(self.noise)}. A standard deviation is noise_std="
+                )
+            if is_number(self.noise_std) and self.noise_std == 0:
+                return
+            raise InputError("give noise_std or noise, not both")
+        if is_number(self.noise_std):
+            object.__setattr__(self, "noise_std", finite(self.noise_std, "noise_std", 0.0))
+            return
+        values = GaussianNoise(self.noise_std)
+        given = values.std if values.number is None else values.number
+        object.__setattr__(self, "noise_std", given)
+
+    @property
+    def law(self) -> Noise:
+        """The law of the noise."""
+        return GaussianNoise(self.noise_std) if self.noise is None else self.noise
+
+    @property
+    def exact(self) -> bool:
+        """Whether the observation has no noise."""
+        law = self.law
+        return isinstance(law, GaussianNoise) and law.exact
 
     def whole(self, event_shape: tuple[int, ...]) -> Operator:
         """The operator; where none was given, a mask under which every element is known.
@@ -108,8 +142,15 @@ class Measurement:
             text += f", of {type(self.operator).__name__}(x)"
         if isinstance(self.operator, Mask):
             text += f", of which {float(self.operator.mask.double().mean()):.0%} is known"
-        noise = f"noise of standard deviation {self.noise_std:g}" if self.noise_std else "no noise"
-        return paragraph(f"{text}; {noise}.")
+        return paragraph(f"{text}; {self._noise_words()}.")
+
+    def _noise_words(self) -> str:
+        if self.noise is not None:
+            return type(self.noise).__name__.removesuffix("Noise") + " noise"
+        if not isinstance(self.noise_std, float):
+            low, high = float(self.noise_std.min()), float(self.noise_std.max())
+            return f"noise of standard deviations {low:g} to {high:g}"
+        return f"noise of standard deviation {self.noise_std:g}" if self.noise_std else "no noise"
 
     @property
     def tensor(self) -> Tensor:
@@ -124,8 +165,8 @@ class Measurement:
             event_shape: The shape of the model's examples.
 
         Returns:
-            The measurement; unknown elements are 0 and hidden by a mask, one for each observation
-            where they differ.
+            The measurement. Of masks, unknown elements are 0 and hidden by the mask, one for each
+            observation where they differ; of other operators they stay NaN.
 
         Raises:
             InputError: The mask does not fit the event, or nothing was observed.
@@ -133,15 +174,14 @@ class Measurement:
         operator = self.whole(event_shape)
         value = self.tensor
         unknown = torch.isnan(value)
-        if not bool(unknown.any()):
+        if not bool(unknown.any()) or not isinstance(operator, Mask):
             return replace(self, operator=operator)
-        assert isinstance(operator, Mask)
         filled, single = replace(self, observed=value.nan_to_num(0.0), operator=operator).batch(
             event_shape
         )
         known = operator.on(event_shape) & ~unknown.reshape(filled.shape)
         mask = Mask(known[0]) if single else Mask(known, batched=True)
-        return Measurement(filled[0] if single else filled, mask, self.noise_std)
+        return replace(self, observed=filled[0] if single else filled, operator=mask)
 
     def batch(self, event_shape: tuple[int, ...]) -> tuple[Tensor, bool]:
         """The observations as they came, with a batch dimension.
@@ -190,8 +230,14 @@ class Measurement:
         """
         value, single = self.batch(event_shape)
         operator = self.whole(event_shape)
+        law = self.law
+        if not isinstance(law, GaussianNoise):
+            wide = value.to(torch.float64)
+            law.check(wide)
+            return Reading(wide, Form(units.dtype, None, units.image), single)
         known = operator.on(event_shape) if isinstance(operator, Mask) else None
-        values, form = read_stored(value, units, known, self.noise_std)
+        widest = float(law.matrix_diagonal(tuple(value.shape[1:])).max().sqrt())
+        values, form = read_stored(value, units, known, widest)
         return Reading(values, form, single)
 
     def to_model_units(self, units: Units, event_shape: tuple[int, ...]) -> "Measurement":
@@ -214,27 +260,86 @@ class Measurement:
         """
         values = self.read(units, event_shape).values
         operator = self.whole(event_shape)
-        if isinstance(operator, Mask) and self.noise_std == 0:
+        if isinstance(operator, Mask) and self.exact:
             mask = operator.on(event_shape)
             # Unknown elements may hold any number, also one that a logit does not take.
             middle = units.to_data(torch.zeros(1, *event_shape, dtype=torch.float64))
             filled = torch.where(mask, values, middle)
             return Measurement(operator.A(units.to_model(filled)), operator)
-        if operator.linear and units.is_affine:
+        if operator.linear and units.is_affine and isinstance(self.law, GaussianNoise):
             shift = operator.A(units.shift.expand(len(values), *event_shape))
             scale = torch.where(units.constant, 0.0, units.scale)
-            return Measurement(values - shift, Rescaled(operator, scale), self.noise_std)
-        return Measurement(values, Composed(operator, units), self.noise_std)
+            return replace(self, observed=values - shift, operator=Rescaled(operator, scale))
+        return replace(self, observed=values, operator=Composed(operator, units))
+
+    def problem(self, units: Units, event_shape: tuple[int, ...]) -> Problem:
+        """The measurement in model units as methods of restoration see it.
+
+        Args:
+            units: The model's units.
+            event_shape: The shape of the model's examples.
+
+        Returns:
+            A problem with one row an observation, float64.
+
+        Raises:
+            InputError: Shape, type, range or noise do not fit.
+        """
+        measurement = self.resolve(event_shape)
+        inner = measurement.to_model_units(units, event_shape)
+        operator = measurement.whole(event_shape)
+        known = None
+        if isinstance(operator, Mask):
+            known = operator.on(event_shape)
+            known = known if operator.batched else known[None]
+        assert inner.operator is not None
+        return make_problem(inner.observed, inner.operator, event_shape, self.law, known)
+
+    def linear_gaussian(self, event_shape: tuple[int, ...]) -> LinearGaussian:
+        """One observation of a linear operator with Gaussian noise, as matrices.
+
+        It is in the units in which this measurement is: `to_model_units` first for a model's.
+
+        Args:
+            event_shape: The shape of an example, of d elements.
+
+        Returns:
+            A (m, d), y (m,) and the noise's covariance (m, m); missing elements left out.
+
+        Raises:
+            InputError: The operator is not linear, the noise not Gaussian, or there are several
+                observations.
+        """
+        measurement = self.resolve(event_shape)
+        operator, law = measurement.whole(event_shape), self.law
+        if not operator.linear or not isinstance(law, GaussianNoise):
+            raise InputError(
+                "an exact posterior needs a linear operator and Gaussian noise; got "
+                f"{type(operator).__name__} with {self._noise_words()}"
+            )
+        y, _ = measurement.batch(event_shape)
+        if len(y) != 1:
+            raise InputError(f"an exact posterior is of one observation; got {len(y)}")
+        known = operator.on(event_shape)[None] if isinstance(operator, Mask) else None
+        y = y.to(torch.float64)
+        return make_problem(y, operator, tuple(event_shape), law, known).linear_gaussian()
 
 
-def simulate(x: Tensor, operator: Operator, noise_std: float = 0.0, seed: int = 0) -> Measurement:
-    """Measure examples: y = A(x) + noise_std n.
+def simulate(
+    x: Tensor,
+    operator: Operator,
+    noise_std: Any = 0.0,
+    seed: int = 0,
+    noise: Noise | None = None,
+) -> Measurement:
+    """Measure examples: y = A(x) + noise_std n, or by another law of the noise.
 
     Args:
         x: (K, *event) in data units, floating.
         operator: What is measured.
-        noise_std: Standard deviation of each element's noise, data units.
+        noise_std: As for `Measurement`.
         seed: The noise of example k is a function of (seed, k).
+        noise: As for `Measurement`.
 
     Returns:
         The measurement of the batch.
@@ -242,12 +347,18 @@ def simulate(x: Tensor, operator: Operator, noise_std: float = 0.0, seed: int = 
     Raises:
         InputError: `noise_std` is negative or not finite, or x is not floating.
     """
-    noise_std = finite(noise_std, "noise_std", 0.0)
     x = check_finite(reals(x, "x"), "x")
     if not x.is_floating_point():
         raise InputError(f"simulate needs floats in data units; got {x.dtype}")
-    y = operator.A(x)
-    if noise_std > 0:
-        keys = rng.keys(seed, len(y)).to(y.device)
-        y = y + noise_std * rng.normal(keys, rng.Stream.MEASUREMENT, 0, y.shape[1:], y.dtype)
-    return Measurement(y, operator, noise_std)
+    mean = operator.A(x)
+    made = Measurement(mean, operator, noise_std, noise)
+    if made.exact:
+        return made
+    keys = rng.keys(seed, len(mean)).to(mean.device)
+    shape = mean.shape[1:]
+    normal = [
+        rng.normal(keys, rng.Stream.MEASUREMENT, step, shape, mean.dtype) for step in range(2)
+    ]
+    uniform = rng.uniform(keys, rng.Stream.MEASUREMENT, 2, shape, mean.dtype)
+    y = made.law.simulate(mean, torch.stack(normal), uniform)
+    return replace(made, observed=y)

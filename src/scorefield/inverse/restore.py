@@ -6,8 +6,10 @@ values.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,89 +17,123 @@ from torch import Tensor
 
 from .. import conditions, rng
 from ..conditions import Condition
-from ..data import View, view_of
+from ..data import view_of
 from ..errors import InputError
-from ..models import Guidance, ScoreModel, check_model
+from ..models import Cost, Guidance, ScoreModel, check_model
 from ..noise import check_ladder
+from ..progress import duration
 from ..sampling import StepEvent, draw, with_kernel, working_type
-from ..units import Units
 from ..values import describe, functions, mapping, shape, whole
+from .choose import Chosen, choose_method
+from .collect import Collector, Sink
 from .measurement import Measurement, Reading
-from .methods import find_method
-from .operators import Mask
+from .methods import METHODS, Prepared, exact_draws
+from .operators import Mask, quick_check
+from .posteriors import Posterior
+from .problem import Problem
+from .record import RestorationRecord, per_draw
 from .result import Restoration
 
-BATCH_ELEMENTS = 1 << 18  # elements of x a batch holds by default
+BATCH_ELEMENTS = 1 << 16  # elements of x a batch holds by default: a gradient passes the network
 
 
-Sink = Callable[[int, Tensor], None]
+@dataclass(frozen=True)
+class Plan:
+    """What a restoration will do, found before it starts.
+
+    Attributes:
+        method: The name of the method.
+        reason: Why it was chosen; "" where the caller named it.
+        evaluations: Evaluations of the prior a draw.
+        seconds: Seconds that all draws are expected to take; 0 for exact draws.
+        draws: Number of draws in all.
+    """
+
+    method: str
+    reason: str
+    evaluations: int
+    seconds: float
+    draws: int
+
+    def __str__(self) -> str:
+        reason = f" ({self.reason})" if self.reason else ""
+        spent = "independent draws of the closed form"
+        if self.evaluations:
+            spent = (
+                f"{self.evaluations} evaluations a draw, about {duration(self.seconds)} for "
+                f"{self.draws:,} draws"
+            )
+        return f"method {self.method}{reason}: {spent}"
 
 
-class _Collector:
-    """Turns draws in data units, in the order of the keys, into the results of each observation."""
+class _Job:
+    """A restoration whose arguments are checked: what is measured, by which method, in batches."""
 
     def __init__(
         self,
+        model: ScoreModel,
         measurement: Measurement,
-        reading: Reading,
-        event_shape: tuple[int, ...],
         draws: int,
-        sink: Sink | None,
+        method: str,
+        options: dict[str, Any],
+        condition: Any,
     ) -> None:
-        self.operator = measurement.whole(event_shape)
-        self.noise_std = measurement.noise_std
-        self.reading, self.draws, self.sink = reading, draws, sink
-        self.event_shape = event_shape
-        self.stored = measurement.batch(event_shape)[0]
-        self.buffer = torch.empty(0, *event_shape)
-        self.kept: list[Tensor] = []
-        self.means: list[Tensor] = []
-        self.stds: list[Tensor] = []
-        self.chi2: list[Tensor] = []
+        self.device, self.dtype = working_type(model)
+        self.draws, self.options = draws, options
+        self.measurement = measurement.resolve(model.event_shape)
+        _check_operator(self.measurement, model)
+        self.reading: Reading = self.measurement.read(model.units, model.event_shape)
+        wide = self.measurement.problem(model.units, model.event_shape)
+        self.exact_problem = wide
+        self.count = len(self.reading.values)
+        given = conditions.resolve(condition, model.conditions, self.count)
+        self.condition = conditions.to_device(given, self.device)
+        self.problem = _moved(wide, self.device, self.dtype)
+        batch = options.pop("batch", None)
+        self.model = _guided(model, options.pop("guidance", None), self.condition)
+        self.chosen: Chosen = choose_method(method, self.model, self.problem)
+        self.method = METHODS[self.chosen.name]
+        self.method.check_options(options)
+        usual = max(1, BATCH_ELEMENTS // math.prod(model.event_shape))
+        self.size = usual if batch is None else whole(batch, "batch", 1)
+        self.rows = torch.arange(self.count).repeat_interleave(draws)
 
-    def add(self, x: Tensor) -> None:
-        """Take the next draws, (B, *event) in data units."""
-        self.buffer = torch.cat([self.buffer.to(x.dtype), x])
-        while len(self.buffer) >= self.draws:
-            self._finish(len(self.means), self.buffer[: self.draws])
-            self.buffer = self.buffer[self.draws :]
+    def prepare(self, rows: Tensor) -> Prepared:
+        """What samples the rows (numbers of observations)."""
+        return self.method(self.model, self.problem.take(rows), self.options)
 
-    def _finish(self, n: int, x: Tensor) -> None:
-        form = self.reading.form
-        if self.noise_std > 0:
-            wide = x.to(torch.float64)
-            rows = torch.full((len(x),), n)
-            residual = (self.operator.take(rows).A(wide) - self.reading.values[n]) / self.noise_std
-            self.chi2.append(residual.square().flatten(1).mean(1))
-        restored = form.store(x)
-        if isinstance(self.operator, Mask) and self.noise_std == 0:
-            mask = self.operator.on(self.event_shape)
-            mask = mask[n] if self.operator.batched else mask
-            restored = torch.where(mask, self.stored[n].to(restored.dtype), restored)
-        floats = form.floats(restored)
-        self.means.append(floats.mean(0))
-        lone = torch.full_like(floats[0], math.nan)
-        self.stds.append(floats.std(0) if self.draws > 1 else lone)
-        if self.sink is None:
-            self.kept.append(restored)
-        else:
-            self.sink(n, restored)
+    def batches(self) -> Iterator[Tensor]:
+        """Numbers of the draws of each batch."""
+        yield from torch.split(torch.arange(len(self.rows)), self.size)
 
-    def result(self, units: Units, evaluations: int, view: View) -> Restoration:
-        """All observations' results; without the batch dimension for a single measurement."""
-        form = self.reading.form
-        real = form.dtype if form.dtype.is_floating_point else units.dtype
-        mean, std = (torch.stack(parts).to(real) for parts in (self.means, self.stds))
-        chi2 = torch.stack(self.chi2) if self.chi2 else None
-        none = torch.empty(0, self.draws, *self.event_shape, dtype=form.dtype)
-        kept = torch.stack(self.kept) if self.kept else none
-        if self.reading.single:
-            kept = kept[0] if self.kept else kept.flatten(0, 1)
-            mean, std, chi2 = mean[0], std[0], None if chi2 is None else chi2[0]
-        mask = self.operator.on(self.event_shape) if isinstance(self.operator, Mask) else None
-        return Restoration(
-            kept, mean, std, chi2, evaluations, self.stored, mask, view, self.reading.single
-        )
+    def plan(self) -> Plan:
+        """The plan; one evaluation of the method is timed."""
+        if self.method.direct:
+            return Plan(*self.chosen, 0, 0.0, len(self.rows))
+        rows = self.rows[: self.size]
+        prepared = self.prepare(rows)
+        x = torch.zeros(len(rows), *self.model.event_shape, device=self.device, dtype=self.dtype)
+        given = conditions.take(self.condition, rows.to(self.device))
+        began = time.perf_counter()
+        with torch.no_grad():
+            prepared.model(x, prepared.recipe.ladder[0], given)
+        spent = (time.perf_counter() - began) * prepared.recipe.evaluations
+        seconds = spent * len(self.rows) / len(rows)
+        return Plan(*self.chosen, prepared.recipe.evaluations, seconds, len(self.rows))
+
+
+def _moved(problem: Problem, device: torch.device, dtype: torch.dtype) -> Problem:
+    """The problem with its observation in the type and on the device of the model."""
+    known = None if problem.known is None else problem.known.to(device)
+    return replace(problem, y=problem.y.to(device, dtype), known=known)
+
+
+def _check_operator(measurement: Measurement, model: ScoreModel) -> None:
+    """Refuse an operator that is not what it claims, before a run starts."""
+    operator = measurement.whole(model.event_shape)
+    if not isinstance(operator, Mask):
+        middle = torch.zeros(3, *model.event_shape, dtype=torch.float64)
+        quick_check(operator, tuple(model.event_shape), examples=model.units.to_data(middle))
 
 
 def restore(
@@ -107,79 +143,175 @@ def restore(
     seed: int = 0,
     *,
     method: str = "auto",
+    nfe: int | None = None,
     options: Mapping[str, Any] | None = None,
     condition: Any = None,
-    batch: int | None = None,
     callbacks: Sequence[Callable[[StepEvent], None]] = (),
     sink: Sink | None = None,
 ) -> Restoration:
-    """Draw restorations of each observation.
+    """Draw restorations of each observation: draws of p(x | y).
+
+    With method="auto" a line says which method is taken and why, with its evaluations and the
+    seconds expected, before it starts.
 
     Args:
         model: The prior.
         measurement: The observations, their operator and their noise; NaN marks unknown elements.
         draws: Restorations of each observation, 1 or more.
         seed: Draw j of observation n has the key of sample n * draws + j of the seed.
-        method: A name of `METHODS`, or "auto" for the first that fits the measurement.
-        options: nfe, ladder, levels, steps_per_level, guidance (as `sample` takes it) and the
-            method's own. What is left out comes from the model card, else from the defaults.
+        method: A name of `METHODS`, or "auto" for one that suits the observation.
+        nfe: Evaluations of the prior a draw; None: at most 100.
+        options: ladder, levels, steps_per_level, guidance (as `sample` takes it), batch (draws
+            computed at a time) and the method's own. What is left out comes from the model card,
+            else from the defaults.
         condition: One condition for all observations, or one each, as `sample` takes it.
-        batch: Draws computed at a time.
         callbacks: Each is called with a StepEvent after each step of each batch.
         sink: Called with (n, draws (K, *event)) for each observation in turn; the draws are then
             not kept.
 
     Returns:
-        The draws with their mean and standard deviation.
+        The draws with their mean, standard deviation, residuals and record.
 
     Raises:
-        InputError: The observation, the method and the model do not fit.
+        InputError: The observation, the operator, the method and the model do not fit.
 
     Example:
         >>> seen = sf.Measurement(image, sf.operators.Mask(mask))
         >>> sf.restore(model, seen, draws=8).mean
     """
+    job = _job(model, measurement, draws, method, nfe, options, condition)
+    callbacks = functions(callbacks, "callbacks")
+    if method == "auto":
+        print(job.plan(), file=sys.stderr)
+    keys = rng.keys(seed, len(job.rows)).to(job.device)
+    collector = Collector(job.measurement, job.reading, model, job.draws, sink)
+    spent, recipe, began = _Spent(), {}, time.perf_counter()
+    if job.method.direct:
+        _draw_exactly(job, seed, collector)
+    else:
+        for part in job.batches():
+            observation = job.rows[part]
+            prepared = job.prepare(observation)
+            samples = draw(
+                prepared.model,
+                with_kernel(prepared.recipe, prepared.kernel),
+                keys[part.to(job.device)],
+                condition=conditions.take(job.condition, observation.to(job.device)),
+                batch=len(part),
+                callbacks=callbacks,
+            )
+            spent.add(samples.record.cost, prepared.model, len(part))
+            recipe = prepared.recipe.to_dict()
+            collector.add(samples.x.cpu())
+    record = spent.record(job, recipe, time.perf_counter() - began)
+    return collector.result(record, view_of(model))
+
+
+def plan_restoration(
+    model: ScoreModel,
+    measurement: Measurement,
+    draws: int = 16,
+    *,
+    method: str = "auto",
+    nfe: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    condition: Any = None,
+) -> Plan:
+    """What `restore` would do: the method and why, evaluations and seconds; nothing is sampled.
+
+    Args:
+        model: The prior.
+        measurement: As for `restore`.
+        draws: As for `restore`.
+        method: As for `restore`.
+        nfe: As for `restore`.
+        options: As for `restore`.
+        condition: As for `restore`.
+
+    Returns:
+        The plan; `str` of it is one line.
+
+    Raises:
+        InputError: As for `restore`.
+    """
+    return _job(model, measurement, draws, method, nfe, options, condition).plan()
+
+
+def _job(
+    model: ScoreModel,
+    measurement: Measurement,
+    draws: int,
+    method: str,
+    nfe: int | None,
+    options: Mapping[str, Any] | None,
+    condition: Any,
+) -> _Job:
     check_model(model)
     if not isinstance(measurement, Measurement):
         raise InputError(
             f"measurement must be sf.Measurement(observed, operator); got {describe(measurement)}"
         )
-    draws, batch = whole(draws, "draws", 1), None if batch is None else whole(batch, "batch", 1)
-    chosen_options = _read_options(options)
-    callbacks = functions(callbacks, "callbacks")
-    chosen = find_method(method, measurement)
-    measurement = measurement.resolve(model.event_shape)
-    reading = measurement.read(model.units, model.event_shape)
-    device, dtype = working_type(model)
-    inner = measurement.to_model_units(model.units, model.event_shape)
-    inner = replace(inner, observed=inner.observed.to(device, dtype))
-    count = len(reading.values)
-    given = conditions.to_device(conditions.resolve(condition, model.conditions, count), device)
-    model = _guided(model, chosen_options.pop("guidance", None), given)
-    rows = torch.arange(count).repeat_interleave(draws)
-    keys = rng.keys(seed, len(rows)).to(device)
-    size = batch or max(1, BATCH_ELEMENTS // math.prod(model.event_shape))
-    collector = _Collector(measurement, reading, model.event_shape, draws, sink)
-    evaluations = 0
-    for part in torch.split(torch.arange(len(rows)), size):
-        observation = rows[part]
-        seen = replace(
-            inner,
-            observed=inner.observed[observation.to(device)],
-            operator=inner.whole(model.event_shape).take(observation),
+    chosen = _read_options(options)
+    if nfe is not None:
+        if chosen.get("nfe") is not None:
+            raise InputError("nfe is given twice: as an argument and in options")
+        chosen["nfe"] = whole(nfe, "nfe", 1)
+    draws = whole(draws, "draws", 1)
+    return _Job(model, measurement, draws, method, chosen, condition)
+
+
+def _draw_exactly(job: _Job, seed: int, collector: Collector) -> None:
+    """Independent draws, observation by observation."""
+    keys = rng.keys(seed, job.count)
+    for n in range(job.count):
+        index = torch.tensor([n])
+        given = conditions.take(job.condition, index.to(job.device))
+        row = job.exact_problem.take(index)
+        x = exact_draws(job.model, row, keys[n : n + 1], job.draws, given)
+        collector.add(job.model.units.to_data(x.cpu()))
+
+
+class _Spent:
+    """What the batches of a restoration spent."""
+
+    def __init__(self) -> None:
+        self.cost, self.iterations, self.worst, self.rows = Cost(), 0.0, 0.0, 0
+
+    def add(self, cost: Cost, model: ScoreModel, rows: int) -> None:
+        """Add a batch."""
+        self.cost.forwards += cost.forwards
+        self.cost.products += cost.products
+        self.cost.densities += cost.densities
+        self.rows += rows
+        if isinstance(model, Posterior):
+            self.iterations += model.report.iterations * rows
+            self.worst = max(self.worst, model.report.worst_residual)
+
+    def record(self, job: _Job, recipe: dict[str, Any], seconds: float) -> RestorationRecord:
+        """The record of all batches."""
+        evaluations, products = per_draw(self.cost, self.rows)
+        return RestorationRecord(
+            method=job.chosen.name,
+            reason=job.chosen.reason,
+            exact_for=job.method.exact_for,
+            approximate_because=job.method.approximate_because,
+            options={name: _plain(value) for name, value in job.options.items()},
+            sampling=recipe,
+            evaluations=evaluations,
+            products=products,
+            seconds=round(seconds, 3),
+            draws=len(job.rows),
+            iterations=round(self.iterations / max(self.rows, 1)),
+            worst_residual=self.worst,
         )
-        prepared = chosen(model, seen, chosen_options)
-        samples = draw(
-            prepared.model,
-            with_kernel(prepared.recipe, prepared.kernel),
-            keys[part.to(device)],
-            condition=conditions.take(given, observation.to(device)),
-            batch=len(part),
-            callbacks=callbacks,
-        )
-        evaluations = samples.record.nfe
-        collector.add(samples.x.cpu())
-    return collector.result(model.units, evaluations, view_of(model))
+
+
+def _plain(value: Any) -> Any:
+    """An option in a form that JSON can hold."""
+    if isinstance(value, Tensor):
+        return value.tolist()
+    simple = value is None or isinstance(value, bool | int | float | str | dict | list)
+    return value if simple else str(value)
 
 
 def _guided(model: ScoreModel, guidance: Any, condition: Condition | None) -> ScoreModel:

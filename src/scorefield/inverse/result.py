@@ -2,8 +2,10 @@
 
 import html
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,8 @@ from torch import Tensor
 from ..data import View
 from ..errors import InputError
 from ..plotting import Picture, paragraph, save_inpainting, with_picture
+from ..values import finite, is_number
+from .record import RestorationRecord, chi2_range
 
 SHOWN_INPUTS, SHOWN_DRAWS = 6, 8  # of a sheet
 SHOWN_ROWS = 12  # of a table in a notebook
@@ -25,9 +29,10 @@ class Restoration:
             where a sink took them.
         mean: The draws' mean, (N, *event) or (*event), floats in data units.
         std: Their standard deviation, like `mean`; NaN for one draw.
-        chi2: (N, K) or (K,), the mean squared residual of each draw over noise_std²; None for exact
-            observations, whose residual is zero.
-        evaluations: Evaluations of the model a draw.
+        chi2: (N, K) or (K,), the mean squared residual of each draw in units of the noise, over the
+            observed elements; None for exact observations, and for a likelihood given as a
+            function. Of draws of the true posterior it lies in `chi2_range`.
+        record: How the draws were made.
         observed: The observations as they came, (N, *measurement); None where they are not kept.
         mask: bool, True for observed elements, (*event) or (N, *event); None where the operator is
             no mask.
@@ -39,11 +44,52 @@ class Restoration:
     mean: Tensor
     std: Tensor
     chi2: Tensor | None
-    evaluations: int
+    record: RestorationRecord
     observed: Tensor | None = field(default=None, compare=False)
     mask: Tensor | None = field(default=None, compare=False)
     view: View = field(default=View(), compare=False)
     single: bool = False
+    observed_elements: float = field(default=1.0, compare=False)
+    floats: Callable[[Tensor], Tensor] = field(default=lambda x: x, compare=False, repr=False)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the prior a draw."""
+        return self.record.evaluations
+
+    @property
+    def chi2_range(self) -> tuple[float, float]:
+        """The range in which `chi2` of a draw of the true posterior lies with probability 0.99."""
+        return chi2_range(self.observed_elements)
+
+    def quantile(self, q: Any) -> Tensor:
+        """Quantiles of the draws, element by element, in data units.
+
+        Args:
+            q: A number in [0, 1], or a sequence of Q of them.
+
+        Returns:
+            Like `mean`; with a first dimension Q for a sequence.
+
+        Raises:
+            InputError: For numbers outside [0, 1], and where the draws were not kept.
+        """
+        if not self.draws.numel():
+            raise InputError("the draws were not kept (sink=), so that they have no quantiles")
+        wanted = torch.tensor(
+            [finite(q, "q", 0.0, 1.0)] if is_number(q) else [finite(v, "q", 0.0, 1.0) for v in q],
+            dtype=torch.float64,
+        )
+        wide = self.floats(self.draws).to(torch.float64)
+        ordered = wide.sort(0 if self.single else 1).values
+        dim = 0 if self.single else 1
+        place = wanted * (ordered.shape[dim] - 1)
+        low = place.floor().long()
+        high = (low + 1).clamp(max=ordered.shape[dim] - 1)
+        share = (place - low).reshape(-1, *[1] * self.mean.ndim)
+        rows = ordered.movedim(dim, 0)
+        found = (rows[low] * (1 - share) + rows[high] * share).to(self.mean.dtype)
+        return found[0] if is_number(q) else found
 
     @property
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,8 +110,12 @@ class Restoration:
             where = "" if self.mask is None else " of unknown elements"
             text += f", standard deviation{where} {float(spread.mean()):.3g} on average"
         if self.chi2 is not None:
-            text += f", chi2 {float(self.chi2.mean()):.3g} on average (1 is expected)"
-        return paragraph(f"{text}; {self.evaluations} evaluations a draw.")
+            low, high = self.chi2_range
+            text += f", chi2 {float(self.chi2.mean()):.3g} on average ({low:.2f} to {high:.2f} is "
+            text += "expected)"
+        return paragraph(
+            f"{text}; method {self.record.method}, {self.evaluations} evaluations a draw."
+        )
 
     def picture(self, title: str | None = None) -> Picture:
         """The restorations as a picture; a notebook shows it, `save` writes it.
