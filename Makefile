@@ -60,13 +60,13 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# azula, deepinv, diffusers and denoising-diffusion-pytorch beside this package, on one torch (5.5 GB).
+# azula, deepinv, diffusers, denoising-diffusion-pytorch and pylops beside this package, on one torch (5.5 GB).
 bench-env: .venv-bench/.installed
 
 .venv-bench/.installed: pyproject.toml constraints-bench.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip --disable-pip-version-check install -q -c constraints-bench.txt torch torchvision
-	.venv-bench/bin/python -m pip --disable-pip-version-check install -q -c constraints-bench.txt -e '.[demo,dev]' azula deepinv diffusers denoising-diffusion-pytorch
+	.venv-bench/bin/python -m pip --disable-pip-version-check install -q -c constraints-bench.txt -e '.[demo,dev]' azula deepinv diffusers denoising-diffusion-pytorch pylops
 	touch $@
 
 clean:

@@ -140,6 +140,31 @@ def guidance(
 
 
 @app.command()
+def continued(
+    work: Path = typer.Argument(help="Folder of runs; what is finished there is used again."),
+    features: Path = typer.Option(
+        ..., help="Folder with features.py and its weights: the feature extractor."
+    ),
+    mnist: Path = typer.Option(..., help=".npz with train_images and test_images."),
+    seeds: int = typer.Option(2, help="Seeds of training, 1 or more."),
+    images: int = typer.Option(120_000, help="Images that each training sees."),
+    count: int = typer.Option(5000, help="Samples of a Fréchet distance."),
+    settings: list[str] = SETTINGS,
+    out: Path | None = OUT,
+) -> None:
+    """A run of mnist5k that goes on after its half, beside one trained in one piece."""
+    from .continued import continued as run
+
+    record = run(features, mnist, work, seeds, images, count, settings, say)
+    for row in record["rows"]:
+        say(
+            f"seed {row['seed']}, {row['way']}: held-out loss {row['held_out']:.4f}, Fréchet "
+            f"distance {row['frechet']:.3f}"
+        )
+    save(out, record)
+
+
+@app.command()
 def mixed(
     folder: Path = typer.Argument(help="Folder for the table, the run and the samples."),
     budget: str = typer.Option("120s", help="Time of training."),
@@ -341,6 +366,53 @@ def precision(
         f"{record['samples_rms_between_seeds']:.4f} between neighbouring seeds: {picture}"
     )
     save(out, record)
+
+
+def parse_names(value: str | None) -> tuple[str, ...]:
+    """Parse "dps,mmps" as names; nothing where no option was given."""
+    return tuple(name.strip() for name in (value or "").split(",") if name.strip())
+
+
+def parse_counts(value: str, option: str) -> tuple[int, ...]:
+    """Parse "100,20" as whole numbers above 0."""
+    from scorefield.cli.options import parse_numbers
+
+    found = parse_numbers(value, option)
+    if not found or min(found) < 1 or any(not number.is_integer() for number in found):
+        raise InputError(
+            f"{option} takes whole numbers above 0 with commas, for example 100,20; got {value!r}"
+        )
+    return tuple(int(number) for number in found)
+
+
+@app.command()
+def posteriors(
+    libraries: str = typer.Option(
+        "scorefield,azula,deepinv",
+        help="Libraries with commas; azula and deepinv need `make bench-env`.",
+    ),
+    methods: str | None = typer.Option(None, help="Methods with commas. [default: all]"),
+    problems: int = typer.Option(20, min=1, help="Problems for each number of measurements."),
+    draws: int = typer.Option(1000, min=2, help="Draws of each posterior."),
+    steps: str = typer.Option("100,20", help="Evaluations of the denoiser a draw, with commas."),
+    d_y: str = typer.Option("1,2,4", help="Numbers of measurements, with commas."),
+    d: int = typer.Option(8, min=2, help="Dimension, even."),
+    tuning: int = typer.Option(
+        5, min=0, help="Other problems by which constants are tuned besides; 0: defaults only."
+    ),
+    out: Path | None = typer.Option(None, help="A .json; finished cells in it are kept."),
+) -> None:
+    """Posterior samplers of libraries against exact posteriors of the 25-mode mixture."""
+    from .posterior_cells import Suite
+    from .posterior_libraries import candidates
+    from .posteriors import posteriors as run
+    from .posteriors import table
+
+    suite = Suite(
+        d, parse_counts(d_y, "--d-y"), parse_counts(steps, "--steps"), problems, draws, tuning
+    )
+    record = run(candidates(parse_names(libraries), parse_names(methods)), suite, out, say)
+    typer.echo(table(record))
 
 
 @app.command("held-out")

@@ -354,11 +354,9 @@ def simulate(
     made = Measurement(mean, operator, noise_std, noise)
     if made.exact:
         return made
-    keys = rng.keys(seed, len(mean)).to(mean.device)
+    keys, stream = rng.keys(seed, len(mean)).to(mean.device), rng.Stream.MEASUREMENT
     shape = mean.shape[1:]
-    normal = [
-        rng.normal(keys, rng.Stream.MEASUREMENT, step, shape, mean.dtype) for step in range(2)
-    ]
-    uniform = rng.uniform(keys, rng.Stream.MEASUREMENT, 2, shape, mean.dtype)
+    normal = [rng.normal(keys, stream, step, shape, mean.dtype) for step in range(2)]
+    uniform = rng.uniform(keys, stream, 2, shape, mean.dtype)
     y = made.law.simulate(mean, torch.stack(normal), uniform)
     return replace(made, observed=y)

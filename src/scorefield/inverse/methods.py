@@ -21,7 +21,13 @@ from ..models import ScoreModel
 from ..sampling import Kernel, Projected, SamplingRecipe, resolve_sampling
 from ..sampling.recipe import card_recipe
 from ..values import one_of
-from .kernels import DDRM, POSTERIOR_KERNELS, PosteriorKernel, option_names
+from .kernels import (
+    DDRM,
+    POSTERIOR_KERNELS,
+    PosteriorKernel,
+    PosteriorLangevin,
+    option_names,
+)
 from .posteriors import DDNM, DPS, MMPS, TMPD, DiffPIR, PiGDM, Posterior
 from .problem import Problem
 
@@ -151,6 +157,11 @@ def _sampling(
     length = {k: v for k, v in given.items() if k != "ladder" or not isinstance(v, str)}
     if not length:
         given["nfe"] = usual
+    if isinstance(sampler, PosteriorLangevin) and "nfe" in given and "levels" not in given:
+        # A budget below one step a level takes fewer levels.
+        most = max(1, int(given["nfe"]) - 1)
+        if given.get("ladder") is None and len(sampler.default_ladder(model)) > most:
+            given["levels"] = most
     return resolve_sampling(
         model,
         sampler,
@@ -319,8 +330,8 @@ METHODS: dict[str, Method] = {
         _unfit_for_inpainting,
         "Annealed Langevin dynamics with the known part projected (Song and Ermon 2019).",
         "unknown elements that do not depend on the known ones",
-        "at noise level sigma the known part is drawn as y + sigma z without what the rest of x "
-        "says about it, and the levels are too few for modes to exchange their weights",
+        "at noise level sigma the known part is drawn as y + sigma z whatever the rest of x is, and "
+        "steps are too few for modes to exchange their weights",
         {
             "epsilon": "coefficient of the score at the last level, in squared model units",
             "redraw": "level or step: how often the observation's noise is drawn anew",

@@ -59,7 +59,16 @@ class Noise(ABC):
         """
 
     def score(self, y: Tensor, mean: Tensor, known: Tensor | None = None) -> Tensor:
-        """d log p(y | m) / d m, like y; zero where not observed."""
+        """d log p(y | m) / d m.
+
+        Args:
+            y: (B, *measurement).
+            mean: m, like y.
+            known: As for `log_likelihood`.
+
+        Returns:
+            Like y; zero where not observed.
+        """
         with torch.enable_grad():
             m = mean.detach().requires_grad_(True)
             (found,) = torch.autograd.grad(self.log_likelihood(y, m, known).sum(), m)

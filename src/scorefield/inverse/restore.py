@@ -151,8 +151,8 @@ def restore(
 ) -> Restoration:
     """Draw restorations of each observation: draws of p(x | y).
 
-    With method="auto" a line says which method is taken and why, with its evaluations and the
-    seconds expected, before it starts.
+    With method="auto" a line with the method and the reason, its evaluations and the seconds
+    expected is printed before it starts.
 
     Args:
         model: The prior.

@@ -212,7 +212,7 @@ def _slope(problem: Problem, x: Tensor) -> Tensor:
 def _limited(shift: Tensor, variance: float) -> Tensor:
     """`shift` with a root mean square of at most FURTHEST sqrt(variance), each row by itself.
 
-    A linearisation says little about places further away. In the limit of small v no row is
+    A linearisation holds near its point only. In the limit of small v no row is
     limited.
     """
     size = shift.flatten(1).square().mean(1).sqrt().reshape(-1, *[1] * (shift.ndim - 1))

@@ -74,6 +74,9 @@ class LinearFunction(Operator):
         return f"LinearFunction(of {' x '.join(map(str, self.event_shape))})"
 
 
+FLOAT32_TOLERANCE = 1e-6  # relative residual that float32 can reach
+
+
 class _Foreign:
     """An object of another library: a PyTorch module by a copy on x's device, in its own type.
 
@@ -85,11 +88,11 @@ class _Foreign:
         self.name = type(wrapped).__name__
         self._wrapped = wrapped
         self._copies: dict[torch.device, Any] = {}
-        self._dtype: torch.dtype | None = None
+        self.dtype: torch.dtype | None = None
         if isinstance(wrapped, nn.Module):
             kinds = [one.dtype for one in (*wrapped.parameters(), *wrapped.buffers())]
             real = [kind.to_real() for kind in kinds if kind.is_floating_point or kind.is_complex]
-            self._dtype = real[0] if real else None
+            self.dtype = real[0] if real else None
 
     def _on(self, device: torch.device) -> Any:
         if not isinstance(self._wrapped, nn.Module):
@@ -102,7 +105,7 @@ class _Foreign:
 
     def apply(self, name: str, x: Tensor) -> Tensor:
         """The result of the object's method of that name, in x's type."""
-        found = getattr(self._on(x.device), name)(x if self._dtype is None else x.to(self._dtype))
+        found = getattr(self._on(x.device), name)(x if self.dtype is None else x.to(self.dtype))
         if not isinstance(found, Tensor):
             raise InputError(
                 f"{self.name}.{name} must give one tensor; got {describe(found)}. Wrap it in a "
@@ -131,6 +134,8 @@ class Adapted(Operator):
         self.event_shape = event_shape
         self.linear = linear
         self._foreign = _Foreign(wrapped)
+        if self._foreign.dtype not in (None, torch.float64):
+            self.pinv_tolerance = FLOAT32_TOLERANCE
 
     def A(self, x: Tensor) -> Tensor:
         """Measure x (B, *event)."""

@@ -96,9 +96,12 @@ class Operator(ABC):
 
     Attributes:
         linear: Whether A(a x + b y) = a A(x) + b A(y).
+        pinv_tolerance: Relative residual at which the iteration of `A_pinv` ends; an operator that
+            computes in float32 cannot reach the default.
     """
 
     linear: bool = True
+    pinv_tolerance: float = 1e-10
 
     @abstractmethod
     def A(self, x: Tensor) -> Tensor:
@@ -132,7 +135,7 @@ class Operator(ABC):
 
         By the singular value decomposition where it is known; else the least squares solution of
         least norm, A^T A x = A^T y by conjugate gradients from zero in float64, to a relative
-        residual of 1e-10 or 2,000 iterations.
+        residual of `pinv_tolerance` or 2,000 iterations.
 
         Args:
             y: (B, *measurement).
@@ -147,7 +150,7 @@ class Operator(ABC):
         solved = conjugate_gradients(
             lambda v: self.A_adjoint(self.A(v)),
             self.A_adjoint(y.to(torch.float64)),
-            tolerance=1e-10,
+            tolerance=self.pinv_tolerance,
             most=2000,
         )
         return solved.x.to(y.dtype)

@@ -272,8 +272,8 @@ class DiffPIR(Posterior):
         "prior (weight=1)"
     )
     approximate_because: ClassVar[str] = (
-        "the covariance of x0 given x is taken for r² I, so what y shows of some elements says "
-        "nothing about others within one evaluation"
+        "the covariance of x0 given x is taken for r² I, so that within one evaluation what y "
+        "shows of some elements does not reach others"
     )
 
     def __init__(self, inner: ScoreModel, problem: Problem, weight: float | None = None) -> None:
