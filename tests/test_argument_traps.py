@@ -161,8 +161,8 @@ def test_callbacks_from_a_generator_are_called_after_every_step() -> None:
         MODEL,
         observed,
         draws=1,
-        batch=1,
-        options={"ladder": (s for s in (2.0, 1.0)), "steps_per_level": 1},
+        method="inpainting",
+        options={"ladder": (s for s in (2.0, 1.0)), "steps_per_level": 1, "batch": 1},
         callbacks=each(),
     )
     assert seen == [1, 2, 1, 2]

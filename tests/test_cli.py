@@ -369,7 +369,7 @@ def test_inpainting_keeps_known_pixels_in_the_stored_values(digits_run, tmp_path
         "restore",
         digits_run,
         *("--input", tmp_path / "in.npy", "--mask", tmp_path / "mask.png", "--out", out),
-        *("--draws", 3, "--levels", 10, "--steps-per-level", 2),
+        *("--method", "inpainting", "--draws", 3, "--levels", 10, "--steps-per-level", 2),
     )
     assert code == 0, err
     draws, known = np.load(out / "restored.npz")["draws"], mask == 255

@@ -201,7 +201,8 @@ class TestRestorations:
     def restored(self, seen: tuple[ScoreModel, torch.Tensor], single: bool) -> Restoration:
         model, x = seen
         measurement = sf.Measurement(x[0] if single else x, sf.operators.Mask(MASK))
-        return sf.restore(model, measurement, draws=2, options={"levels": 3, "steps_per_level": 1})
+        options = {"levels": 3, "steps_per_level": 1}
+        return sf.restore(model, measurement, draws=2, method="inpainting", options=options)
 
     @pytest.mark.parametrize("single", [False, True])
     def test_images_become_a_sheet(
@@ -226,7 +227,8 @@ class TestRestorations:
 
     def test_rows_of_a_table_show_known_values_and_mean_with_deviation(self) -> None:
         measurement = sf.Measurement([[4.0, float("nan")], [float("nan"), -5.0]])
-        result = sf.restore(MIXTURE, measurement, draws=3, options={"nfe": 40})
+        options = {"nfe": 40}
+        result = sf.restore(MIXTURE, measurement, draws=3, method="inpainting", options=options)
         html = result._repr_html_()
         assert "<td>4</td><td><b>" in html and "</b></td><td>-5</td>" in html
         mean, std = result.mean[0, 1].item(), result.std[0, 1].item()
@@ -236,9 +238,9 @@ class TestRestorations:
         self, seen: tuple[ScoreModel, torch.Tensor]
     ) -> None:
         model, x = seen
-        options = {"levels": 3, "steps_per_level": 1}
+        few = {"method": "inpainting", "options": {"levels": 3, "steps_per_level": 1}}
         measurement = sf.Measurement(x, sf.operators.Mask(MASK))
-        result = sf.restore(model, measurement, 2, options=options, sink=lambda n, draws: None)
+        result = sf.restore(model, measurement, 2, **few, sink=lambda n, draws: None)
         assert "base64" not in result._repr_html_() and is_paragraph(repr(result))
 
     def test_measurement_is_a_paragraph(self) -> None:

@@ -287,11 +287,11 @@ def test_a_guided_model_is_no_guidance():
 def test_restore_takes_guidance_as_an_option():
     p = GaussianMixture([[-1.5, 1.0], [0.9, -1.0], [2.2, 0.5]], VARIANCES, WEIGHTS, labels=LABELS)
     seen = sf.Measurement(torch.tensor([[0.5, 0.0]]), sf.operators.Mask([True, False]))
-    few = {"levels": 4, "steps_per_level": 3}
+    few, inpaint = {"levels": 4, "steps_per_level": 3}, {"method": "inpainting"}
 
     def restored(model: ScoreModel, **options) -> torch.Tensor:
         given = {"class": 0}
-        return sf.restore(model, seen, 3, options=few | options, condition=given).draws
+        return sf.restore(model, seen, 3, options=few | options, condition=given, **inpaint).draws
 
     plain = restored(p)
     assert torch.equal(plain, restored(p, guidance=1.0))
@@ -302,7 +302,7 @@ def test_restore_takes_guidance_as_an_option():
     assert not torch.equal(restored(p, guidance=limited), restored(p, guidance=3))
     refused(
         "needs a condition to follow",
-        call=lambda: sf.restore(p, seen, 3, options=few | {"guidance": 3}),
+        call=lambda: sf.restore(p, seen, 3, options=few | {"guidance": 3}, **inpaint),
     )
     refused("guidance scale", call=lambda: restored(p, guidance="strong"))
     refused("guidance: a scale", call=lambda: restored(p, guide=3))

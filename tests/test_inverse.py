@@ -1,6 +1,7 @@
 """Restoration: known elements exact, the rest from the conditional law, in any units and form."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -43,6 +44,9 @@ def pair(shift: float = 0.0, scale: float = 1.0) -> Gaussian:
     return model
 
 
+projected = partial(restore, method="inpainting")  # the article's restoration
+
+
 def inpaint(model, y, draws, seed=0, steps=150, batch=4096, **options):
     """Restorations of (y, unknown); the unknown element may hold any number."""
     observed = torch.tensor([[y, 123.0]], dtype=torch.float64)
@@ -50,9 +54,10 @@ def inpaint(model, y, draws, seed=0, steps=150, batch=4096, **options):
         "ladder": LADDER,
         "steps_per_level": steps,
         "epsilon": 0.2 * float(LADDER[-1]) ** 2,
+        "batch": batch,
         **options,
     }
-    return restore(model, Measurement(observed, FIRST), draws, seed, options=options, batch=batch)
+    return projected(model, Measurement(observed, FIRST), draws, seed, options=options)
 
 
 # -- the conditional law
@@ -128,7 +133,8 @@ def test_julian_dates_keep_their_digits():
     closed.units = units
     trained = Preconditioned(build("mlp", (2,)), (2,), units=units)
     for model in (closed, trained):
-        result = restore(model, Measurement(observed, FIRST), 50, options={"levels": 8, "nfe": 9})
+        seen = Measurement(observed, FIRST)
+        result = projected(model, seen, 50, options={"levels": 8, "nfe": 9})
         assert result.draws.dtype == result.mean.dtype == torch.float64
         assert bool((result.draws[:, 0] == observed[0]).all())
         assert len(result.draws[:, 1].unique()) == 50
@@ -148,10 +154,10 @@ def test_a_draw_does_not_depend_on_its_batch():
 def test_observations_of_a_batch_keep_their_order():
     observed = torch.tensor([[1.0, 0], [-2.0, 0], [0.5, 0]], dtype=torch.float64)
     options = {"ladder": LADDER, "steps_per_level": 5}
-    both = restore(pair(), Measurement(observed, FIRST), 4, options=options, batch=5)
+    both = projected(pair(), Measurement(observed, FIRST), 4, options=options | {"batch": 5})
     assert both.draws.shape == (3, 4, 2) and both.mean.shape == (3, 2)
     assert torch.equal(both.draws[..., 0], observed[:, :1].expand(3, 4))
-    alone = restore(pair(), Measurement(observed[0], FIRST), 4, options=options)
+    alone = projected(pair(), Measurement(observed[0], FIRST), 4, options=options)
     assert torch.allclose(both.draws[0], alone.draws, rtol=1e-12, atol=1e-12)
 
 
@@ -232,7 +238,7 @@ def test_restorations_return_in_the_form_of_the_observation(levels, dequantised)
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     options = {"ladder": LADDER, "steps_per_level": 2, "epsilon": 1e-5}
     forms = (stored, stored.long(), stored.float() / (levels - 1), stored.double() / (levels - 1))
-    found = [restore(model, Measurement(x, Mask(mask)), 6, options=options) for x in forms]
+    found = [projected(model, Measurement(x, Mask(mask)), 6, options=options) for x in forms]
     for result, form in zip(found, forms, strict=True):
         assert result.draws.shape == (6, 1, 2, 3) and result.draws.dtype == form.dtype
         assert bool((result.draws[:, 0][:, mask == 1] == form[mask == 1]).all())
@@ -254,7 +260,7 @@ def test_results_are_floor_of_levels_times_x():
         mask[0, 0, 0] = 1
         seen = Measurement(torch.zeros(1, 16, 16, dtype=torch.uint8), Mask(mask))
         options = {"ladder": noise.geometric(1e-3, 1e-6, 4), "steps_per_level": 1}
-        draws = restore(model, seen, 2, options=options).draws
+        draws = projected(model, seen, 2, options=options).draws
         assert torch.equal(draws.flatten(1)[:, 1:].long(), stored[1:].expand(2, -1))
 
 
@@ -267,7 +273,7 @@ def test_pictures_of_a_model_of_float_images_are_k_over_255():
     reading = Measurement(seen, Mask(mask)).read(model.units, (1, 2, 3))
     torch.testing.assert_close(reading.values[0, 0], seen.double() / 255, rtol=0, atol=1e-7)
     options = {"ladder": LADDER, "steps_per_level": 2, "epsilon": 1e-5}
-    result = restore(model, Measurement(seen, Mask(mask)), 3, options=options)
+    result = projected(model, Measurement(seen, Mask(mask)), 3, options=options)
     assert result.draws.shape == (3, 1, 2, 3) and result.draws.dtype == torch.uint8
     assert bool((result.draws[:, 0][:, mask == 1] == seen[mask == 1]).all())
 
@@ -293,7 +299,7 @@ def test_values_outside_the_models_range_are_refused(observed, units, words):
     mask = torch.zeros(1, 2, 3)
     mask[0, 0, 0] = 1
     with pytest.raises(InputError, match=words):
-        restore(model, Measurement(observed, Mask(mask)))
+        projected(model, Measurement(observed, Mask(mask)))
     if observed.dtype != torch.bool and "unknown" not in words:  # only what is seen must fit
         observed = observed.clone()
         observed[0, 0, 0] = 0
@@ -429,7 +435,7 @@ def run_recorded(monkeypatch, model, **options):
 
     monkeypatch.setattr(module, "draw", recording)
     observed = Measurement(torch.tensor([0.3, 0.0]), FIRST)
-    result = restore(model, observed, 3, options=options)
+    result = projected(model, observed, 3, options=options)
     monkeypatch.undo()
     return recipes[0], result
 
@@ -468,13 +474,13 @@ def test_closed_forms_are_computed_in_float64_and_networks_in_float32():
     types: set[torch.dtype] = set()
     model = Recorded(torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
     options = {"ladder": LADDER, "steps_per_level": 1}
-    restore(model, Measurement(torch.zeros(2, dtype=torch.float32), FIRST), 2, options=options)
+    projected(model, Measurement(torch.zeros(2, dtype=torch.float32), FIRST), 2, options=options)
     assert types == {torch.float64}
     network = small_network()
     types.clear()
     network.network.register_forward_pre_hook(lambda _, inputs: types.add(inputs[0].dtype))
     wide = torch.zeros(2, dtype=torch.float64)
-    restore(network, Measurement(wide, FIRST), 2, options={"levels": 4})
+    projected(network, Measurement(wide, FIRST), 2, options={"levels": 4})
     assert types == {torch.float32}
 
 
@@ -484,14 +490,14 @@ def test_bfloat16_execution_and_modes():
     fast.autocast = torch.bfloat16
     observed = Measurement(torch.tensor([0.3, 0.0]), FIRST)
     options = {"levels": 6, "steps_per_level": 2}
-    results = [restore(m, observed, 4, options=options) for m in (plain, fast)]
+    results = [projected(m, observed, 4, options=options) for m in (plain, fast)]
     gap = (results[0].draws - results[1].draws)[:, 1].abs().max()
     assert 0 < float(gap) < 1 and results[1].draws.dtype == torch.float32
     dropping = small_network()
     dropping.network = torch.nn.ModuleList([dropping.network, torch.nn.Dropout(0.5)])
     dropping.network.forward = lambda x, n, c: dropping.network[1](dropping.network[0](x, n, c))
     dropping.train()
-    first, again = (restore(dropping, observed, 4, options=options) for _ in range(2))
+    first, again = (projected(dropping, observed, 4, options=options) for _ in range(2))
     assert torch.equal(first.draws, again.draws) and torch.equal(first.draws, results[0].draws)
     assert dropping.training
 
@@ -503,7 +509,7 @@ def test_a_ladder_outside_the_models_range_is_refused_before_any_evaluation():
     observed = Measurement(torch.zeros(2), FIRST)
     for ladder in (noise.geometric(20.0, 0.01, 5), noise.geometric(1.0, 0.001, 5), LADDER.flip(0)):
         with pytest.raises(InputError):
-            restore(model, observed, 2, options={"ladder": ladder})
+            projected(model, observed, 2, options={"ladder": ladder})
     assert not calls
 
 
@@ -523,11 +529,10 @@ class ByClass(ScoreModel):
 
 def test_conditions_belong_to_observations():
     observed = torch.tensor([[3.0, 0.0], [-3.0, 0.0]])
-    options = {"ladder": LADDER, "steps_per_level": 20}
+    options = {"ladder": LADDER, "steps_per_level": 20, "batch": 3}
     for given in ({"class": [1, 0]}, {"class": ["right", "left"]}):
-        result = restore(
-            ByClass(), Measurement(observed, FIRST), 5, options=options, condition=given, batch=3
-        )
+        seen = Measurement(observed, FIRST)
+        result = projected(ByClass(), seen, 5, options=options, condition=given)
         assert bool((result.draws[0, :, 1] > 2).all()) and bool((result.draws[1, :, 1] < -2).all())
 
 
@@ -535,7 +540,7 @@ def test_conditions_belong_to_observations():
 def test_restoration_runs_on_the_models_device(kind, monkeypatch):
     """Model, observation, keys and conditions meet on one device; results come back to the CPU."""
     observed = Measurement(torch.tensor([[0.5, 0.0], [3.0, 0.0]]), FIRST)
-    options = {"ladder": LADDER, "steps_per_level": 2}
+    options = {"ladder": LADDER, "steps_per_level": 2, "batch": 4}
     given = {"class": [0, 1]} if kind == "by class" else None
     makers = {"closed form": pair, "network": small_network, "by class": ByClass}
 
@@ -543,7 +548,7 @@ def test_restoration_runs_on_the_models_device(kind, monkeypatch):
         model = makers[kind]().to(device)
         if kind == "by class":
             model.register_buffer("place", torch.zeros((), device=device))
-        return restore(model, observed, 3, options=options, condition=given, batch=4).draws
+        return projected(model, observed, 3, options=options, condition=given).draws
 
     plain = draws("cpu")
     with pretend_cuda(monkeypatch):
@@ -555,7 +560,7 @@ def test_restoration_runs_on_the_models_device(kind, monkeypatch):
 # -- results
 
 
-def ignore_the_observation(model, measurement, options):
+def ignore_the_observation(model, problem, options):
     recipe = resolve_sampling(model, "heun", nfe=9, ladder=None)
     return Prepared(model, recipe.kernel, recipe)
 
@@ -563,38 +568,50 @@ def ignore_the_observation(model, measurement, options):
 @pytest.fixture
 def prior_method(monkeypatch):
     """A method for any measurement, which draws from the prior."""
-    method = Method(ignore_the_observation, lambda measurement: None, "Draws from the prior.")
+    method = Method(ignore_the_observation, lambda model, problem: None, "Draws from the prior.")
     monkeypatch.setitem(METHODS, "prior", method)
+
+
+def four() -> Gaussian:
+    """Four independent standard normals."""
+    return Gaussian(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64))
+
+
+@pytest.mark.usefixtures("prior_method")
+def test_missing_elements_of_any_measurement_are_left_out_of_chi2():
+    y = keyed(3)
+    y[1] = float("nan")
+    result = restore(four(), Measurement(y, Average(), 0.5), 6, method="prior")
+    residual = ((y - (result.draws[..., 1:] + result.draws[..., :-1]) / 2) / 0.5)[:, [0, 2]]
+    torch.testing.assert_close(result.chi2, residual.square().mean(-1))
 
 
 @pytest.mark.usefixtures("prior_method")
 def test_chi2_is_the_mean_squared_residual():
-    model = Gaussian(torch.zeros(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64))
+    model = four()
     model.units = Units.affine(1.0, 2.0)
     y = keyed(3, 3)
-    result = restore(model, Measurement(y, Average(), 0.5), 6, batch=4)
+    prior = partial(restore, model, method="prior")
+    result = prior(Measurement(y, Average(), 0.5), 6, options={"batch": 4})
     assert result.chi2 is not None and result.chi2.shape == (3, 6)
     residual = (y[:, None] - (result.draws[..., 1:] + result.draws[..., :-1]) / 2) / 0.5
     torch.testing.assert_close(result.chi2, residual.square().mean(-1))
-    single = restore(model, Measurement(y[0], Average(), 0.5), 6)
+    single = prior(Measurement(y[0], Average(), 0.5), 6)
     assert single.chi2.shape == (6,) and single.draws.shape == (6, 4)
-    exact = restore(
-        model, Measurement(keyed(4), Mask(torch.tensor([1, 0, 0, 0]))), 2, method="prior"
-    )
+    exact = prior(Measurement(keyed(4), Mask(torch.tensor([1, 0, 0, 0]))), 2)
     assert exact.chi2 is None
 
 
 def test_a_sink_takes_the_draws_of_each_observation_in_turn():
     observed = torch.tensor([[1.0, 0], [-2.0, 0], [0.5, 0]], dtype=torch.float64)
     options = {"ladder": LADDER, "steps_per_level": 2}
-    kept = restore(pair(), Measurement(observed, FIRST), 4, options=options)
+    kept = projected(pair(), Measurement(observed, FIRST), 4, options=options)
     taken: list[tuple[int, torch.Tensor]] = []
-    result = restore(
+    result = projected(
         pair(),
         Measurement(observed, FIRST),
         4,
-        options=options,
-        batch=5,
+        options=options | {"batch": 5},
         sink=lambda n, draws: taken.append((n, draws)),
     )
     assert [n for n, _ in taken] == [0, 1, 2] and result.draws.numel() == 0
@@ -618,7 +635,6 @@ def test_repr_is_one_short_paragraph():
     [
         (lambda: Mask(torch.tensor([0.5, 1.0])), "0 and 1"),
         (lambda: Mask(torch.zeros(3)), "hides everything"),
-        (lambda: Measurement(torch.tensor([float("nan"), 0.0]), Average()), "Average.*NaN"),
         (lambda: Measurement(torch.tensor([float("inf"), 0.0]), FIRST), "infinite"),
         (
             lambda: Measurement(torch.zeros(2, dtype=torch.complex64), FIRST),
@@ -634,18 +650,24 @@ def test_repr_is_one_short_paragraph():
             "broadcast against the event",
         ),
         (
-            lambda: restore(pair(), Measurement(torch.zeros(2), FIRST, noise_std=0.1)),
+            lambda: projected(pair(), Measurement(torch.zeros(2), FIRST, noise_std=0.1)),
             "noise_std must be 0",
         ),
-        (lambda: restore(pair(), Measurement(torch.zeros(3), Average())), "needs operator=Mask"),
-        (lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), 0), "at least 1"),
-        (lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), batch=0), "at least 1"),
         (
-            lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), method="magic"),
-            "one of auto, inpainting",
+            lambda: projected(four(), Measurement(torch.zeros(3), Average())),
+            "needs operator=Mask",
+        ),
+        (lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), 0), "at least 1"),
+        (
+            lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), options={"batch": 0}),
+            "at least 1",
         ),
         (
-            lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), options={"eps": 1}),
+            lambda: restore(pair(), Measurement(torch.zeros(2), FIRST), method="magic"),
+            "one of auto, exact, inpainting",
+        ),
+        (
+            lambda: projected(pair(), Measurement(torch.zeros(2), FIRST), options={"eps": 1}),
             "no option 'eps'.*epsilon",
         ),
         (
@@ -666,7 +688,7 @@ def test_nan_marks_unknown_elements_of_each_observation() -> None:
     model = pair()
     nan = float("nan")
     rows = torch.tensor([[0.5, nan], [nan, -0.3], [0.2, 0.4], [nan, nan]])
-    found = restore(model, Measurement(rows), 3, 5, options={"levels": 6})
+    found = projected(model, Measurement(rows), 3, 5, options={"levels": 6})
     assert found.draws.shape == (4, 3, 2)
     for k, row in enumerate(rows):
         known = ~row.isnan()
@@ -674,21 +696,23 @@ def test_nan_marks_unknown_elements_of_each_observation() -> None:
         assert bool(found.draws[k].isfinite().all())
     filled = rows.nan_to_num(0.0)
     for n, mask in ((0, [True, False]), (1, [False, True])):
-        alone = restore(
+        alone = projected(
             model, Measurement(filled, Mask(torch.tensor(mask))), 3, 5, options={"levels": 6}
         )
         assert torch.equal(alone.draws[n], found.draws[n])
     # Control: under the other mask the draws differ.
-    other = restore(model, Measurement(filled, FIRST), 3, 5, options={"levels": 6})
+    other = projected(model, Measurement(filled, FIRST), 3, 5, options={"levels": 6})
     assert not torch.equal(other.draws[1], found.draws[1])
 
 
 def test_a_single_observation_with_nan_equals_the_mask() -> None:
     model = pair()
-    marked = restore(
+    marked = projected(
         model, Measurement(torch.tensor([0.5, float("nan")])), 4, options={"levels": 6}
     )
-    masked = restore(model, Measurement(torch.tensor([0.5, 0.0]), FIRST), 4, options={"levels": 6})
+    masked = projected(
+        model, Measurement(torch.tensor([0.5, 0.0]), FIRST), 4, options={"levels": 6}
+    )
     assert marked.draws.shape == (4, 2)
     assert torch.equal(marked.draws, masked.draws)
 

@@ -307,7 +307,7 @@ def test_structured_noise_and_missing_elements(kind, missing):
     found = restore(model, Measurement(given, operators.Matrix(a), noise=law), 2000, 3)
     check_law(found.draws, mean, covariance, 0.0)
     draws = restore(
-        model, Measurement(given, operators.Matrix(a), noise=law), 2000, 3, method="mmps"
+        model, Measurement(given, operators.Matrix(a), noise=law), 2000, 3, method="mmps", nfe=100
     ).draws
     check_law(draws, mean, covariance, 0.06)
 
