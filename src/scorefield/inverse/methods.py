@@ -187,7 +187,8 @@ def _posterior_method(
     def prepare(model: ScoreModel, problem: Problem, given: Mapping[str, Any]) -> Prepared:
         own = {name: given[name] for name in options if name in given}
         posterior = kind(model, problem, **own)
-        recipe = _sampling(posterior, given, given.get("sampler") or POSTERIOR_SAMPLER)
+        sampler = given.get("sampler") or POSTERIOR_SAMPLER
+        recipe = _sampling(posterior, given, sampler, kind.usual_evaluations)
         return Prepared(posterior, recipe.kernel, recipe)
 
     every = {**options, **SAMPLER_OPTION, **SAMPLER_OPTIONS}
@@ -330,8 +331,8 @@ METHODS: dict[str, Method] = {
         _unfit_for_inpainting,
         "Annealed Langevin dynamics with the known part projected (Song and Ermon 2019).",
         "unknown elements that do not depend on the known ones",
-        "at noise level sigma the known part is drawn as y + sigma z whatever the rest of x is, and "
-        "steps are too few for modes to exchange their weights",
+        "at noise level sigma the known part is drawn as y + sigma z whatever the rest of x is, "
+        "and steps are too few for modes to exchange their weights",
         {
             "epsilon": "coefficient of the score at the last level, in squared model units",
             "redraw": "level or step: how often the observation's noise is drawn anew",
@@ -343,7 +344,8 @@ METHODS: dict[str, Method] = {
         "(Rozet et al. 2024).",
         _unfit_without_information("mmps"),
         {
-            "iterations": "most iterations of conjugate gradients an evaluation",
+            "iterations": "most iterations of conjugate gradients an evaluation; None: 5 for "
+            "measurements of up to 64 elements, else 2",
             "tolerance": "relative residual at which they end",
         },
     ),

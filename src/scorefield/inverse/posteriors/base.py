@@ -50,8 +50,11 @@ class Posterior(Wrapped):
     Attributes:
         exact_for: For which priors and observations the method is exact.
         approximate_because: Why it is approximate otherwise.
+        usual_evaluations: Evaluations of the prior a draw, unless the caller decides.
         report: What was found out while sampling.
     """
+
+    usual_evaluations: ClassVar[int] = 100
 
     exact_for: ClassVar[str] = ""
     approximate_because: ClassVar[str] = ""

@@ -23,6 +23,7 @@ from .base import Posterior, gauss_newton, one_level, prior_variance
 JACOBIANS = ("full", "row-sum")
 MOST_FULL = 1024  # elements of a measurement for which TMPD makes the whole matrix A V A^T
 USUALLY_FULL = 32
+SMALL, SMALL_ITERATIONS, ITERATIONS = 64, 5, 2  # elements; conjugate gradients of MMPS
 
 
 class PiGDM(Posterior):
@@ -149,13 +150,15 @@ class MMPS(Posterior):
     Args:
         inner: The prior.
         problem: The observation in model units.
-        iterations: Most iterations of conjugate gradients, 1 or more.
+        iterations: Most iterations of conjugate gradients, 1 or more. None: 5 for measurements of
+            up to 64 elements, else 2, which on images is enough (docs/benchmarks.md).
         tolerance: Relative residual at which a row is done.
 
     Raises:
         InputError: For numbers out of range.
     """
 
+    usual_evaluations: ClassVar[int] = 50  # each with several products of the Jacobian
     exact_for: ClassVar[str] = (
         "any normal prior, any linear operator and noise, once conjugate gradients have converged"
     )
@@ -168,11 +171,13 @@ class MMPS(Posterior):
         self,
         inner: ScoreModel,
         problem: Problem,
-        iterations: int = 5,
+        iterations: int | None = None,
         tolerance: float = 1e-4,
     ) -> None:
         super().__init__(inner, problem)
-        self.iterations = whole(iterations, "iterations", 1)
+        few = problem.y[0].numel() <= SMALL
+        usual = SMALL_ITERATIONS if few else ITERATIONS
+        self.iterations = usual if iterations is None else whole(iterations, "iterations", 1)
         self.tolerance = finite(tolerance, "tolerance", 0.0)
 
     def posterior_mean(self, x: Tensor, sigma: Tensor, condition: Condition | None) -> Tensor:
