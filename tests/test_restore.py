@@ -189,6 +189,15 @@ def test_exact_draws_of_a_mixture_have_its_weights():
     assert abs(share - 0.2) < 4.5 * math.sqrt(0.2 * 0.8 / 4000)
 
 
+def test_exact_draws_of_a_class_are_of_its_components():
+    """p(x | y, c): the posterior restricted to the components of class c."""
+    model = GaussianMixture([[-5.0, -5.0], [5.0, 5.0]], 1.0, [0.2, 0.8], labels=[0, 1])
+    seen = Measurement([[0.0, math.nan], [0.0, math.nan]])
+    draws = restore(model, seen, 500, 1, condition={"class": [0, 1]}).draws[..., 1]
+    assert bool((draws[0] < 0).all())
+    assert bool((draws[1] > 0).all())
+
+
 def test_langevin_inpainting_misses_a_mixtures_weights():
     """The documented error of the article's inpainting: the small mode comes out too large."""
     model = GaussianMixture([[-5.0, -5.0], [5.0, 5.0]], 1.0, [0.2, 0.8])

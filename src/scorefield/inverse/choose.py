@@ -8,6 +8,8 @@ from ..values import one_of
 from .methods import METHODS
 from .problem import Problem
 
+FEW = 64  # elements of a measurement up to which the covariance of x0 is solved for
+
 
 class Chosen(NamedTuple):
     """A method of `METHODS` and why it was chosen.
@@ -60,13 +62,14 @@ def _suited(model: ScoreModel, problem: Problem) -> list[tuple[str, str]]:
     found = []
     if model.has_posterior and problem.is_linear_gaussian:
         found.append(("exact", "the posterior of this density is known in closed form"))
+    size = problem.y[0].numel()
     if problem.is_linear_gaussian:
-        found.append(
-            ("mmps", "linear operator and Gaussian noise, for which it is exact on normal priors")
-        )
+        what = f"{size:,} linear measurements with Gaussian noise"
+    elif problem.noise is None:
+        what = f"{size:,} measurements that are not linear, linearised about each estimate"
     else:
-        what = "operator is not linear" if problem.noise is None else "noise is not Gaussian"
-        found.append(
-            ("mmps", f"the {what}: each evaluation takes one Gauss-Newton step about its estimate")
-        )
-    return found
+        what = f"{size:,} measurements whose noise is not Gaussian, one scoring step an estimate"
+    # Measured: docs/restore.md for networks of images, docs/benchmarks.md for mixtures.
+    few = ("mmps", f"{what}; on up to {FEW} of them it comes closest to exact posteriors")
+    many = ("pigdm", f"{what}; on images it comes closest to the truth at the least cost")
+    return [*found, *((few, many) if size <= FEW else (many, few))]

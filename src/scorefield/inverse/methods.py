@@ -267,12 +267,19 @@ def exact_draws(
     found = []
     for n in range(len(problem.y)):
         row = problem.take(torch.tensor([n]))
-        given = conditions.take(condition, torch.tensor([n]))
-        posterior: Any = model.posterior(_Row(row)) if given is None else None
-        if posterior is None:
-            raise InputError("the exact posterior of a density given a class is not known here")
+        posterior: Any = model.posterior(_Row(row))
         seed = int(keys[n, 0]) | int(keys[n, 1]) << 32
-        found.append(posterior.sample(draws, seed=seed))
+        label = None if condition is None else condition.get("class")
+        if label is None or int(label[n]) == conditions.NULL_CLASS:
+            found.append(posterior.sample(draws, seed=seed))
+            continue
+        if "class" not in posterior.conditions:
+            raise InputError(
+                f"observation {n} rules out one of the classes, so that its posterior has no "
+                "classes; leave the condition out"
+            )
+        given = {"class": int(label[n])}
+        found.append(posterior.sample(draws, seed=seed, condition=given))
     return torch.cat(found)
 
 
