@@ -54,7 +54,7 @@ def grid(name: str, factors: tuple[float, ...] = FACTORS) -> tuple[Mapping[str, 
 
 
 OUR_GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
-    "dps": (*grid("zeta"), *({"form": "likelihood", "zeta": z} for z in (0.1, 0.3, 1.0))),
+    "dps": grid("zeta", WIDE),
     "diffpir": grid("weight", (0.3, 1.0, 3.0, 10.0)),
     "ddrm": grid("eta", (0.5, 0.85, 1.0)),
 }

@@ -12,7 +12,8 @@ from .figures import figures
 from .import_ import import_command
 from .info import info
 from .likelihood import likelihood
-from .options import sampler_table, with_groups
+from .options import method_table, sampler_table, with_groups
+from .plan import plan_command
 from .restore import restore
 from .sample import sample_command
 from .settings import settings_command
@@ -28,6 +29,7 @@ nothing yet               scorefield demo
 a table (CSV, Parquet)    scorefield train --data table.csv --run runs/mine
 a folder of pictures      scorefield train --data pictures --run runs/mine
 an array (.npy, .npz)     scorefield train --data array.npy --run runs/mine
+data, and no settings     scorefield plan --data array.npy
 a trained run             scorefield sample runs/mine --out samples
 data with gaps            scorefield restore runs/mine --input rows.csv --out restored
 data to score             scorefield likelihood runs/mine --data new.csv --out scores.json
@@ -40,13 +42,21 @@ All commands: scorefield --help. Options of one: scorefield train --help."""
 class SamplerCommand(TyperCommand):
     """A command whose help lists the samplers; they are imported only where help is printed."""
 
+    table = staticmethod(sampler_table)
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help, with the registry's samplers below it."""
+        """Write the help, with the registry's entries below it."""
         try:
-            self.epilog = sampler_table()
+            self.epilog = self.table()
         except ModuleNotFoundError as problem:
-            self.epilog = f"The list of samplers needs the package {problem.name}."
+            self.epilog = f"The list needs the package {problem.name}."
         super().format_help(ctx, formatter)
+
+
+class MethodCommand(SamplerCommand):
+    """A command whose help lists the methods of restoration."""
+
+    table = staticmethod(method_table)
 
 
 app = typer.Typer(
@@ -89,9 +99,10 @@ def add(name: str, function: Callable[..., Any], kind: type[TyperCommand] | None
 
 
 add("demo", demo)
+add("plan", plan_command)
 add("train", train)
 add("sample", sample_command, SamplerCommand)
-add("restore", restore)
+add("restore", restore, MethodCommand)
 add("likelihood", likelihood)
 add("info", info)
 add("settings", settings_command)

@@ -252,9 +252,10 @@ def inpaint_held_out(model: Any, out: Path, seed: int) -> None:
         seed: decides all noise.
     """
     from ..data import open_card_data
-    from ..inverse import left_half
+    from ..inverse import Measurement, left_half
     from ..inverse.operators import Mask
-    from .restore import restore_to
+    from .restore import Wanted, restore_to
+    from .restore_inputs import Seen
 
     split = open_card_data(model.card)
     labels = split.dataset.labels
@@ -264,16 +265,13 @@ def inpaint_held_out(model: Any, out: Path, seed: int) -> None:
     known = left_half(model.event_shape)
     spec, classes = model.conditions["class"], labels[chosen]
     names = [str(k) if spec.names is None else spec.names[k] for k in classes.tolist()]
+    observed = Measurement(truth * known.to(truth.dtype), Mask(known))
+    options = {"steps_per_level": STEPS_PER_LEVEL}
     restore_to(
         model,
-        truth * known.to(truth.dtype),
-        Mask(known),
+        Seen(observed, truth),
         out,
-        draws=DRAWS,
-        seed=seed,
-        options={"steps_per_level": STEPS_PER_LEVEL},
-        condition={"class": classes},
+        Wanted(DRAWS, seed, "inpainting", options, {"class": classes}),
         facts={"class": names},
-        truth=truth,
-        title=f"given the classes {', '.join(names)}",
+        title=f"Inpainting, given the classes {', '.join(names)}",
     )

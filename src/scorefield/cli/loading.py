@@ -16,6 +16,38 @@ USUAL_NFE = 35
 ELEMENTS_PER_SECOND = 2.2e6
 
 
+def run_file(path: Path, option: str) -> dict[str, Any]:
+    """Run a user's own Python file.
+
+    Args:
+        path: the file; files beside it can be imported.
+        option: the option that names it, for messages.
+
+    Returns:
+        What the file defines, by name.
+
+    Raises:
+        InputError: there is no such file, or its code fails.
+    """
+    if path.suffix != ".py":
+        raise InputError(f"{option} must name a Python file, FILE.py; got {path}")
+    if not path.is_file():
+        raise InputError(f"{option}: there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{option}: {path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever a user's code raises
+        raise InputError(f"{option}: {path} fails: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    return vars(module)
+
+
 def load_factory(text: str) -> Callable[[], Any]:
     """Load a user's own network class. The file's code is run.
 
@@ -34,27 +66,10 @@ def load_factory(text: str) -> Callable[[], Any]:
         raise InputError(
             f"--network takes FILE.py:NAME, for example own.py:MyNetwork; got {text!r}"
         )
-    if not path.is_file():
-        raise InputError(f"--network {text}: there is no file {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"--network {text}: {path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
-    sys.path.insert(0, str(path.parent.resolve()))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever a user's code raises
-        raise InputError(
-            f"--network {text}: {path} fails: {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        sys.path.pop(0)
-    made = vars(module).get(name)
+    names = run_file(path, f"--network {text}")
+    made = names.get(name)
     if not callable(made):
-        known = ", ".join(
-            key for key, value in vars(module).items() if callable(value) and key[:1] != "_"
-        )
+        known = ", ".join(key for key, value in names.items() if callable(value) and key[:1] != "_")
         raise InputError(
             f"--network {text}: {path} has no class or function {name}; it has {known or 'none'}"
         )

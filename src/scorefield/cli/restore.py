@@ -1,7 +1,8 @@
 """The command `scorefield restore`."""
 
-import time
-from dataclasses import replace
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,47 +11,24 @@ import typer
 from ..errors import InputError
 from . import options as o
 from .loading import ready
+from .options import restoring
+from .restore_inputs import Seen, observe
+from .restore_results import (
+    MOST_KEPT,
+    MOST_PICTURES,
+    Taker,
+    chi2_facts,
+    save_sheet,
+    write_arrays,
+    write_draws,
+)
 from .restore_rows import read_rows, write_rows
 from .results import picture_form
 from .sample import card_facts
 from .show import Outcome, duration, progress, say
 
-SHOWN_DRAWS = 8  # draws of one observation that the sheet shows
-SLOW = 20.0  # seconds of restoring from which on a faster setting is named
 RESULTS = ("restored.*", "restore.json", "inpaint.png", "draws.*", "draws")
 
-Input = Annotated[
-    Path | None,
-    typer.Option(
-        "--input",
-        help="What was observed. Images: a picture or an .npy, with --mask or NaN for unknown "
-        "elements. Tables: a table of the model's columns, whose blank cells are unknown.",
-    ),
-]
-MaskFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--mask", help="Images: a picture or an .npy of the image's size; white or 1 = known."
-    ),
-]
-Given = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--given",
-        metavar="NAME=VALUE",
-        help="Tables, in place of --input: a known column, such as age=30 (repeatable); all other "
-        "columns are unknown.",
-    ),
-]
-Draws = Annotated[int, typer.Option(min=1, help="Number of restorations of each observation.")]
-Method = Annotated[str, typer.Option(help="Method of restoration: auto or inpainting.")]
-Redraw = Annotated[
-    str | None,
-    typer.Option(
-        help="inpainting: level or step, how often the observation's noise is drawn anew.",
-        show_default="level",
-    ),
-]
 Format = Annotated[
     str | None,
     typer.Option(
@@ -62,253 +40,256 @@ Format = Annotated[
 ]
 
 
-def observe(model: Any, input: Path | None, mask: Path | None) -> tuple[Any, Any]:
-    """Read an observation of images or arrays and its mask.
-
-    Args:
-        model: a score model.
-        input: --input.
-        mask: --mask.
-
-    Returns:
-        The observations (K, *event) as stored, and the operator; None where NaN marks what is
-        unknown.
-
-    Raises:
-        InputError: there is no input, it does not fit the model, or nothing in it is unknown.
-    """
-    import torch
-
-    from ..data import form_of, read_mask, read_observation
-    from ..inverse.operators import Mask
-
-    if input is None:
-        raise InputError("restore needs --input with the observation")
-    event = tuple(model.event_shape)
-    observed = read_observation(input, form_of(model.card), event)
-    if mask is not None:
-        return observed, Mask(read_mask(mask, event))
-    if not (observed.is_floating_point() and bool(torch.isnan(observed).any())):
-        raise InputError(
-            f"--input {input} has no unknown element: give --mask with a picture or an .npy of the "
-            "image's size, white or 1 where an element is known; or an .npy of floats with NaN "
-            "where it is unknown"
-        )
-    return observed, None
-
-
 def restore(
     run: o.Run,
     out: o.Out,
-    input: Input = None,
-    mask: MaskFile = None,
-    given: Given = None,
-    method: Method = "auto",
-    draws: Draws = 8,
+    input: restoring.Input = None,
+    count: restoring.Count = None,
+    given: restoring.Given = None,
     seed: o.Seed = 0,
-    nfe: o.Nfe = None,
-    levels: o.Levels = None,
-    ladder: o.LadderText = None,
-    steps_per_level: o.StepsPerLevel = None,
-    redraw: Redraw = None,
-    option: o.SamplerOptions = None,
-    condition: o.Condition = o.Condition(),
     format: Format = None,
-    network: o.NetworkFile = None,
-    device: o.Device = None,
-    precision: o.Precision = None,
-    compile: o.Compile = None,
-    threads: o.Threads = None,
     force: o.Force = False,
+    dry_run: restoring.DryRun = False,
+    task: restoring.Task = restoring.Task(),
+    method: restoring.Method = restoring.Method(),
+    condition: o.Condition = o.Condition(),
+    network: o.NetworkFile = None,
+    execution: o.Execution = o.Execution(),
     reading: o.Reading = o.Reading(),
 ) -> Outcome:
-    """Restore what was not observed: draws of what it may have been, their mean and deviation."""
+    """Restore what was measured in part, blurred or noisy: draws of what it may have been."""
     from ..data import form_of
 
     o.check_folder(out)
     earlier = o.existing(out, RESULTS)
-    o.refuse_existing(earlier, force)
-    arguments = {
-        "nfe": nfe,
-        "levels": levels,
-        "ladder": o.parse_ladder(ladder),
-        "steps_per_level": steps_per_level,
-        "redraw": redraw,
-    }
-    options = {name: value for name, value in arguments.items() if value is not None}
-    options |= o.parse_options(option) or {}
-    request = o.execution_request(device, precision, compile, threads)
-    model, execution = ready(run, request, network, draws, nfe)
+    o.refuse_existing(earlier, force or dry_run)
+    options = method.options()
+    model, chosen = ready(run, execution.request(), network, method.draws, method.nfe)
     form: Any = form_of(model.card)
-    table = form is not None and form.kind == "table"
-    if table:
-        if mask is not None:
-            raise InputError("--mask is for images; blank cells of --input are unknown")
-        (observed, known), operator = read_rows(form, input, given, reading.options()), None
+    if form is not None and form.kind == "table":
+        seen = rows_of(form, input, given, task, reading)
     elif given:
         raise InputError("--given is for models of tables; give --input")
     else:
-        (observed, operator), known = observe(model, input, mask), None
-    chosen = condition.resolve(model, len(observed), known=known)
-    model = condition.guided(model, chosen, execution, network)
+        seen = observe(model, input, count, task, seed)
+    conditioned = condition.resolve(model, seen.inputs, known=seen.condition)
+    model = condition.guided(model, conditioned, chosen, network)
     written = picture_form(model) if model.units.image else form
     if written is not None and format is not None:
         written.check_format(format)
-    say(f"running on {execution.describe()}")
+    say(f"running on {chosen.describe()}")
+    name = Path(run).name if input is None else f"{Path(run).name}: {input.name}"
     found = restore_to(
         model,
-        observed,
-        operator,
+        seen,
         out,
-        draws=draws,
-        seed=seed,
-        method=method,
-        options=options,
-        condition=chosen,
-        facts=condition.facts(model),
+        Wanted(method.draws, seed, method.name, options, conditioned),
+        facts={**task.facts(), **condition.facts(model)},
         format=format,
-        title=f"{Path(run).name}: {'' if input is None else input.name}",
+        title=f"{heading(task)}, {name}",
+        dry_run=dry_run,
     )
+    if dry_run:
+        return found
     o.remove_stale(earlier, found.written)
     return replace(found, next=("info", run))
 
 
-def restore_to(
-    model: Any,
-    observed: Any,
-    operator: Any,
-    out: Path,
-    *,
-    draws: int,
-    seed: int,
-    method: str = "auto",
-    options: dict[str, Any] | None = None,
-    condition: Any = None,
-    facts: dict[str, Any] | None = None,
-    truth: Any = None,
-    format: str | None = None,
-    title: str = "",
-) -> Outcome:
-    """Restore a batch of observations; write arrays, facts and files of the data's own kind.
+def heading(task: restoring.Task) -> str:
+    """The title of a sheet: what was done."""
+    words = {
+        "inpaint": "Inpainting",
+        "deblur": "Deblurring",
+        "superres": "Super-resolution",
+        "denoise": "Denoising",
+        "colorize": "Colour from grey",
+        "compressed": "Random projections",
+        "mri": "Fourier samples",
+    }
+    return task.operator.name if task.operator is not None else words[task.name]
 
-    Args:
-        model: a score model.
-        observed: (K, *event) in the type it is stored in; NaN where an element is unknown.
-        operator: the mask, or None where NaN marks what is unknown.
-        out: folder for the results.
-        draws: restorations of each observation.
+
+def rows_of(
+    form: Any, input: Path | None, given: list[str] | None, task: restoring.Task, reading: Any
+) -> Seen:
+    """Rows with blank cells of a table's model."""
+    from ..inverse import Measurement
+
+    if task.mask is not None:
+        raise InputError("--mask is for images; blank cells of --input are unknown")
+    if not task.plain:
+        raise InputError(
+            "of tables blank cells are restored, without other options of what was measured. "
+            "Other measurements of rows are restored in Python, with sf.restore"
+        )
+    rows, known = read_rows(form, input, given, reading.options())
+    return Seen(Measurement(rows), condition=known)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is drawn, and how.
+
+    Attributes:
+        draws: restorations of each input.
         seed: decides all noise.
         method: a method of `inverse.METHODS`, or "auto".
         options: the method's options.
         condition: a condition as `inverse.restore` takes it.
+    """
+
+    draws: int
+    seed: int
+    method: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+    condition: Any = None
+
+    def plan(self, model: Any, seen: Seen) -> Any:
+        """The method and why, evaluations and seconds: an `inverse.Plan`."""
+        from ..inverse import plan_restoration
+
+        return plan_restoration(
+            model,
+            seen.measurement,
+            self.draws,
+            method=self.method,
+            options=self.options,
+            condition=self.condition,
+        )
+
+    def draw(self, model: Any, seen: Seen, sink: Any) -> Any:
+        """The `Restoration`, whose draws go to the sink; progress is shown."""
+        from ..inverse import restore
+
+        with progress("restoring") as report:
+            return restore(
+                model,
+                seen.measurement,
+                self.draws,
+                self.seed,
+                method=self.method,
+                options=self.options,
+                condition=self.condition,
+                callbacks=(lambda e: report(e.step / e.steps, f"sigma {e.sigma:.3g}"),),
+                sink=sink,
+            )
+
+
+def restore_to(
+    model: Any,
+    seen: Seen,
+    out: Path,
+    wanted: Wanted,
+    *,
+    facts: dict[str, Any] | None = None,
+    format: str | None = None,
+    title: str = "",
+    dry_run: bool = False,
+) -> Outcome:
+    """Restore a batch of measurements; write arrays, facts and files of the data's own kind.
+
+    Args:
+        model: a score model.
+        seen: the measurements, and the truth where it is known.
+        out: folder for the results.
+        wanted: what is drawn, and how.
         facts: further entries of restore.json.
-        truth: (K, *event) to be shown on the sheet, or None.
         format: format of the draws' files; None: the source's own.
         title: what was restored, for the sheet.
+        dry_run: whether only the plan is printed.
 
     Returns:
         What was written.
     """
-    from .. import inverse
     from ..data import form_of
-    from ..files import write_json
-    from ..inverse.operators import Mask
+    from ..files import open_atomically, write_json
 
-    event, measurement = tuple(model.event_shape), inverse.Measurement(observed, operator)
-    mask = measurement.resolve(event).whole(event)
-    assert isinstance(mask, Mask)  # the one kind of operator that the command makes
-    known = mask.on(event)
-    began = time.perf_counter()
-    with progress("restoring") as report:
-        result = inverse.restore(
-            model,
-            measurement,
-            draws,
-            seed,
-            method=method,
-            options=options,
-            condition=condition,
-            callbacks=(lambda e: report(e.step / e.steps, f"sigma {e.sigma:.3g}"),),
-        )
-    seconds = time.perf_counter() - began
-    written = [write_arrays(model, observed, known, result, out), out / "restore.json"]
-    found = {
-        "method": method,
-        "options": options or {},
-        "inputs": len(observed),
-        "draws": draws,
-        "seed": seed,
-        "nfe": result.evaluations,
-        "seconds": round(seconds, 3),
-        **(facts or {}),
-    }
-    write_json(written[1], found | card_facts(model))
+    plan = wanted.plan(model, seen)
+    say(str(plan))
+    if dry_run:
+        return Outcome((), (), {"plan": vars(plan)})
+    wanted = replace(wanted, method=plan.method)  # chosen once
     form: Any = form_of(model.card)
-    if form is not None and form.kind == "table":
-        written += write_rows(form, observed, result, out, format)
-    elif model.units.image:
-        written += save_pictures(model, out, observed, known, result, truth, title)
-        written += write_draws(model, result, out, format)
-    slow = "" if seconds < SLOW else "; --steps-per-level with a smaller number is faster"
-    spent = f"{result.evaluations} evaluations each, {duration(seconds)}"
-    say(f"{len(observed)} x {draws} draws, {spent}{slow}")
+    table = form is not None and form.kind == "table"
+    with ExitStack() as files:
+        streamed = not table and bytes_of(model, seen, wanted.draws) > MOST_KEPT
+        file = files.enter_context(open_atomically(out / "draws.npy")) if streamed else None
+        taker = Taker(model, seen.form, seen.truth, file, seen.inputs, wanted.draws)
+        result = wanted.draw(model, seen, taker)
+    written = [out / "draws.npy"] if streamed else []
+    written += [write_arrays(model, seen, result, taker, out), out / "restore.json"]
+    found = facts_of(model, seen, wanted, plan, result) | taker.closeness() | (facts or {})
+    write_json(written[-1], found | card_facts(model))
+    if table:
+        written += table_files(form, seen, result, taker, out, format)
+    else:
+        written.append(save_sheet(model, seen, result, taker, out, title))
+        written += pictures(model, taker, out, format)
+    tell(found, result)
     return Outcome(written, (), found)
 
 
-def write_arrays(model: Any, observed: Any, known: Any, result: Any, out: Path) -> Path:
-    """Write restored.npz: draws, mean, std, observed and mask."""
-    from ..files import write_npz
+def facts_of(model: Any, seen: Seen, wanted: Wanted, plan: Any, result: Any) -> dict[str, Any]:
+    """What restore.json records: what was asked, how it was done, and chi2."""
+    from ..inverse import GaussianNoise
 
-    return write_npz(
-        out / "restored.npz",
-        draws=as_stored(model, result.draws),
-        mean=result.mean.numpy(),
-        std=result.std.numpy(),
-        observed=as_stored(model, observed),
-        mask=known.numpy(),
-    )
+    return {
+        "method": plan.method,
+        "options": wanted.options,
+        "operator": repr(seen.measurement.whole(tuple(model.event_shape))),
+        "inputs": seen.inputs,
+        "draws": wanted.draws,
+        "seed": wanted.seed,
+        "nfe": result.evaluations,
+        "seconds": result.record.seconds,
+        "seconds_expected": round(plan.seconds, 3),
+        "chi2": chi2_facts(result, isinstance(seen.measurement.law, GaussianNoise)),
+        "record": replace(result.record, reason=plan.reason).to_dict(),
+    }
 
 
-def save_pictures(
-    model: Any, out: Path, observed: Any, mask: Any, result: Any, truth: Any, title: str
+def bytes_of(model: Any, seen: Seen, draws: int) -> int:
+    """Bytes of all draws; whole numbers are given back in the type of the measurement."""
+    kind = seen.measurement.tensor.dtype if seen.form is None else seen.form.dtype
+    return seen.inputs * draws * math.prod(model.event_shape) * kind.itemsize
+
+
+def table_files(
+    form: Any, seen: Seen, result: Any, taker: Taker, out: Path, format: str | None
 ) -> list[Path]:
-    """Write the sheet inpaint.png: observations, draws, mean and deviation."""
-    from ..plotting import save_inpainting
+    """Write the rows of a table with their blanks filled in, and every draw."""
+    import torch
 
-    draws = result.draws.shape[1]
-    path = save_inpainting(
-        out / "inpaint.png",
-        None if truth is None else as_floats(model, truth),
-        as_floats(model, observed).nan_to_num(0.0),
-        mask,
-        as_floats(model, result.draws[:, :SHOWN_DRAWS]),
-        result.mean,
-        result.std if draws > 1 else None,
-        title=f"Inpainting{f', {title}' if title else ''}",
-    )
-    return [path]
+    rows = seen.measurement.tensor
+    return list(write_rows(form, rows, replace(result, draws=torch.stack(taker.kept)), out, format))
 
 
-def write_draws(model: Any, result: Any, out: Path, format: str | None) -> list[Path]:
-    """Write every draw as a picture of the source's kind in draws/, in the order of the draws."""
-    floats = as_floats(model, result.draws.flatten(0, 1))
-    return list(picture_form(model).write(out / "draws", floats, format))
+def pictures(model: Any, taker: Taker, out: Path, format: str | None) -> list[Path]:
+    """Write the draws of images as pictures, where there are not too many."""
+    if not model.units.image:
+        return []
+    total = taker.count * taker.draws
+    if not taker.kept:
+        say(f"draws.npy holds the {total:,} draws; no picture files, which would need them at once")
+        return []
+    if total > MOST_PICTURES and format is None:
+        say(f"no picture files, since there are more than {MOST_PICTURES:,}; --format writes them")
+        return []
+    return write_draws(model, taker, out, format)
 
 
-def as_stored(model: Any, values: Any) -> Any:
-    """Levels of quantised images as the whole numbers that the source stores, as an array."""
-    from ..data import form_of
-
-    form: Any = form_of(model.card)
-    array = values.numpy()
-    if form is None or form.kind == "table" or form.levels is None or array.dtype.kind == "f":
-        return array
-    return (array.astype("int64") * int(form.step) + int(form.low)).astype(form.dtype)
-
-
-def as_floats(model: Any, draws: Any) -> Any:
-    """Draws as they are stored, as floats in data units: levels as k / (levels - 1)."""
-    if draws.is_floating_point():
-        return draws
-    quantisation = model.units.quantisation
-    return draws.double() / (255 if quantisation is None else quantisation.levels - 1)
+def tell(found: dict[str, Any], result: Any) -> None:
+    """Print what was found: residuals, closeness to the truth, time."""
+    chi2 = found["chi2"]
+    if chi2 is not None and math.isfinite(chi2["mean"]):
+        low, high = chi2["expected"]
+        say(f"chi2 {chi2['mean']:.3f} on average; {low:.2f} to {high:.2f} is expected of an input")
+        say(chi2["outside"] or "")
+    if "psnr" in found:
+        both = found["psnr"]
+        say(f"PSNR {both['mean']:.2f} dB of the mean, {both['draws']:.2f} dB of the draws")
+    elif "rmse" in found:
+        both = found["rmse"]
+        say(f"RMSE {both['mean']:.4g} of the mean, {both['draws']:.4g} of the draws")
+    spent = f"{result.evaluations} evaluations each, {duration(found['seconds'])}"
+    say(f"{found['inputs']} x {found['draws']} draws, {spent}")

@@ -49,6 +49,16 @@ Images = Annotated[
         help="Budget in images (examples) seen, at least 1, in place of --budget: 250k or 1M.",
     ),
 ]
+PlanFile = Annotated[
+    str | None,
+    typer.Option(
+        "--plan",
+        metavar="FILE",
+        help="Settings that `scorefield plan` wrote, or auto to plan now. They override the "
+        "preset; options that are given override them.",
+        autocompletion=completion.words(("auto",)),
+    ),
+]
 Objective = Annotated[str | None, o.setting_option("objective.name", panel=NETWORK)]
 ConditionKind = Annotated[str | None, o.setting_option("condition.kind", panel=NETWORK)]
 ConditionFrom = Annotated[
@@ -89,20 +99,31 @@ DryRun = Annotated[
 
 
 def make_request(
-    preset: str, flags: Mapping[str, object], assignments: list[str] | None = None
+    preset: str,
+    flags: Mapping[str, object],
+    assignments: list[str] | None = None,
+    plan: str | None = None,
+    network: Any = None,
 ) -> Request:
-    """Settings from a preset, then flags, then --set.
+    """Settings from a preset or a plan, which holds its preset; then flags; then --set.
 
     Args:
         preset: name of the preset.
         flags: from names of settings to values; None is not given.
         assignments: texts NAME=VALUE.
+        plan: a file of `scorefield plan`, or "auto"; None: no plan.
+        network: a network of the user's own that an automatic plan is for, or None.
 
     Raises:
-        InputError: a name is unknown or a value is out of range.
+        InputError: a name is unknown or a value is out of range, or the plan cannot be read.
     """
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    return override(find_preset(preset), given + (assignments or []))
+    given += assignments or []
+    if plan is None:
+        return override(find_preset(preset), given)
+    from .plan import settings_of
+
+    return override(override(Request(), settings_of(plan, preset, given, network)), given)
 
 
 def train(
@@ -111,6 +132,7 @@ def train(
     preset: Preset = "fast",
     budget: Budget = None,
     images: Images = None,
+    plan: PlanFile = None,
     seed: Seed = None,
     set: Assignments = None,
     restart: Restart = False,
@@ -137,11 +159,11 @@ def train(
         **reading.settings(),
         **execution.settings(),
     }
-    request = make_request(preset, flags, set)
     o.check_folder(run, "--run")
     from .loading import make_network
 
     module = None if network is None else make_network(network)
+    request = make_request(preset, flags, set, plan, module)
     if dry_run:
         again = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
         found = resolved_settings(request, module)

@@ -107,7 +107,9 @@ def _draw_inpainting(
     """Write the sheet of completions of the right half of `truth` (N, *event) in data units."""
     mask = left_half(model.event_shape)
     observed = truth * mask
-    options = {"steps_per_level": 1} if settings.quick else None
+    # All steps of the article's sampler, which are more than the usual number of evaluations.
+    steps = 1 if settings.quick else resolve_sampling(model, SAMPLER).steps_per_level
+    options = {"steps_per_level": steps}
     measurement = Measurement(observed, operators.Mask(mask))
     result = restore(model, measurement, DRAWS, SEED, method="inpainting", options=options)
     title = f"The left half is known: {DRAWS} draws of the right half of held-out images"

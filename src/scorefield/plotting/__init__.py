@@ -17,6 +17,7 @@ from .images import grid, save_grid
 from .layout import Layout, read_layout
 from .pixels import shown_intensity, to_pixels
 from .planes import Panel, grid_points, save_moving_points, save_planes
+from .restoration_sheet import save_signals
 from .samples import save_samples
 from .seed_curves import Chart, save_seed_curves
 from .sheet import save_inpainting
@@ -44,6 +45,7 @@ __all__ = [
     "save_scatter",
     "save_score_field",
     "save_seed_curves",
+    "save_signals",
     "save_table",
     "save_training_curve",
     "shown_intensity",

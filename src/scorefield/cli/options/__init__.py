@@ -7,6 +7,7 @@ reading.py   how data are read
 output.py    where results go; what is refused before any work
 sampling.py  how samples are drawn
 guidance.py  what samples are conditioned on, and how strongly
+restoring.py what was measured, and how it is restored
 """
 
 from .groups import with_groups
@@ -32,6 +33,7 @@ from .output import (
     remove_stale,
 )
 from .reading import Reading
+from .restoring import method_table, parse_kernel
 from .sampling import (
     Final,
     LadderText,
@@ -75,6 +77,8 @@ __all__ = [
     "check_folder",
     "execution_request",
     "existing",
+    "method_table",
+    "parse_kernel",
     "parse_ladder",
     "parse_numbers",
     "parse_options",
