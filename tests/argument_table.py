@@ -38,6 +38,7 @@ from scorefield.inverse import (
     PoissonGaussianNoise,
     PoissonNoise,
     RicianNoise,
+    check_operator,
     inpainting_projection,
     left_half,
     plan_restoration,
@@ -256,6 +257,23 @@ NOISE: dict[str, Argument] = {
             levels=(5, "count"),
         ).items()
     },
+    "noise.level_ratio.elements": Argument(noise.level_ratio, 64, "count"),
+    **several(
+        noise.level_count,
+        "noise.level_count",
+        {"sigma_max": 4.0, "sigma_min": 0.5, "elements": 64},
+        sigma_max=(4.0, "number"),
+        sigma_min=(0.5, "number"),
+        elements=(64, "count"),
+    ),
+    **several(
+        noise.langevin_step,
+        "noise.langevin_step",
+        {"sigma_min": 0.5, "ratio": 1.5, "steps_per_level": 5},
+        sigma_min=(0.5, "number"),
+        ratio=(1.5, "number"),
+        steps_per_level=(5, "count"),
+    ),
     "noise.karras.rho": Argument(into(noise.karras, "rho", **ENDS), 2.0, "number"),
     "noise.few_step.data_std": Argument(into(noise.few_step, "data_std", **ENDS), 2.0, "number"),
     **several(
@@ -567,6 +585,13 @@ PROBLEMS: dict[str, Argument] = {
         method=("inpainting", "text"),
         nfe=(11, "count", "", OPTIONAL),
         options=({"nfe": 11, "levels": 2}, "mapping", "", OPTIONAL),
+    ),
+    **several(
+        check_operator,
+        "inverse.check_operator",
+        {"operator": FIRST, "event_shape": (2,)},
+        event_shape=([2], "list"),
+        seed=(5, "count"),
     ),
     "inverse.PoissonNoise.gain": Argument(lambda v: PoissonNoise(v), 2.5, "number"),
     **several(

@@ -58,6 +58,7 @@ class Stream(IntEnum):
     DIRECTION = 20  # random directions that diagnostics follow
     SELF_CHECK = 21  # inputs that compare two forms of one network
     OPERATOR = 22  # random measurement operators, and the inputs that check operators
+    PLAN = 23  # noise at which a plan measures how visible single examples are
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:

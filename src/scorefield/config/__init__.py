@@ -11,7 +11,7 @@ from ..values import parse_count, parse_seconds
 from .assign import override
 from .compare import differences, keep_open
 from .describe import Setting, json_schema, settings
-from .facts import DataFacts
+from .facts import DataFacts, Scales
 from .groups import (
     ConditionConfig,
     ConditionRequest,
@@ -65,6 +65,7 @@ __all__ = [
     "Resolution",
     "SamplingConfig",
     "SamplingRequest",
+    "Scales",
     "Setting",
     "differences",
     "json_schema",

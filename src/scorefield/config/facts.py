@@ -5,6 +5,27 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Scales:
+    """Noise scales that follow from the distances between examples, in model units.
+
+    Attributes:
+        elements: number of elements of an example that vary.
+        data_std: standard deviation of the data, the root mean square over the elements.
+        sigma_max: largest noise level.
+        sigma_max_reason: a sentence.
+        sigma_min: smallest noise level.
+        sigma_min_reason: a sentence.
+    """
+
+    elements: int
+    data_std: float
+    sigma_max: float
+    sigma_max_reason: str
+    sigma_min: float
+    sigma_min_reason: str
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """Facts about a data set from which `resolve` chooses the settings that a request leaves open.
 
@@ -34,6 +55,7 @@ class DataFacts:
         unet_costs: multiplications of the default U-Net for one example, by its `scale`; empty
             for vectors.
         accelerator: whether this machine has an accelerator, such as a GPU.
+        scales: what `scorefield.planning` measured; None where nothing was measured.
     """
 
     event_shape: tuple[int, ...]
@@ -59,6 +81,7 @@ class DataFacts:
     notes: tuple[str, ...] = ()
     unet_costs: Mapping[float, int] = field(default_factory=dict)
     accelerator: bool = False
+    scales: Scales | None = None
 
     @property
     def vectors(self) -> bool:

@@ -290,6 +290,34 @@ LogStd = Annotated[
 ]
 
 
+# Where nothing was measured: as Karras et al. 2022 choose them.
+SIGMA_MIN, SIGMA_MAX, SIGMA_DATA = 0.002, 80.0, 0.5
+SigmaMin = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="Smallest noise level, model units.",
+        json_schema_extra=chosen("0.002; with a plan from the data's resolution"),
+    ),
+]
+SigmaMax = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="Largest noise level, model units.",
+        json_schema_extra=chosen("80; with a plan from the data's pairwise distances"),
+    ),
+]
+SigmaData = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="Standard deviation that the data are scaled to, model units.",
+        json_schema_extra=chosen("0.5; with a plan the data's own in units that are not scaled"),
+    ),
+]
+
+
 class NoiseRequest(Group):
     """Preconditioner and training distribution of sigma, in model units."""
 
@@ -305,10 +333,8 @@ class NoiseRequest(Group):
     sigma_distribution: SigmaDistribution | None = None
     mean: LogMean | None = None
     std: LogStd | None = None
-    sigma_min: Annotated[float, Field(gt=0, description="Smallest noise level, model units.")] = (
-        0.002
-    )
-    sigma_max: Annotated[float, Field(gt=0, description="Largest noise level, model units.")] = 80.0
+    sigma_min: SigmaMin | None = None
+    sigma_max: SigmaMax | None = None
     levels: Annotated[
         int | None,
         Field(
@@ -317,17 +343,15 @@ class NoiseRequest(Group):
             json_schema_extra=chosen("a continuous range"),
         ),
     ] = None
-    sigma_data: Annotated[
-        float,
-        Field(gt=0, description="Standard deviation that the data are scaled to, model units."),
-    ] = 0.5
+    sigma_data: SigmaData | None = None
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
-        if not self.sigma_min < self.sigma_max:
+        low = SIGMA_MIN if self.sigma_min is None else self.sigma_min
+        high = SIGMA_MAX if self.sigma_max is None else self.sigma_max
+        if not low < high:
             raise ValueError(
-                f"noise.sigma_min must be below noise.sigma_max; got {self.sigma_min:g} and "
-                f"{self.sigma_max:g}"
+                f"noise.sigma_min must be below noise.sigma_max; got {low:g} and {high:g}"
             )
         return self
 
@@ -338,6 +362,9 @@ class NoiseConfig(NoiseRequest):
     sigma_distribution: SigmaDistribution
     mean: LogMean
     std: LogStd
+    sigma_min: SigmaMin
+    sigma_max: SigmaMax
+    sigma_data: SigmaData
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:

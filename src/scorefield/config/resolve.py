@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from .facts import DataFacts
-from .groups import Config, Request
+from .groups import SIGMA_DATA, SIGMA_MAX, SIGMA_MIN, Config, Request
 
 DEFAULT_SECONDS = 300.0
 
@@ -27,6 +27,9 @@ MULTIPLICATIONS_A_SECOND = 28e9
 MANY_PASSES, DROPOUT = 1000.0, 0.3
 # A narrower U-Net is taken where the budget has room for fewer images than that.
 FEW_IMAGES = 20_000.0
+
+# Network evaluations of annealed Langevin dynamics in a planned recipe: NCSNv2's 232 levels of 5.
+LANGEVIN_EVALUATIONS, MOST_STEPS = 1160, 100
 
 # (setting, what it needs, whether the request has that)
 NEEDS: tuple[tuple[str, str, Callable[[dict[str, Any]], bool]], ...] = (
@@ -138,13 +141,16 @@ def resolve_with_reasons(request: Request, facts: DataFacts) -> Resolution:
     choices = _Choices(request.model_dump())
     if request.images is None:
         choices.choose("seconds", DEFAULT_SECONDS, "Five minutes is the default budget.")
+    _choose_range(choices, facts)
+    _choose_noise(choices, facts)
+    _choose_levels(choices, facts)
     _choose_network(choices, facts)
     _choose_dropout(choices, facts)
     _choose_scale(choices, facts)
-    _choose_noise(choices, facts)
     _choose_objective(choices)
     _choose_optimiser(choices, facts)
     _choose_sampling(choices, facts)
+    _choose_steps(choices, facts)
     _check_needs(request, choices.values)
     return Resolution(Config.from_dict(choices.values), choices.reasons)
 
@@ -232,6 +238,71 @@ def _choose_scale(choices: _Choices, facts: DataFacts) -> None:
 def _rounded(count: float) -> str:
     """A count with two digits."""
     return f"{float(f'{count:.1e}'):,.0f}"
+
+
+def _choose_range(choices: _Choices, facts: DataFacts) -> None:
+    """sigma_min, sigma_max and sigma_data: measured where there is a plan, else fixed numbers."""
+    scales = facts.scales
+    given = choices.get("data.units") != "standardise"
+    if scales is not None and given and choices.get("noise.preconditioner") == "edm":
+        reason = "The data's own standard deviation: these model units do not scale the data."
+        choices.choose("noise.sigma_data", scales.data_std, reason)
+    choices.choose("noise.sigma_data", SIGMA_DATA, "Data are scaled to it.")
+    if scales is not None:
+        choices.choose("noise.sigma_max", scales.sigma_max, scales.sigma_max_reason)
+        choices.choose("noise.sigma_min", scales.sigma_min, scales.sigma_min_reason)
+    source = "as Karras et al. 2022 choose it; `scorefield plan` measures the data."
+    choices.choose("noise.sigma_max", SIGMA_MAX, f"{SIGMA_MAX:g}, {source}")
+    choices.choose("noise.sigma_min", SIGMA_MIN, f"{SIGMA_MIN:g}, {source}")
+
+
+def _choose_levels(choices: _Choices, facts: DataFacts) -> None:
+    """The number of noise levels of a planned ladder (NCSNv2, Technique 2)."""
+    from ..noise import level_count
+
+    scales = facts.scales
+    if scales is None or choices.get("noise.sigma_distribution") != "levels":
+        return
+    high, low = choices.get("noise.sigma_max"), choices.get("noise.sigma_min")
+    if high > low:
+        levels = level_count(high, low, scales.elements)
+        choices.choose("noise.levels", levels, "Technique 2 of Song & Ermon 2020.")
+
+
+def planned_steps(sigma_max: float, sigma_min: float, levels: int) -> tuple[int, float, float]:
+    """Steps a level and step size of annealed Langevin dynamics (NCSNv2, Technique 4).
+
+    Args:
+        sigma_max: largest noise level.
+        sigma_min: smallest noise level.
+        levels: number of geometric levels, 2 or more.
+
+    Returns:
+        T, epsilon, and the variance of a level that they reach, in units of the level's own.
+    """
+    from ..noise import langevin_step
+
+    steps = min(MOST_STEPS, max(1, LANGEVIN_EVALUATIONS // levels))
+    ratio = (sigma_max / sigma_min) ** (1 / (levels - 1))
+    return steps, *langevin_step(sigma_min, ratio, steps)
+
+
+def _choose_steps(choices: _Choices, facts: DataFacts) -> None:
+    """Steps and step size of annealed Langevin dynamics in a plan."""
+    from ..noise import langevin_step
+
+    sampling, levels = choices.values["sampling"], choices.get("noise.levels")
+    if facts.scales is None or levels is None or sampling["sampler"] != "annealed-langevin":
+        return
+    high, low = choices.get("noise.sigma_max"), choices.get("noise.sigma_min")
+    steps = sampling["steps_per_level"] or planned_steps(high, low, levels)[0]
+    reason = f"About {LANGEVIN_EVALUATIONS:,} network evaluations in all, as NCSNv2."
+    choices.choose("sampling.steps_per_level", steps, reason)
+    if "epsilon" not in sampling["options"]:
+        ratio = (high / low) ** (1 / (levels - 1))
+        epsilon, _ = langevin_step(low, ratio, steps)
+        sampling["options"] = {**sampling["options"], "epsilon": epsilon}
+        choices.reasons["sampling.options.epsilon"] = "Technique 4 of Song & Ermon 2020."
 
 
 def _choose_noise(choices: _Choices, facts: DataFacts) -> None:

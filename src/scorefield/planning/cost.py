@@ -1,0 +1,174 @@
+"""What a training costs on this machine, from one measured step."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Config
+from ..data import Dataset
+from ..training import train_step
+from ..training.budget import ending_seconds, final_seconds
+from ..training.build import Setup, build
+
+# A step of the measurement may take about so many multiplications; larger batches are measured in
+# part and scaled.
+MOST_WORK = 2e11
+SHORT_STEPS = 1.0  # seconds after which no further step is measured
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a training.
+
+    Attributes:
+        parameters: of the network.
+        seconds_a_step: wall time of a step of one whole batch, not compiled.
+        batch: examples a step.
+        measured: examples of the step that was measured; fewer than `batch` where a whole one
+            would take long.
+        memory: bytes of weights, gradients, the optimiser's state, averages and what the backward
+            pass keeps.
+        images: examples that the budget has time for.
+        seconds: wall time of the whole training.
+        device: where the step ran, in words.
+    """
+
+    parameters: int
+    seconds_a_step: float
+    batch: int
+    measured: int
+    memory: int
+    images: int
+    seconds: float
+    device: str
+
+    @property
+    def images_a_second(self) -> float:
+        """Examples a second."""
+        return self.batch / self.seconds_a_step
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return asdict(self)
+
+
+class _Saved:
+    """Counts the bytes that autograd keeps for the backward pass, each storage once."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[int, int] = {}
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        self.sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.sizes.values())
+
+
+def measure_cost(
+    config: Config, dataset: Dataset, network: nn.Module | None = None, work: float = 0.0
+) -> Cost:
+    """Measure one training step after one that warms up.
+
+    The step runs as training would run it on this machine, but is never compiled: compiling takes
+    longer than a plan. Nothing is written.
+
+    Args:
+        config: The resolved settings.
+        dataset: The data.
+        network: The user's own network, or None.
+        work: Multiplications of a forward pass for one example; 0 where it is small.
+
+    Returns:
+        The cost.
+
+    Raises:
+        InputError: The settings cannot train a model of these data.
+    """
+    values = config.to_dict()
+    values["execution"]["compile"] = "off"
+    setup = build(Config.from_dict(values), dataset, network)
+    batch = config.optim.batch
+    affordable = batch if work <= 0 else max(1, int(MOST_WORK / (3 * work)))
+    part = -(-batch // config.optim.accumulate)
+    rows = min(part, affordable)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(setup.execution.threads)  # as training does
+    try:
+        seconds_taken, saved = _steps(setup, rows)
+    finally:
+        torch.set_num_threads(threads)
+    a_step = seconds_taken * batch / rows
+    kept = saved * part / rows
+    parameters = [p for p in setup.state.model.parameters() if p.requires_grad]
+    images, seconds = _budget(config, a_step)
+    return Cost(
+        sum(p.numel() for p in parameters),
+        a_step,
+        batch,
+        rows,
+        round(kept) + _state_bytes(setup, parameters),
+        images,
+        seconds,
+        setup.execution.describe(),
+    )
+
+
+def _steps(setup: Setup, rows: int) -> tuple[float, int]:
+    """Seconds of a step, and the bytes that the first one kept for its backward pass.
+
+    The first step warms up. Of short steps the fastest of three counts, since other programs may
+    run. The learning rate is 0, so that nothing of the untrained network can blow up.
+    """
+    saved = _Saved()
+    with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+        train_step(setup.state, setup.batches.batch(0, rows), 0.0)
+    fastest, spent = math.inf, 0.0
+    for k in range(1, 4):
+        _wait(setup)
+        start = time.perf_counter()
+        batch = setup.batches.batch(k * rows, rows)
+        train_step(setup.state, batch, 0.0, setup.config.optim.clip)
+        _wait(setup)
+        taken = time.perf_counter() - start
+        fastest, spent = min(fastest, taken), spent + taken
+        if spent > SHORT_STEPS:
+            break
+    return fastest, saved.bytes
+
+
+def _wait(setup: Setup) -> None:
+    if setup.execution.device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def _state_bytes(setup: Setup, parameters: list[nn.Parameter]) -> int:
+    """Bytes of weights, gradients, averages and the optimiser's state."""
+    weights = sum(p.numel() * p.element_size() for p in parameters)
+    averages = sum(
+        v.numel() * v.element_size() for a in setup.state.averages for v in a.weights.values()
+    )
+    optimiser = sum(
+        v.numel() * v.element_size()
+        for state in setup.state.optimiser.state.values()
+        for v in state.values()
+        if isinstance(v, Tensor)
+    )
+    return 2 * weights + averages + optimiser
+
+
+def _budget(config: Config, a_step: float) -> tuple[int, float]:
+    """Examples seen and seconds of the whole budget."""
+    batch = config.optim.batch
+    if config.images is not None:
+        return config.images, math.ceil(config.images / batch) * a_step
+    assert config.seconds is not None, "a config has one budget"
+    left = config.seconds - ending_seconds(config.seconds) - final_seconds(config.seconds)
+    return max(1, int(left / a_step)) * batch, config.seconds
