@@ -1,10 +1,11 @@
 """Sampling: kernels (one step of a method), the loop that runs them, and `sample`.
 
-`kernel` and `state` are the interface of a method; `langevin`, `reverse`, `diffusion` and
-`multistep` hold the methods; `registry` names them; `recipe` chooses what is left open; `loop` runs
+`kernel` and `state` are the interface of a method; `langevin`, `reverse`, `diffusion`, `multistep`
+and `adams` hold the methods; `registry` names them; `recipe` chooses what is left open; `loop` runs
 a kernel down a ladder; `api` brings samples to data units.
 """
 
+from .adams import IPNDM, DataAdams, NoiseAdams, VelocityAdams
 from .api import draw, sample, working_type
 from .diffusion import Euler, Heun, StochasticHeun
 from .kernel import Kernel, Projected
@@ -27,6 +28,7 @@ from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseS
 from .state import Draws, State
 
 __all__ = [
+    "IPNDM",
     "MALA",
     "SAMPLERS",
     "Ancestral",
@@ -35,6 +37,7 @@ __all__ = [
     "DPMSolver2M",
     "DPMSolver2MSDE",
     "DPMSolver3M",
+    "DataAdams",
     "Draws",
     "Euler",
     "Heun",
@@ -43,6 +46,7 @@ __all__ = [
     "Langevin",
     "MatchedSDE",
     "Multistep",
+    "NoiseAdams",
     "PredictorCorrector",
     "Projected",
     "Record",
@@ -54,6 +58,7 @@ __all__ = [
     "StepEvent",
     "StochasticHeun",
     "UniPC",
+    "VelocityAdams",
     "default_sampler",
     "draw",
     "find_sampler",

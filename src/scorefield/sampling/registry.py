@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..values import did_you_mean, mapping, text
+from .adams import IPNDM, DataAdams, NoiseAdams, VelocityAdams
 from .diffusion import Euler, Heun, StochasticHeun
 from .kernel import Kernel
 from .langevin import MALA, AnnealedLangevin, Langevin
@@ -19,6 +20,10 @@ SAMPLERS: dict[str, type[Kernel]] = {
     "unipc": UniPC,
     "dpmpp-2m": DPMSolver2M,
     "dpmpp-3m": DPMSolver3M,
+    "veab": VelocityAdams,
+    "zeab": NoiseAdams,
+    "xeab": DataAdams,
+    "ipndm": IPNDM,
     "dpmpp-2m-sde": DPMSolver2MSDE,
     "matched-sde": MatchedSDE,
     "heun-churn": StochasticHeun,
