@@ -295,6 +295,7 @@ def test_the_plan_of_an_exact_density() -> None:
     assert (plan["sigma_min"].number, plan["sigma_max"].number) == (low, high)
     assert plan["sigma_data"].number == pytest.approx(math.sqrt(1 + 16), rel=1e-6)
     assert plan.settings == {} and plan.warnings == ()
+    assert len(plan.summary()) == 3 and all(plan.summary())
     x = sf.sample(
         mixture, 4, sampler="annealed-langevin", options={"epsilon": plan["epsilon"].number}
     )
@@ -318,6 +319,14 @@ def test_the_plan_of_an_exact_density() -> None:
 )
 def test_data_are_warned_of(kind: str, data: np.ndarray) -> None:
     assert kind in kinds(quick(data))
+
+
+def test_one_example_that_differs_sets_the_range() -> None:
+    x = np.full((300, 2), 0.3)
+    x[np.arange(0, 300, 50)] = [1.7, 2.9]
+    plan = quick(x)
+    assert plan["sigma_max"].number is not None and plan["sigma_max"].number > 0
+    assert {"duplicates", "heavy tails"} <= kinds(plan)
 
 
 def test_plain_data_have_no_warnings() -> None:

@@ -194,7 +194,11 @@ def test_dps_is_the_documented_formula(sigma, form):
     slope = r @ a @ g
     if form == "norm":
         gain = torch.linalg.matrix_norm(a, 2)
-        expected = denoised + 0.5 * sigma * 3**0.5 / gain * slope / r.norm(dim=1, keepdim=True)
+        size = r.norm(dim=1, keepdim=True)
+        excess = (1 - 3**0.5 * 0.3 / size).clamp(min=0)
+        expected = denoised + 0.5 * sigma * 3**0.5 / gain * excess * slope / r.norm(
+            dim=1, keepdim=True
+        )
     else:
         expected = denoised + 0.5 * sigma**2 * slope / 0.3**2
     posterior = DPS(prior, problem, zeta=0.5, form=form)

@@ -230,7 +230,7 @@ def restore_to(
 
 
 def facts_of(model: Any, seen: Seen, wanted: Wanted, plan: Any, result: Any) -> dict[str, Any]:
-    """What restore.json records: what was asked, how it was done, and chi2."""
+    """What restore.json records: the request, how it was done, and chi2."""
     from ..inverse import GaussianNoise
 
     return {

@@ -125,7 +125,7 @@ def chi2_facts(result: Any, gaussian: bool = True) -> dict[str, Any] | None:
     Args:
         result: the `Restoration` of a batch.
         gaussian: whether the noise is Gaussian. The expected range of other laws is approximate,
-            so that nothing is said about values outside.
+            so that values outside get no sentence.
 
     Returns:
         mean, per_input, expected (low, high) and a sentence or None; None where no noise is known.

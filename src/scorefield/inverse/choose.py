@@ -8,8 +8,6 @@ from ..values import one_of
 from .methods import METHODS
 from .problem import Problem
 
-FEW = 64  # elements of a measurement up to which the covariance of x0 is solved for
-
 
 class Chosen(NamedTuple):
     """A method of `METHODS` and why it was chosen.
@@ -23,13 +21,14 @@ class Chosen(NamedTuple):
     reason: str
 
 
-def choose_method(name: str, model: ScoreModel, problem: Problem) -> Chosen:
+def choose_method(name: str, model: ScoreModel, problem: Problem, sampled: bool = False) -> Chosen:
     """The method of a name, or one that suits the observation for "auto".
 
     Args:
         name: A name of METHODS, or "auto".
         model: The prior.
         problem: The observation in model units.
+        sampled: Whether the caller gave options of a sampler, which exact draws do not have.
 
     Returns:
         The method and the reason.
@@ -44,7 +43,7 @@ def choose_method(name: str, model: ScoreModel, problem: Problem) -> Chosen:
             raise InputError(f"method={name!r} does not fit: {reason}")
         return Chosen(name, "")
     reasons = []
-    for candidate, why in _suited(model, problem):
+    for candidate, why in _suited(model, problem, sampled):
         reason = METHODS[candidate].unfit(model, problem)
         if reason is None:
             return Chosen(candidate, why)
@@ -52,7 +51,7 @@ def choose_method(name: str, model: ScoreModel, problem: Problem) -> Chosen:
     raise InputError("no method of restoration fits: " + "; ".join(reasons))
 
 
-def _suited(model: ScoreModel, problem: Problem) -> list[tuple[str, str]]:
+def _suited(model: ScoreModel, problem: Problem, sampled: bool) -> list[tuple[str, str]]:
     """Methods in the order in which they suit an observation, with the reasons."""
     if problem.noise is not None and not problem.noise.has_information:
         return [
@@ -60,7 +59,7 @@ def _suited(model: ScoreModel, problem: Problem) -> list[tuple[str, str]]:
             ("dps", "it takes any differentiable likelihood"),
         ]
     found = []
-    if model.has_posterior and problem.is_linear_gaussian:
+    if model.has_posterior and problem.is_linear_gaussian and not sampled:
         found.append(("exact", "the posterior of this density is known in closed form"))
     size = problem.y[0].numel()
     if problem.is_linear_gaussian:
@@ -70,6 +69,6 @@ def _suited(model: ScoreModel, problem: Problem) -> list[tuple[str, str]]:
     else:
         what = f"{size:,} measurements whose noise is not Gaussian, one scoring step an estimate"
     # Measured: docs/restore.md for networks of images, docs/benchmarks.md for mixtures.
-    few = ("mmps", f"{what}; on up to {FEW} of them it comes closest to exact posteriors")
+    few = ("mmps", f"{what}; on densities with a known posterior it comes closest to it")
     many = ("pigdm", f"{what}; on images it comes closest to the truth at the least cost")
-    return [*found, *((few, many) if size <= FEW else (many, few))]
+    return [*found, *((many, few) if model.units.image else (few, many))]

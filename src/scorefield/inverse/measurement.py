@@ -13,7 +13,7 @@ from .. import rng
 from ..errors import InputError
 from ..exact import LinearGaussian
 from ..plotting import paragraph
-from ..tensors import as_tensor, check_finite, reals
+from ..tensors import as_tensor, check_finite, float64, reals
 from ..units import Units
 from ..values import describe, finite, is_number
 from .noises import GaussianNoise, Noise
@@ -100,7 +100,9 @@ class Measurement:
         if is_number(self.noise_std):
             object.__setattr__(self, "noise_std", finite(self.noise_std, "noise_std", 0.0))
             return
-        values = GaussianNoise(self.noise_std)
+        if self.noise_std is None or isinstance(self.noise_std, bool | str):
+            finite(self.noise_std, "noise_std", 0.0)
+        values = GaussianNoise(check_finite(float64(self.noise_std, "noise_std"), "noise_std"))
         given = values.std if values.number is None else values.number
         object.__setattr__(self, "noise_std", given)
 

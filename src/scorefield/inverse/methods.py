@@ -352,7 +352,7 @@ METHODS: dict[str, Method] = {
         _unfit_without_information("mmps"),
         {
             "iterations": "most iterations of conjugate gradients an evaluation; None: 5 for "
-            "measurements of up to 64 elements, else 2",
+            "measurements of up to 64 elements, else 1",
             "tolerance": "relative residual at which they end",
         },
     ),

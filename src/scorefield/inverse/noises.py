@@ -29,7 +29,9 @@ from ..errors import InputError, Unsupported
 from ..tensors import check_finite, float64
 from ..values import describe, finite
 
-LEAST_MEAN = 1e-9  # counts expected at least: the likelihood of a count is zero at a mean of zero
+# Expected counts below which a likelihood of counts goes on as a tangent or a parabola: at zero it
+# is zero for any count, and estimates of a dark element may lie below zero.
+DARK = 0.1
 LEAST_INFORMATION = 1e-6  # of a Rician in units of 1/std²: at m = 0 its information vanishes
 WINDOW = 8.0  # standard deviations of the sum over counts
 WIDEST_READ = 10.0  # counts; wider reading noise takes the normal approximation of the sum
@@ -322,13 +324,16 @@ class PoissonNoise(Elementwise):
         object.__setattr__(self, "gain", finite(self.gain, "gain", 0.0, above=True))
 
     def elements(self, y: Tensor, mean: Tensor) -> Tensor:
-        """y log(gain m) - gain m."""
-        expected = (self.gain * mean).clamp(min=LEAST_MEAN)
-        return y * expected.log() - expected
+        """y log(gain m) - gain m; below 0.1 counts, the parabola of the same slope there."""
+        expected = self.gain * mean
+        bright = expected.clamp(min=DARK)
+        below = (expected - DARK).clamp(max=0.0)
+        slope = y / DARK - 1
+        return y * bright.log() - bright + below * slope - below.square() / (2 * DARK)
 
     def information(self, mean: Tensor) -> Tensor:
-        """gain / m."""
-        return self.gain**2 / (self.gain * mean).clamp(min=0.5)
+        """gain / m, where m is above 0.1 counts."""
+        return self.gain**2 / (self.gain * mean).clamp(min=DARK)
 
     def simulate(self, mean: Tensor, normal: Tensor, uniform: Tensor) -> Tensor:
         """Counts by inversion of the distribution function; see `Noise.simulate`."""
@@ -366,7 +371,8 @@ class PoissonGaussianNoise(Elementwise):
     """y = N + read_std n with counts N ~ Poisson(gain m) and n ~ N(0, 1).
 
     The likelihood is the sum over N within eight standard deviations of its largest term, exact to
-    1e-13. Where read_std is above 10 counts it is that of N(gain m, gain m + read_std²).
+    1e-13; below 0.1 counts it goes on as a parabola. Where read_std is above 10 counts it is that
+    of N(gain m, gain m + read_std²).
 
     Args:
         gain: Counts for one unit of m.
@@ -385,10 +391,10 @@ class PoissonGaussianNoise(Elementwise):
 
     def elements(self, y: Tensor, mean: Tensor) -> Tensor:
         """log p(y | m); see the class."""
-        expected = (self.gain * mean).clamp(min=LEAST_MEAN)
         if self.read_std > WIDEST_READ:
-            variance = expected + self.read_std**2
-            return -((y - expected).square() / variance + variance.log()) / 2
+            variance = (self.gain * mean).clamp(min=0.0) + self.read_std**2
+            return -((y - self.gain * mean).square() / variance + variance.log()) / 2
+        expected = (self.gain * mean).clamp(min=DARK)
         middle, spread = self._largest(y, expected.detach())
         reach = math.ceil(WINDOW * float(spread.max())) + 1
         steps = torch.arange(-reach, reach + 1, device=y.device, dtype=y.dtype)
@@ -399,7 +405,10 @@ class PoissonGaussianNoise(Elementwise):
             count * expected[..., None].log() - expected[..., None] - torch.lgamma(count + 1)
         )
         log_read = -((y[..., None] - count) / self.read_std).square() / 2
-        return torch.where(inside, log_count + log_read, -math.inf).logsumexp(-1)
+        terms = torch.where(inside, log_count + log_read, -math.inf)
+        slope = (terms.detach().softmax(-1) * count).sum(-1) / DARK - 1
+        below = (self.gain * mean - DARK).clamp(max=0.0)
+        return terms.logsumexp(-1) + below * slope - below.square() / (2 * self.read_std**2)
 
     def _largest(self, y: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
         """The count k of the largest term and the standard deviation of the terms about it.

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..exact import LinearGaussian
 from .noises import GaussianNoise, Noise, gaussianise
-from .operators import SVD, Mask, Operator
+from .operators import SVD, Mask, Operator, Rescaled
 from .solve import Solved, conjugate_gradients
 
 MOST_DENSE = 4096  # elements of a measurement whose covariance is restricted as a matrix
@@ -142,7 +142,8 @@ class Problem:
     @property
     def is_mask(self) -> bool:
         """Whether elements of x are observed themselves."""
-        return isinstance(self.operator, Mask)
+        inner = self.operator
+        return isinstance(inner.operator if isinstance(inner, Rescaled) else inner, Mask)
 
     @property
     def observed_elements(self) -> Tensor:
@@ -271,12 +272,12 @@ def make_problem(
         InputError: The noise does not fit the measurement, or a row has no observed element.
     """
     missing = torch.isnan(y)
+    if bool(missing.flatten(1).all(1).any()):
+        raise InputError("an observation has no observed element; leave it out")
     if bool(missing.any()):
         known = ~missing if known is None else known & ~missing
         operator = _Observed(operator, known.expand_as(y))
     y = torch.where(known, y, 0.0) if known is not None else y
-    if known is not None and not bool(known.expand_as(y).flatten(1).any(1).all()):
-        raise InputError("an observation has no observed element; leave it out")
     if not isinstance(noise, GaussianNoise):
         return Problem(y, operator, event_shape, 0.0, noise, known)
     noise.check_shape(tuple(y.shape[1:]))

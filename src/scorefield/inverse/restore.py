@@ -23,11 +23,11 @@ from ..models import Cost, Guidance, ScoreModel, check_model
 from ..noise import check_ladder
 from ..progress import duration
 from ..sampling import StepEvent, draw, with_kernel, working_type
-from ..values import describe, functions, mapping, shape, whole
+from ..values import describe, functions, mapping, plain_tree, shape, whole
 from .choose import Chosen, choose_method
 from .collect import Collector, Sink
 from .measurement import Measurement, Reading
-from .methods import METHODS, Prepared, exact_draws
+from .methods import METHODS, SAMPLING_OPTIONS, Prepared, exact_draws
 from .operators import Mask, quick_check
 from .posteriors import Posterior
 from .problem import Problem
@@ -91,7 +91,8 @@ class _Job:
         self.problem = _moved(wide, self.device, self.dtype)
         batch = options.pop("batch", None)
         self.model = _guided(model, options.pop("guidance", None), self.condition)
-        self.chosen: Chosen = choose_method(method, self.model, self.problem)
+        sampled = any(name in options for name in SAMPLING_OPTIONS)
+        self.chosen: Chosen = choose_method(method, self.model, self.problem, sampled)
         self.method = METHODS[self.chosen.name]
         self.method.check_options(options)
         usual = max(1, BATCH_ELEMENTS // math.prod(model.event_shape))
@@ -114,8 +115,9 @@ class _Job:
         prepared = self.prepare(rows)
         x = torch.zeros(len(rows), *self.model.event_shape, device=self.device, dtype=self.dtype)
         given = conditions.take(self.condition, rows.to(self.device))
-        began = time.perf_counter()
         with torch.no_grad():
+            prepared.model(x, prepared.recipe.ladder[0], given)  # the first call is slower
+            began = time.perf_counter()
             prepared.model(x, prepared.recipe.ladder[0], given)
         spent = (time.perf_counter() - began) * prepared.recipe.evaluations
         seconds = spent * len(self.rows) / len(rows)
@@ -295,7 +297,7 @@ class _Spent:
             reason=job.chosen.reason,
             exact_for=job.method.exact_for,
             approximate_because=job.method.approximate_because,
-            options={name: _plain(value) for name, value in job.options.items()},
+            options=_plain(job.options),
             sampling=recipe,
             evaluations=evaluations,
             products=products,
@@ -306,12 +308,12 @@ class _Spent:
         )
 
 
-def _plain(value: Any) -> Any:
-    """An option in a form that JSON can hold."""
-    if isinstance(value, Tensor):
-        return value.tolist()
-    simple = value is None or isinstance(value, bool | int | float | str | dict | list)
-    return value if simple else str(value)
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in a form that JSON can hold."""
+    held = {k: v.tolist() if isinstance(v, Tensor) else v for k, v in options.items()}
+    found: dict[str, Any] = plain_tree(held)
+    simple = (bool, int, float, str, dict, list, type(None))
+    return {k: v if isinstance(v, simple) else str(v) for k, v in found.items()}
 
 
 def _guided(model: ScoreModel, guidance: Any, condition: Condition | None) -> ScoreModel:

@@ -195,7 +195,7 @@ def scales_of(distances: Distances, fitted: FittedUnits, step: float | None) -> 
     std = float(variance[varies].mean().sqrt())
     largest, high = distances.largest, distances.high
     between = f"of {distances.paired:,} examples"
-    if largest <= OUTLYING * high:
+    if largest <= OUTLYING * high or high == 0:  # 0: nearly all examples are equal
         sigma_max = largest
         why = f"The largest pairwise distance {between} (Technique 1); 99 % are below {high:.3g}."
     else:

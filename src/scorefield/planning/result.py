@@ -86,16 +86,21 @@ class Plan:
         return Picture(write, f"the plan for {self.source}")
 
     def summary(self) -> list[str]:
-        """Three lines: the range of noise levels, the network, and budget and warnings."""
+        """Three lines: the range of noise levels, the network (or the levels), budget and warnings.
+
+        Of an exact density the lines are the range and the steps of annealed Langevin dynamics.
+        """
         known = {line.name: line for line in self.lines}
-        scale = (
-            f"noise levels from {known['sigma_max'].value} to {known['sigma_min'].value}, model "
-            f"units: {known['sigma_max'].reason}"
-        )
-        rest = [f"{n} {known[n].value}" for n in ("network", "batch") if n in known]
-        budget = [f"{n} {known[n].value}" for n in ("budget", "memorisation") if n in known]
+        high, low = known["sigma_max"], known["sigma_min"]
+
+        def values(*names: str) -> str:
+            return ", ".join(f"{n} {known[n].value}" for n in names if n in known)
+
+        scale = f"noise levels from {high.value} to {low.value}, model units: {high.reason}"
+        if "network" not in known:
+            return [scale, low.reason, values("levels", "steps_per_level", "epsilon")]
         noted = f"; warnings: {', '.join(w.kind for w in self.warnings)}" if self.warnings else ""
-        return [scale, ", ".join(rest) or known["sigma_min"].reason, "; ".join(budget) + noted]
+        return [scale, values("network", "batch"), values("budget", "memorisation") + noted]
 
     def __repr__(self) -> str:
         rows = [f"Plan for {self.source}", ""]

@@ -390,7 +390,7 @@ def method_table() -> str:
 
     lines = [
         "Methods (and their options). auto takes the first that suits, and states why; docs/"
-        "restore.md says what each is wrong by."
+        "restore.md states what each is wrong by."
     ]
     for name, method in METHODS.items():
         exact = f" Exact for {method.exact_for}." if method.exact_for else ""

@@ -24,14 +24,16 @@ class DPS(Posterior):
 
     Two forms of the step:
 
-        norm          D_y = D - zeta sigma sqrt(m) / a grad_x |y - A(D(x))|
+        norm          D_y = D - zeta sigma sqrt(m) / a e grad_x |y - A(D(x))|
         likelihood    D_y = D + zeta sigma² grad_x log p(y | x0 = D(x))
 
     The published algorithm (its Eq. 16 and Algorithm 1) subtracts zeta_i grad |y - A(D)|² in every
     step with zeta_i = zeta' / |y - A(D)|, a push of constant size that does not depend on the
     noise. "norm" is that push at a rate for one unit of ln sigma, so that the result does not
     change with the number of steps; with m elements of y and a, the largest singular value of A,
-    the push has the size of sigma in every element that y shows. zeta = 6 was chosen on seeds and
+    the push has the size of sigma in every element that y shows. e = max(0, 1 - sqrt(m) noise_std /
+    |y - A(D)|) ends it where the residual is no larger than the noise; without it the draws follow
+    the noise of y. zeta = 6 was chosen on seeds and
     observations of their own (docs/benchmarks.md). "likelihood" has the size that the noise
     prescribes, and is stiff where the noise is small.
 
@@ -68,6 +70,13 @@ class DPS(Posterior):
                 'form="likelihood" of dps divides by the noise, and noise_std is 0; use form="norm"'
             )
 
+    @staticmethod
+    def _excess(size: Tensor, noise: Tensor) -> Tensor:
+        """1 - |noise|/|r|, zero where the residual is within the noise, without a graph."""
+        size = size.detach()
+        share = (noise.to(size.dtype) / torch.where(size > 0, size, 1.0)).sqrt()
+        return torch.where(size > 0, (1 - share).clamp(min=0.0), 0.0)
+
     @cached_property
     def gain(self) -> Tensor:
         """The largest singular value of A, (B,), by power iteration from A^T y."""
@@ -75,7 +84,9 @@ class DPS(Posterior):
         with torch.no_grad():
             origin = self.problem.y.new_zeros(rows, *self.event_shape)
             local = self.problem.linearised(origin)
-            v = local.operator.A_adjoint(self.problem.y + 1e-3)
+            size = self.problem.y.flatten(1).abs().amax(1)
+            size = torch.where(size > 0, size, 1.0).reshape(-1, *[1] * (self.problem.y.ndim - 1))
+            v = local.operator.A_adjoint(self.problem.y + 1e-3 * size)
             size = v.new_ones(rows)
             for _ in range(POWER_STEPS):
                 length = v.flatten(1).norm(dim=1)
@@ -94,7 +105,8 @@ class DPS(Posterior):
             residual = self.problem.residual(x0)
             if self.form == "norm":
                 size = residual.flatten(1).square().sum(1)
-                value = -torch.where(size > 0, size, 1.0).sqrt() * (size > 0)
+                noise = self.problem.noise_std**2 * self.problem.observed_elements.to(x.device)
+                value = -torch.where(size > 0, size, 1.0).sqrt() * self._excess(size, noise)
             else:
                 value = self.problem.log_likelihood(x0)
             (slope,) = torch.autograd.grad(value.sum(), x0)

@@ -23,7 +23,7 @@ from .base import Posterior, gauss_newton, one_level, prior_variance
 JACOBIANS = ("full", "row-sum")
 MOST_FULL = 1024  # elements of a measurement for which TMPD makes the whole matrix A V A^T
 USUALLY_FULL = 32
-SMALL, SMALL_ITERATIONS, ITERATIONS = 64, 5, 2  # elements; conjugate gradients of MMPS
+SMALL, SMALL_ITERATIONS, ITERATIONS = 64, 5, 1  # elements; conjugate gradients of MMPS
 
 
 class PiGDM(Posterior):
@@ -151,7 +151,7 @@ class MMPS(Posterior):
         inner: The prior.
         problem: The observation in model units.
         iterations: Most iterations of conjugate gradients, 1 or more. None: 5 for measurements of
-            up to 64 elements, else 2, which on images is enough (docs/benchmarks.md).
+            up to 64 elements, else 1, which on images did best (docs/restore.md).
         tolerance: Relative residual at which a row is done.
 
     Raises:
