@@ -131,6 +131,15 @@ def options_of_kernels() -> Iterator[tuple[str, Argument]]:
             "inflation": (1.0, "number"),
         },
         "unipc": {"p": (3, "count")},
+        "veab": {
+            "p": (3, "count"),
+            "known_past": (True, "flag"),
+            "data_std": (0.5, "number", "", OPTIONAL),
+        },
+        **{
+            name: {"p": (3, "count"), "known_past": (True, "flag")}
+            for name in ("zeab", "xeab", "ipndm")
+        },
         "annealed-langevin": {"epsilon": (0.5, "number", "", OPTIONAL)},
         "langevin": {"epsilon": (0.5, "number", "", OPTIONAL)},
         "mala": {"epsilon": (0.5, "number", "", OPTIONAL)},

@@ -105,7 +105,8 @@ class DPS(Posterior):
             residual = self.problem.residual(x0)
             if self.form == "norm":
                 size = residual.flatten(1).square().sum(1)
-                noise = self.problem.noise_std**2 * self.problem.observed_elements.to(x.device)
+                count = self.problem.observed_elements.to(x.device, torch.float64)
+                noise = self.problem.noise_std**2 * count
                 value = -torch.where(size > 0, size, 1.0).sqrt() * self._excess(size, noise)
             else:
                 value = self.problem.log_likelihood(x0)
