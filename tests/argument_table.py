@@ -556,7 +556,7 @@ def nats_of(**options: Any) -> Any:
 
 PROBLEMS: dict[str, Argument] = {
     "inverse.Measurement.noise_std": Argument(
-        lambda v: vars(Measurement(**SEEN, noise_std=v)), 0.5, "number"
+        lambda v: vars(Measurement(**SEEN, noise_std=v)), 0.5, "number", allowed=SEVERAL
     ),
     "inverse.Measurement.observed": Argument(
         lambda v: restored_of(v),
@@ -633,7 +633,7 @@ PROBLEMS: dict[str, Argument] = {
         "inverse.simulate",
         {"x": torch.tensor(X), "operator": FIRST, "noise_std": 0.5},
         x=(X, "matrix"),
-        noise_std=(0.5, "number"),
+        noise_std=(0.5, "number", "", SEVERAL),
         seed=(5, "count"),
     ),
     **several(

@@ -158,6 +158,17 @@ def field(folder: Path, extent: tuple[float, float, float, float]) -> None:
 
 
 HARD: dict[str, list[Callable[[Path], Any]]] = {
+    "save_signals": [
+        lambda p: plotting.save_signals(
+            p / "a.png",
+            noise(2, 1, 30),
+            noise(2, 1, 10),
+            noise(2, 5, 1, 30),
+            noise(2, 1, 30),
+            (noise(2, 1, 30) - 2, noise(2, 1, 30) + 2),
+            title=LONG * 2,
+        ),
+    ],
     "save_loss_per_sigma": [
         lambda p: losses(p, 1.0),
         lambda p: losses(p, 1e-4),

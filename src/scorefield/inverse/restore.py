@@ -324,6 +324,9 @@ def _guided(model: ScoreModel, guidance: Any, condition: Condition | None) -> Sc
 def _read_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The options of a method; every batch reads them, so a generator of noise levels is kept."""
     found = {} if options is None else mapping(options, "options")
+    for name in ("nfe", "levels", "steps_per_level"):
+        if found.get(name) is not None:
+            found[name] = whole(found[name], name, 1)
     if "ladder" in found and found["ladder"] is not None and not isinstance(found["ladder"], str):
         found["ladder"] = check_ladder(found["ladder"])
     return found
