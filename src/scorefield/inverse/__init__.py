@@ -12,7 +12,8 @@ from .noises import (
     PoissonNoise,
     RicianNoise,
 )
-from .operators import Operator, check_operator
+from .operators import Operator as Operator  # listed by operators, for the manual once
+from .operators import check_operator
 from .posteriors import Posterior
 from .problem import Problem
 from .record import RestorationRecord
@@ -26,7 +27,6 @@ __all__ = [
     "Measurement",
     "Method",
     "Noise",
-    "Operator",
     "Plan",
     "PoissonGaussianNoise",
     "PoissonNoise",
