@@ -298,7 +298,7 @@ def _unfit_for_ddnm(model: ScoreModel, problem: Problem) -> str | None:
     if reason is None and problem.noise_std > 0 and problem.svd() is None:
         reason = (
             "ddnm with noise needs an operator whose singular value decomposition is known, which "
-            f"{problem.operator} has not"
+            f"{problem.operator_name} has not"
         )
     return reason
 

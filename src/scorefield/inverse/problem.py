@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..exact import LinearGaussian
 from .noises import GaussianNoise, Noise, gaussianise
-from .operators import SVD, Mask, Operator, Rescaled
+from .operators import SVD, Composed, Mask, Operator, Rescaled
 from .solve import Solved, conjugate_gradients
 
 MOST_DENSE = 4096  # elements of a measurement whose covariance is restricted as a matrix
@@ -138,6 +138,14 @@ class Problem:
     def is_linear_gaussian(self) -> bool:
         """Whether the operator is linear and the noise Gaussian, or none."""
         return self.operator.linear and self.noise is None
+
+    @property
+    def operator_name(self) -> str:
+        """The name of the operator as the caller knows it, without the units and the noise."""
+        inner = self.operator
+        while isinstance(inner, Rescaled | Composed | _Whitened | _RowWhitened | _Observed):
+            inner = inner.operator
+        return type(inner).__name__
 
     @property
     def is_mask(self) -> bool:

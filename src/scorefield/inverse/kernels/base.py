@@ -119,7 +119,7 @@ def exact_unfit(problem: Problem, method: str) -> str | None:
     """Why an exact observation is refused: it needs a singular value decomposition."""
     if not is_exact(problem) or problem.svd() is not None:
         return None
-    kind = type(problem.operator).__name__
+    kind = problem.operator_name
     which = (
         f"{kind} has no known singular value decomposition"
         if problem.operator.linear

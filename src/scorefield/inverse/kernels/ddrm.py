@@ -79,13 +79,13 @@ class DDRM(PosteriorKernel):
     def unfit(problem: Problem) -> str | None:
         """DDRM needs a linear operator, Gaussian noise and a singular value decomposition."""
         if not problem.operator.linear:
-            return f"ddrm needs a linear operator; {type(problem.operator).__name__} is not"
+            return f"ddrm needs a linear operator; {problem.operator_name} is not"
         if problem.noise is not None:
             return f"ddrm needs Gaussian noise; got {type(problem.noise).__name__}"
         if problem.svd() is None:
             return (
                 "ddrm needs an operator whose singular value decomposition is known, which "
-                f"{type(problem.operator).__name__} has not; use daps or another method"
+                f"{problem.operator_name} has not; use daps or another method"
             )
         return None
 

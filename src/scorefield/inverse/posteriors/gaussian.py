@@ -233,7 +233,7 @@ class DDNM(Posterior):
         if self.svd is None and problem.noise_std > 0:
             raise InputError(
                 "ddnm with noise needs an operator whose singular value decomposition is known, "
-                f"which {type(problem.operator).__name__} has not; use pigdm, mmps or diffpir"
+                f"which {problem.operator_name} has not; use pigdm, mmps or diffpir"
             )
 
     def posterior_mean(self, x: Tensor, sigma: Tensor, condition: Condition | None) -> Tensor:
