@@ -28,16 +28,8 @@ from scorefield.sampling import (
     run,
     sample,
 )
-from scorefield.sampling.adams import (
-    LOWEST_TOP,
-    Adams,
-    angular,
-    lagrange_weights,
-    log_points,
-    normal_past,
-    plain_points,
-    short_range,
-)
+from scorefield.sampling.adams import Adams, lagrange_weights, log_points, normal_past, plain_points
+from scorefield.sampling.ladders import LOWEST_TOP, angular, short_range
 from test_orders import MODELS, SPAN, error, observed, path
 
 METHODS: dict[str, type[Adams]] = {

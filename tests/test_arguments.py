@@ -101,7 +101,7 @@ ROOMS = [
 EXEMPT = {
     "results and events, which only this package makes": "sampling.Record sampling.Samples "
     "sampling.Result sampling.StepEvent sampling.History inverse.Restoration inverse.Prepared "
-    "inverse.RestorationRecord inverse.Plan inverse.Method likelihood.LogProb "
+    "inverse.RestorationRecord inverse.RestorationPlan inverse.Method likelihood.LogProb "
     "likelihood.BitsPerDim likelihood.Density likelihood.SmoothedDensity diagnostics.Level "
     "diagnostics.Report interop.Imported models.Cost "
     "models.Prior objectives.Estimate",
@@ -112,7 +112,8 @@ EXEMPT = {
     "checkpoint.card_hash checkpoint.read_card checkpoint.save_state.state rng.philox "
     "inverse.Measurement.batch inverse.Measurement.read inverse.Measurement.to_model_units "
     "inverse.Measurement.resolve inverse.Measurement.whole inverse.Operator inverse.Problem "
-    "inverse.Measurement.problem inverse.Measurement.linear_gaussian inverse.choose_method "
+    "inverse.Measurement.problem inverse.Measurement.data_problem inverse.Measurement.kept "
+    "inverse.Measurement.linear_gaussian inverse.choose_method "
     "inverse.GaussianNoise.check_shape inverse.GaussianNoise.matrix "
     "inverse.GaussianNoise.matrix_diagonal "
     "conditions.concatenate conditions.check conditions.expand conditions.ConditionSpec.from_dict "

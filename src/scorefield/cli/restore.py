@@ -145,7 +145,7 @@ class Wanted:
     condition: Any = None
 
     def plan(self, model: Any, seen: Seen) -> Any:
-        """The method and why, evaluations and seconds: an `inverse.Plan`."""
+        """The method and why, evaluations and seconds: an `inverse.RestorationPlan`."""
         from ..inverse import plan_restoration
 
         return plan_restoration(

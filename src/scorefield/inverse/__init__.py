@@ -17,7 +17,7 @@ from .operators import check_operator
 from .posteriors import Posterior
 from .problem import Problem
 from .record import RestorationRecord
-from .restore import Plan, left_half, plan_restoration, restore
+from .restore import RestorationPlan, left_half, plan_restoration, restore
 from .result import Restoration
 
 __all__ = [
@@ -27,13 +27,13 @@ __all__ = [
     "Measurement",
     "Method",
     "Noise",
-    "Plan",
     "PoissonGaussianNoise",
     "PoissonNoise",
     "Posterior",
     "Prepared",
     "Problem",
     "Restoration",
+    "RestorationPlan",
     "RestorationRecord",
     "RicianNoise",
     "check_operator",

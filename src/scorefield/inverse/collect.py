@@ -11,7 +11,7 @@ from ..models import ScoreModel
 from .measurement import Measurement, Reading
 from .noises import gaussianise
 from .operators import Mask
-from .problem import Problem, make_problem
+from .problem import Problem
 from .record import RestorationRecord
 from .result import Restoration
 
@@ -42,13 +42,7 @@ class Collector:
         self.reading, self.draws, self.sink = reading, draws, sink
         self.event_shape, self.units = event_shape, model.units
         self.stored = measurement.batch(event_shape)[0]
-        known = None
-        if isinstance(self.operator, Mask):
-            known = self.operator.on(event_shape)
-            known = known if self.operator.batched else known[None]
-        self.problem: Problem = make_problem(
-            reading.values, self.operator, event_shape, measurement.law, known
-        )
+        self.problem: Problem = measurement.data_problem(reading.values, event_shape)
         self.buffer = torch.empty(0, *event_shape)
         self.kept: list[Tensor] = []
         self.means: list[Tensor] = []

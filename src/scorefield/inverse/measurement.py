@@ -289,13 +289,23 @@ class Measurement:
         """
         measurement = self.resolve(event_shape)
         inner = measurement.to_model_units(units, event_shape)
-        operator = measurement.whole(event_shape)
-        known = None
-        if isinstance(operator, Mask):
-            known = operator.on(event_shape)
-            known = known if operator.batched else known[None]
         assert inner.operator is not None
+        known = measurement.kept(event_shape)
         return make_problem(inner.observed, inner.operator, event_shape, self.law, known)
+
+    def data_problem(self, values: Tensor, event_shape: tuple[int, ...]) -> Problem:
+        """The same in data units, for the values (K, *measurement) that `read` gives."""
+        return make_problem(
+            values, self.whole(event_shape), tuple(event_shape), self.law, self.kept(event_shape)
+        )
+
+    def kept(self, event_shape: tuple[int, ...]) -> Tensor | None:
+        """The elements that a mask keeps, bool (1 or K, *event); None for other operators."""
+        operator = self.whole(event_shape)
+        if not isinstance(operator, Mask):
+            return None
+        known = operator.on(event_shape)
+        return known if operator.batched else known[None]
 
     def linear_gaussian(self, event_shape: tuple[int, ...]) -> LinearGaussian:
         """One observation of a linear operator with Gaussian noise, as matrices.
@@ -322,9 +332,8 @@ class Measurement:
         y, _ = measurement.batch(event_shape)
         if len(y) != 1:
             raise InputError(f"an exact posterior is of one observation; got {len(y)}")
-        known = operator.on(event_shape)[None] if isinstance(operator, Mask) else None
-        y = y.to(torch.float64)
-        return make_problem(y, operator, tuple(event_shape), law, known).linear_gaussian()
+        problem = measurement.data_problem(y.to(torch.float64), event_shape)
+        return problem.linear_gaussian(tuple(event_shape))
 
 
 def simulate(

@@ -21,18 +21,10 @@ from ..models import ScoreModel
 from ..sampling import Kernel, Projected, SamplingRecipe, resolve_sampling
 from ..sampling.recipe import card_recipe
 from ..values import one_of
-from .kernels import (
-    DDRM,
-    POSTERIOR_KERNELS,
-    PosteriorKernel,
-    PosteriorLangevin,
-    option_names,
-)
+from .kernels import POSTERIOR_KERNELS, PosteriorKernel
 from .posteriors import DDNM, DPS, MMPS, TMPD, DiffPIR, PiGDM, Posterior
 from .problem import Problem
 
-# With noise, more levels make ddrm worse: its mean goes to y and its variance to 0.
-DDRM_EVALUATIONS = 20
 REDRAWS = ("level", "step")
 EVALUATIONS = 100  # of the model a draw, at most, unless the caller wants more
 # Options that every method but "exact" passes on to `resolve_sampling`.
@@ -157,9 +149,11 @@ def _sampling(
     length = {k: v for k, v in given.items() if k != "ladder" or not isinstance(v, str)}
     if not length:
         given["nfe"] = usual
-    if isinstance(sampler, PosteriorLangevin) and "nfe" in given and "levels" not in given:
+    langevin = isinstance(sampler, Kernel) and sampler.is_langevin
+    if langevin and "nfe" in given and "levels" not in given:
         # A budget below one step a level takes fewer levels.
         most = max(1, int(given["nfe"]) - 1)
+        assert isinstance(sampler, Kernel)
         if given.get("ladder") is None and len(sampler.default_ladder(model)) > most:
             given["levels"] = most
     return resolve_sampling(
@@ -197,12 +191,11 @@ def _posterior_method(
 
 def _kernel_method(kind: type[PosteriorKernel]) -> Method:
     """The row of a posterior kernel."""
-    options = {name: f"see {kind.__name__}" for name in option_names(kind)}
+    options = kind.option_help
 
     def prepare(model: ScoreModel, problem: Problem, given: Mapping[str, Any]) -> Prepared:
         own = {name: given[name] for name in options if name in given}
-        usual = DDRM_EVALUATIONS if kind is DDRM else EVALUATIONS
-        recipe = _sampling(model, given, kind(problem, **own), usual)
+        recipe = _sampling(model, given, kind(problem, **own), kind.usual_evaluations)
         return Prepared(model, recipe.kernel, recipe)
 
     def unfit(model: ScoreModel, problem: Problem) -> str | None:
@@ -267,7 +260,7 @@ def exact_draws(
     found = []
     for n in range(len(problem.y)):
         row = problem.take(torch.tensor([n]))
-        posterior: Any = model.posterior(_Row(row))
+        posterior: Any = model.posterior(row)
         seed = int(keys[n, 0]) | int(keys[n, 1]) << 32
         label = None if condition is None else condition.get("class")
         if label is None or int(label[n]) == conditions.NULL_CLASS:
@@ -281,16 +274,6 @@ def exact_draws(
         given = {"class": int(label[n])}
         found.append(posterior.sample(draws, seed=seed, condition=given))
     return torch.cat(found)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One row of a problem, which gives its matrices."""
-
-    problem: Problem
-
-    def linear_gaussian(self, event_shape: tuple[int, ...]) -> Any:
-        return self.problem.linear_gaussian()
 
 
 def _unfit_for_ddnm(model: ScoreModel, problem: Problem) -> str | None:

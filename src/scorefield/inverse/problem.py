@@ -24,6 +24,9 @@ from .noises import GaussianNoise, Noise, gaussianise
 from .operators import SVD, Composed, Mask, Operator, Rescaled
 from .solve import Solved, conjugate_gradients
 
+MOST_ITERATIONS = 500  # of conjugate gradients
+TOLERANCES = {torch.float64: 1e-10}  # relative residuals at which a row of them is done
+TOLERANCE = 1e-5  # in float32
 MOST_DENSE = 4096  # elements of a measurement whose covariance is restricted as a matrix
 
 
@@ -168,11 +171,18 @@ class Problem:
         y = self.y[index.to(self.y.device)]
         return replace(self, y=y, operator=self.operator.take(index), known=known)
 
-    def linear_gaussian(self) -> LinearGaussian:
-        """The matrices of a linear Gaussian problem of one row, missing elements left out."""
+    def linear_gaussian(self, event_shape: tuple[int, ...]) -> LinearGaussian:
+        """The matrices of a linear Gaussian problem of one row, missing elements left out.
+
+        Args:
+            event_shape: The shape of an example, of d elements.
+
+        Returns:
+            A (m, d), y (m,) and the noise's covariance (m, m).
+        """
         assert self.is_linear_gaussian and len(self.y) == 1
-        d = math.prod(self.event_shape)
-        eye = torch.eye(d, dtype=torch.float64).reshape(d, *self.event_shape)
+        d = math.prod(event_shape)
+        eye = torch.eye(d, dtype=torch.float64).reshape(d, *event_shape)
         parts = [
             self.operator.take(torch.zeros(len(part), dtype=torch.int64)).A(part)
             for part in eye.split(256)
@@ -230,7 +240,7 @@ class Problem:
             tangent = _Observed(tangent, self.known.expand_as(y))
         return Problem(y, tangent, self.event_shape, std, None, self.known)
 
-    def solve(self, r: Tensor, spread: float, tolerance: float = 1e-8, most: int = 500) -> Tensor:
+    def solve(self, r: Tensor, spread: float, tolerance: float | None = None) -> Tensor:
         """(spread A A^T + noise_std² I)^+ r for a linear Gaussian problem; no network is evaluated.
 
         By the singular value decomposition where it is known, else by conjugate gradients.
@@ -238,8 +248,7 @@ class Problem:
         Args:
             r: (B, *measurement).
             spread: The variance of x in every direction.
-            tolerance: Relative residual of the iteration.
-            most: Most iterations.
+            tolerance: Relative residual of the iteration; None: what the type of r can reach.
 
         Returns:
             (B, *measurement).
@@ -251,8 +260,8 @@ class Problem:
         found: Solved = conjugate_gradients(
             lambda v: spread * operator.A(operator.A_adjoint(v)) + variance * v,
             r,
-            tolerance,
-            most,
+            TOLERANCES.get(r.dtype, TOLERANCE) if tolerance is None else tolerance,
+            MOST_ITERATIONS,
         )
         return found.x
 

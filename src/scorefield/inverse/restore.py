@@ -38,7 +38,7 @@ BATCH_ELEMENTS = 1 << 16  # elements of x a batch holds by default: a gradient p
 
 
 @dataclass(frozen=True)
-class Plan:
+class RestorationPlan:
     """What a restoration will do, found before it starts.
 
     Attributes:
@@ -107,10 +107,10 @@ class _Job:
         """Numbers of the draws of each batch."""
         yield from torch.split(torch.arange(len(self.rows)), self.size)
 
-    def plan(self) -> Plan:
+    def plan(self) -> RestorationPlan:
         """The plan; one evaluation of the method is timed."""
         if self.method.direct:
-            return Plan(*self.chosen, 0, 0.0, len(self.rows))
+            return RestorationPlan(*self.chosen, 0, 0.0, len(self.rows))
         rows = self.rows[: self.size]
         prepared = self.prepare(rows)
         x = torch.zeros(len(rows), *self.model.event_shape, device=self.device, dtype=self.dtype)
@@ -121,7 +121,7 @@ class _Job:
             prepared.model(x, prepared.recipe.ladder[0], given)
         spent = (time.perf_counter() - began) * prepared.recipe.evaluations
         seconds = spent * len(self.rows) / len(rows)
-        return Plan(*self.chosen, prepared.recipe.evaluations, seconds, len(self.rows))
+        return RestorationPlan(*self.chosen, prepared.recipe.evaluations, seconds, len(self.rows))
 
 
 def _moved(problem: Problem, device: torch.device, dtype: torch.dtype) -> Problem:
@@ -218,7 +218,7 @@ def plan_restoration(
     nfe: int | None = None,
     options: Mapping[str, Any] | None = None,
     condition: Any = None,
-) -> Plan:
+) -> RestorationPlan:
     """What `restore` would do: the method and why, evaluations and seconds; nothing is sampled.
 
     Args:

@@ -22,7 +22,7 @@ from ..tensors import check_floating
 from ..units import Units
 from ..values import describe, finite, items, number
 from .base import Quantity, ScoreModel, as_sigma, broadcast
-from .wrapped import Wrapped
+from .wrapped import WithoutDensity, Wrapped
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Guidance:
         return guided
 
 
-class Guided(Wrapped):
+class Guided(WithoutDensity):
     """A guided model: D = D_weak + scale (D_strong - D_weak), and the score likewise.
 
     scale 1 is the conditional model, 0 the weak one, more than 1 exaggerates their difference. A
@@ -170,17 +170,6 @@ class Guided(Wrapped):
             low, high = self.interval
             levels = f" for sigma in [{low:g}, {high:g}]"
         return f"Guidance with scale {self.scale:g}{levels} of {self.inner.summary()} from {weak}"
-
-    @property
-    def has_log_density(self) -> bool:  # type: ignore[override]
-        """A guided model has no density."""
-        return False
-
-    def log_density(
-        self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
-    ) -> Tensor:
-        """Raise Unsupported: a guided model has no density."""
-        return ScoreModel.log_density(self, x, sigma, condition)
 
     def leaves(self) -> Iterator[ScoreModel]:
         """The leaves of the model, and of the weak one."""

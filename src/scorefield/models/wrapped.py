@@ -121,6 +121,21 @@ class Wrapped(ScoreModel):
         return self.inner.level_index(sigma)
 
 
+class WithoutDensity(Wrapped):
+    """A wrapped model whose score is that of no known density."""
+
+    @property
+    def has_log_density(self) -> bool:  # type: ignore[override]
+        """It has no density."""
+        return False
+
+    def log_density(
+        self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
+    ) -> Tensor:
+        """Raise Unsupported: the model has no density."""
+        return ScoreModel.log_density(self, x, sigma, condition)
+
+
 class Bound(Wrapped):
     """A model with its condition fixed: p(x | c) as a model that takes no condition.
 

@@ -394,10 +394,7 @@ def method_table() -> str:
     ]
     for name, method in METHODS.items():
         exact = f" Exact for {method.exact_for}." if method.exact_for else ""
-        shown = [
-            option if text.startswith("see ") else f"{option}: {text}"
-            for option, text in method.options.items()
-        ]
+        shown = [f"{option}: {text}" for option, text in method.options.items()]
         options = f" ({'; '.join(shown)})" if shown else ""
         lines.append(f"{name}: {method.help}{exact}{options}")
     return "\n\n".join(lines)

@@ -1,6 +1,6 @@
 """Posterior kernels: sampling methods that hold an observation and draw x0 given it."""
 
-from .base import PosteriorKernel, option_names
+from .base import PosteriorKernel
 from .daps import DAPS
 from .ddrm import DDRM
 from .langevin import PosteriorLangevin
@@ -18,5 +18,4 @@ __all__ = [
     "POSTERIOR_KERNELS",
     "PosteriorKernel",
     "PosteriorLangevin",
-    "option_names",
 ]

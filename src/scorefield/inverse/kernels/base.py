@@ -16,7 +16,9 @@ information has no such form; there x = w' + v grad log p(y | w').
 """
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -29,15 +31,10 @@ from ...sampling.ladders import annealed_ladder, reverse_ladder
 from ...sampling.state import Draws, State
 from ...values import describe
 from ..problem import Problem
-from ..solve import conjugate_gradients
 
 #: Evaluations of the model a draw, the last denoise included, unless the caller decides.
 USUAL_EVALUATIONS = 100
-MOST_ITERATIONS = 200  # of conjugate gradients
-# Relative residuals at which a row of conjugate gradients is done.
-TOLERANCES = {torch.float64: 1e-10}
-TOLERANCE = 1e-5  # in float32
-LOOSE = 1e-4  # of a linearised problem, which is not exact itself
+LOOSE = 1e-4  # relative residual of the solve for a linearised problem, itself not exact
 #: Largest move by a linearised likelihood, in standard deviations of the prior's draw.
 FURTHEST = 4.0
 
@@ -52,6 +49,8 @@ class PosteriorKernel(Kernel):
     Attributes:
         exact_for: For which priors and observations the method is exact.
         approximate_because: Why it is approximate otherwise.
+        option_help: A few words on each option.
+        usual_evaluations: Evaluations of the model a draw, unless the caller decides.
 
     Raises:
         InputError: The method is not for such a problem (`unfit`).
@@ -59,6 +58,8 @@ class PosteriorKernel(Kernel):
 
     problem: Problem
 
+    option_help: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    usual_evaluations: ClassVar[int] = USUAL_EVALUATIONS
     exact_for: ClassVar[str] = ""
     approximate_because: ClassVar[str] = ""
     draws_noise: ClassVar[bool] = True
@@ -90,11 +91,6 @@ class PosteriorKernel(Kernel):
         """
         check_rows(self.problem, state)
         return state
-
-
-def option_names(kind: type[PosteriorKernel]) -> list[str]:
-    """The names of a kernel's options."""
-    return [f.name for f in fields(kind) if f.name != "problem"]
 
 
 def check_rows(problem: Problem, state: State) -> None:
@@ -150,20 +146,6 @@ def budgeted_ladder(model: ScoreModel, levels: int | None, usual: int | None) ->
     return reverse_ladder(model, most if levels is None else levels)
 
 
-def _solve(problem: Problem, r: Tensor, spread: float, tolerance: float) -> Tensor:
-    """(spread A A^T + noise_std² I)^+ r; no network is evaluated."""
-    svd, variance = problem.svd(), problem.noise_std**2
-    if svd is not None:
-        return svd.solve(r, spread, variance)
-    operator = problem.operator
-    return conjugate_gradients(
-        lambda v: spread * operator.A(operator.A_adjoint(v)) + variance * v,
-        r,
-        tolerance,
-        MOST_ITERATIONS,
-    ).x
-
-
 def _white(draws: Draws, problem: Problem) -> Tensor:
     """Standard normals of y's shape, from those of the example's shape; 0 where missing."""
     size, drawn = problem.y[0].numel(), [draws.normal().flatten(1)]
@@ -194,8 +176,7 @@ def observe(problem: Problem, w: Tensor, variance: float, blur: float, draws: Dr
     if local.noise_std > 0:
         apart = apart + local.noise_std * _white(draws, local)
     exact = problem.is_linear_gaussian
-    tolerance = TOLERANCES.get(w.dtype, TOLERANCE) if exact else LOOSE
-    solved = _solve(local, apart, variance + blur, tolerance)
+    solved = local.solve(apart, variance + blur, None if exact else LOOSE)
     shift = variance * local.operator.A_adjoint(solved)
     return w + (shift if exact else _limited(shift, variance))
 

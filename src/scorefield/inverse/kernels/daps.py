@@ -6,7 +6,9 @@ the likelihood can be drawn.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor
@@ -70,6 +72,14 @@ class DAPS(PosteriorKernel):
     inner_steps: int = 20
     inner_step: float = 0.2
 
+    option_help: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "ode_steps": "Euler steps of the inner flow, one evaluation each",
+            "prior_std": "the prior's standard deviation, model units; inf for a flat prior",
+            "inner_steps": "length of the inner chain where a draw is not exact",
+            "inner_step": "its step, in (0, 1]",
+        }
+    )
     help: ClassVar[str] = "decoupled annealing, for any likelihood (Zhang et al. 2024)"
     exact_for: ClassVar[str] = (
         "a normal prior with covariance s² I and any observation (ode_steps=1); any normal prior "

@@ -5,7 +5,9 @@ yb_i = (U^T y)_i / s_i, with noise of standard deviation t_i = noise_std / s_i.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -60,6 +62,13 @@ class DDRM(PosteriorKernel):
     eta: float = 0.85
     eta_b: float = 1.0
 
+    option_help: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "eta": "fresh noise where y has more noise than x, as a fraction, 0 to 1",
+            "eta_b": "weight of y where x has more noise, 0 to 1",
+        }
+    )
+    usual_evaluations: ClassVar[int] = LEVELS
     help: ClassVar[str] = "spectral restoration by the operator's SVD (Kawar et al. 2022)"
     exact_for: ClassVar[str] = (
         "a prior that is one point; exact observations of a normal prior whose coefficients along "

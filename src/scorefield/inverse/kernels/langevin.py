@@ -7,7 +7,9 @@ in the limit of small eps. The step takes the likelihood implicitly; see `Poster
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor
@@ -75,6 +77,12 @@ class PosteriorLangevin(AnnealedLangevin, PosteriorKernel):
 
     gamma: float = 0.0
 
+    option_help: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "epsilon": "coefficient of the score at the last level, in squared model units",
+            "gamma": "how far the likelihood is annealed, 0 or more",
+        }
+    )
     help: ClassVar[str] = "annealed Langevin dynamics given an observation (Jalal et al. 2021)"
     exact_for: ClassVar[str] = (
         "any prior, smoothed by the last noise level, and any observation, in the limit of small "

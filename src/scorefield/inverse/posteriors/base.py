@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ...conditions import Condition
 from ...errors import InputError
-from ...models import ScoreModel, Wrapped
+from ...models import ScoreModel
 from ...models.base import as_sigma, broadcast
+from ...models.wrapped import WithoutDensity
 from ..problem import Problem
 
 
@@ -40,7 +41,7 @@ class Report:
     residual: Tensor | None = field(default=None, repr=False)
 
 
-class Posterior(Wrapped):
+class Posterior(WithoutDensity):
     """A model of x given an observation.
 
     Args:
@@ -65,17 +66,6 @@ class Posterior(Wrapped):
 
     def summary(self) -> str:
         return f"{type(self).__name__} of an observation and a prior: {self.inner.summary()}"
-
-    @property
-    def has_log_density(self) -> bool:  # type: ignore[override]
-        """A posterior model has no density."""
-        return False
-
-    def log_density(
-        self, x: Tensor, sigma: Tensor | float, condition: Condition | None = None
-    ) -> Tensor:
-        """Raise Unsupported: a posterior model has no density."""
-        return ScoreModel.log_density(self, x, sigma, condition)
 
     @abstractmethod
     def posterior_mean(self, x: Tensor, sigma: Tensor, condition: Condition | None) -> Tensor:

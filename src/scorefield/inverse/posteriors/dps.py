@@ -15,7 +15,7 @@ from ..problem import Problem
 from .base import Posterior
 
 FORMS = ("norm", "likelihood")
-ZETA = 6.0  # chosen on the 25-mode mixture and on mnist5k
+ZETA = 6.0  # chosen on problems of their own, docs/benchmarks.md
 POWER_STEPS = 12  # of the power iteration for the largest singular value
 
 
