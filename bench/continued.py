@@ -11,7 +11,7 @@ from scorefield.config import override, preset
 from scorefield.runs import Run
 from scorefield.training import train
 
-from .guidance import Kept
+from .kept import Kept
 from .quality import Judgement, Tell, draw
 
 Record = dict[str, Any]

@@ -10,7 +10,6 @@ Finished runs and finished measurements in the working folder are used again, so
 interrupted measurement goes on. Delete the folder to measure anew.
 """
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,15 +23,14 @@ from torch import Tensor
 
 from scorefield import checkpoint
 from scorefield.config import override, preset
-from scorefield.errors import InputError
 from scorefield.execution import choose
-from scorefield.files import write_json
 from scorefield.models import Guidance, ScoreModel
 from scorefield.plotting import save_class_grid
 from scorefield.runs import Run
 from scorefield.sampling import sample
 from scorefield.training import train
 
+from .kept import Kept
 from .quality import Judgement
 
 CLASSES = 10
@@ -88,38 +86,6 @@ def own_class(judge: Judge, x: Tensor, labels: Tensor) -> int:
 def choose_scale(found: dict[str, int]) -> float:
     """The scale with the most samples of their own class; of equal ones the least guided."""
     return min((float(name) for name in found), key=lambda w: (-found[f"{w:g}"], w))
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Measurements in a .json, each written as soon as it is finished."""
-
-    path: Path
-    tell: Callable[[str], None] = print
-
-    def read(self) -> Record:
-        """All measurements so far."""
-        found: Record = json.loads(self.path.read_text()) if self.path.exists() else {}
-        return found
-
-    def require(self, protocol: Record) -> None:
-        """Refuse a folder whose models were trained otherwise; note how they are trained."""
-        found = self.read()
-        if found.setdefault("protocol", protocol) != protocol:
-            raise InputError(
-                f"{self.path} has measurements of {found['protocol']}, not of {protocol}; "
-                "choose another folder"
-            )
-        write_json(self.path, found)
-
-    def get(self, name: str, measure: Callable[[], Any]) -> Any:
-        """The measurement of this name; it is made where it does not exist yet."""
-        found = self.read()
-        if name not in found:
-            found[name] = measure()
-            write_json(self.path, found)
-        self.tell(f"{name}: {found[name]}")
-        return found[name]
 
 
 def judged(

@@ -1,6 +1,5 @@
 """`plan`: measure the data, resolve the settings from what was measured, give the reasons."""
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,7 +15,8 @@ from ..exact import ExactDensity
 from ..models import ScoreModel
 from ..progress import duration
 from ..training.build import load_data, sigma_distribution
-from ..values import file_path, mapping, parse_count, parse_seconds
+from ..training.fit import read_arguments
+from ..values import mapping
 from . import rows
 from .checks import Warned, data_warnings, range_warnings, visible
 from .cost import Cost, measure_cost
@@ -79,17 +79,7 @@ def plan(
                 f"{type(data).__name__}, whose noise levels are fixed already"
             )
         return plan_density(data)
-    if budget is not None and images is not None:
-        raise InputError("budget (time) and images both say how long to train; give one of them")
-    named = isinstance(data, str | os.PathLike)
-    given: dict[str, Any] = {
-        "data.source": str(file_path(data, "data")) if named else f"<{type(data).__name__}>",
-        "seed": seed,
-    }
-    if budget is not None:
-        given["seconds"] = parse_seconds(budget, "budget")
-    if images is not None:
-        given["images"] = parse_count(images, "images")
+    named, given = read_arguments(data, budget, images, seed)
     if condition is not None:
         given["condition.kind"] = condition
     if network is not None and not isinstance(network, nn.Module):

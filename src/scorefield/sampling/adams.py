@@ -38,68 +38,23 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..models import ScoreModel
-from ..noise import check_ladder, few_step, geometric, karras
+from ..noise import karras
 from ..values import finite, flag, whole
-from .ladders import DEFAULT_LEVELS, check_levels, data_std
+from .ladders import (
+    DEFAULT_LEVELS,
+    NOISE_RISE,
+    angular,
+    check_levels,
+    data_std,
+    few_levels,
+    short_range,
+)
 from .multistep import GAUSS, History, Multistep, advance
 from .state import Draws, State
 
 MOST = 4  # values of the polynomial, the newest included
 FARTHEST = 2.0  # largest ratio of neighbouring levels of the past that is not evaluated
-# First level in standard deviations of the data's widest direction, a noise level of the ladder.
-# What a low start costs does not fall with more steps, so that the start rises with their number.
-DATA_RISE, NOISE_RISE, LOWEST_TOP = 1.0, 0.5, 2.5
 Points = list[tuple[float, float]]
-
-
-def short_range(model: ScoreModel, levels: int, rise: float) -> tuple[float, float]:
-    """The model's range, cut where p_sigma is all but the terminal law.
-
-    The prior matches mean and covariance at any level, so that above a few standard deviations of
-    the data's widest direction only third moments are missed. A model that does not know its
-    covariance keeps its whole range: there the prior takes the elements to be independent.
-
-    Args:
-        model: The model; its range and moments decide.
-        levels: Number of noise levels.
-        rise: Largest level in standard deviations of the widest direction, a noise level.
-
-    Returns:
-        (largest, smallest) noise level.
-    """
-    low, high = model.sampling_range()
-    known = model.moments()
-    if known is None or known.covariance is None or known.covariance.ndim > 2:
-        return high, low
-    widest = math.sqrt(max(float(torch.linalg.eigvalsh(known.covariance)[-1]), 0.0))
-    top = widest * max(LOWEST_TOP, rise * levels)
-    return (min(high, max(top, 2 * low)) if widest > 0 else high), low
-
-
-def few_levels(model: ScoreModel, levels: int | None, widened: float) -> Tensor:
-    """`noise.few_step` over a short range, for `widened` times the data's standard deviation."""
-    count, std = check_levels(levels, DEFAULT_LEVELS), data_std(model)
-    ends = short_range(model, count, DATA_RISE)
-    return geometric(*ends, count) if std is None else few_step(*ends, count, widened * std)
-
-
-def angular(sigma_max: float, sigma_min: float, levels: int, data_std: float) -> Tensor:
-    """sigma = S tan(theta) with equal steps of theta = arctan(sigma / S): z turns at equal rates.
-
-    Args:
-        sigma_max: First level.
-        sigma_min: Last level.
-        levels: Number of levels.
-        data_std: S, above zero.
-
-    Returns:
-        float64 (levels,).
-    """
-    ladder = geometric(sigma_max, sigma_min, levels)
-    first, last = math.atan(sigma_max / data_std), math.atan(sigma_min / data_std)
-    angles = torch.linspace(first, last, levels, dtype=torch.float64)
-    ladder[1:-1] = data_std * angles[1:-1].tan()
-    return check_ladder(ladder)
 
 
 def log_points(sigma: float, sigma_next: float) -> Points:

@@ -20,6 +20,9 @@ VECTOR_LEVELS = 64
 GAMMA = 1.25  # largest ratio of neighbouring levels of a default annealed ladder
 WIDEST, FINEST = 20.0, 0.04  # ends of a default annealed ladder in standard deviations of the data
 REVERSE_LEVELS = 128  # of a reverse SDE, whose error is of order 1
+# First level in standard deviations of the data's widest direction, a noise level of the ladder.
+# What a low start costs does not fall with more steps, so that the start rises with their number.
+DATA_RISE, NOISE_RISE, LOWEST_TOP = 1.0, 0.5, 2.5
 
 
 def check_levels(levels: int | None, default: int) -> int:
@@ -132,3 +135,53 @@ def named_ladder(name: str, model: ScoreModel, levels: int) -> Tensor:
     if name == "few-step" and std is not None:
         return few_step(*_ends(model), count, std)
     return LADDERS[name](*_ends(model), count)
+
+
+def short_range(model: ScoreModel, levels: int, rise: float) -> tuple[float, float]:
+    """The model's range, cut where p_sigma is all but the terminal law.
+
+    The prior matches mean and covariance at any level, so that above a few standard deviations of
+    the data's widest direction only third moments are missed. A model that does not know its
+    covariance keeps its whole range: there the prior takes the elements to be independent.
+
+    Args:
+        model: The model; its range and moments decide.
+        levels: Number of noise levels.
+        rise: Largest level in standard deviations of the widest direction, a noise level.
+
+    Returns:
+        (largest, smallest) noise level.
+    """
+    low, high = model.sampling_range()
+    known = model.moments()
+    if known is None or known.covariance is None or known.covariance.ndim > 2:
+        return high, low
+    widest = math.sqrt(max(float(torch.linalg.eigvalsh(known.covariance)[-1]), 0.0))
+    top = widest * max(LOWEST_TOP, rise * levels)
+    return (min(high, max(top, 2 * low)) if widest > 0 else high), low
+
+
+def few_levels(model: ScoreModel, levels: int | None, widened: float) -> Tensor:
+    """`noise.few_step` over a short range, for `widened` times the data's standard deviation."""
+    count, std = check_levels(levels, DEFAULT_LEVELS), data_std(model)
+    ends = short_range(model, count, DATA_RISE)
+    return geometric(*ends, count) if std is None else few_step(*ends, count, widened * std)
+
+
+def angular(sigma_max: float, sigma_min: float, levels: int, data_std: float) -> Tensor:
+    """sigma = S tan(theta) with equal steps of theta = arctan(sigma / S): z turns at equal rates.
+
+    Args:
+        sigma_max: First level.
+        sigma_min: Last level.
+        levels: Number of levels.
+        data_std: S, above zero.
+
+    Returns:
+        float64 (levels,).
+    """
+    ladder = geometric(sigma_max, sigma_min, levels)
+    first, last = math.atan(sigma_max / data_std), math.atan(sigma_min / data_std)
+    angles = torch.linspace(first, last, levels, dtype=torch.float64)
+    ladder[1:-1] = data_std * angles[1:-1].tan()
+    return check_ladder(ladder)

@@ -66,17 +66,7 @@ def fit(
         sf.fit("birds.csv", "runs/mine", budget="2m", condition={"class": "species"})
         model = sf.load("runs/mine")
     """
-    if budget is not None and images is not None:
-        raise InputError("budget (time) and images both say how long to train; give one of them")
-    named = isinstance(data, str | os.PathLike)
-    chosen: dict[str, Any] = {
-        "data.source": str(file_path(data, "data")) if named else f"<{type(data).__name__}>",
-        "seed": seed,
-    }
-    if budget is not None:
-        chosen["seconds"] = parse_seconds(budget, "budget")
-    if images is not None:
-        chosen["images"] = parse_count(images, "images")
+    named, chosen = read_arguments(data, budget, images, seed)
     kind, origin = _read_condition(condition)
     if kind is not None:
         chosen["condition.kind"] = kind
@@ -121,3 +111,34 @@ def _check_objects(network: Any, hooks: Any) -> None:
         raise InputError(f"network must be an nn.Module{made}; got {describe(network)}")
     if hooks is not None and not isinstance(hooks, Hooks):
         raise InputError(f"hooks must be Hooks(on_progress=..., ...); got {describe(hooks)}")
+
+
+def read_arguments(
+    data: Any, budget: str | float | None, images: str | int | None, seed: int
+) -> tuple[bool, dict[str, Any]]:
+    """Settings of the arguments that `fit` and a plan share.
+
+    Args:
+        data: As for `fit`.
+        budget: As for `fit`.
+        images: As for `fit`.
+        seed: As for `fit`.
+
+    Returns:
+        Whether the data are given by name or path, and the settings.
+
+    Raises:
+        InputError: Both budgets are given, or one cannot be read.
+    """
+    if budget is not None and images is not None:
+        raise InputError("budget (time) and images both say how long to train; give one of them")
+    named = isinstance(data, str | os.PathLike)
+    chosen: dict[str, Any] = {
+        "data.source": str(file_path(data, "data")) if named else f"<{type(data).__name__}>",
+        "seed": seed,
+    }
+    if budget is not None:
+        chosen["seconds"] = parse_seconds(budget, "budget")
+    if images is not None:
+        chosen["images"] = parse_count(images, "images")
+    return named, chosen
