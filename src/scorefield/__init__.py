@@ -56,6 +56,7 @@ _PACKAGES = {
             "data",
             "diagnostics",
             "errors",
+            "evaluation",
             "exact",
             "execution",
             "interop",
@@ -69,6 +70,7 @@ _PACKAGES = {
             "plotting",
             "rng",
             "sampling",
+            "studies",
             "training",
             "units",
         )

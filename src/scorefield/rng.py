@@ -59,6 +59,9 @@ class Stream(IntEnum):
     SELF_CHECK = 21  # inputs that compare two forms of one network
     OPERATOR = 22  # random measurement operators, and the inputs that check operators
     PLAN = 23  # noise at which a plan measures how visible single examples are
+    HEALTH = 24  # noise and probes of score health
+    CLASSIFIER = 25  # weights and order of the examples of a classifier of labels
+    EVALUATION = 26  # directions, halves, folds, permutations and parts of metrics
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor]) -> list[Tensor]:
