@@ -9,13 +9,13 @@ import torch
 from sklearn.covariance import ledoit_wolf
 
 import scorefield as sf
+from scorefield.diagnostics.baselines import Normal, fit_baselines, shrunk
 from scorefield.exact import GaussianMixture
 from scorefield.models import Moments, Preconditioned
 from scorefield.noise import LogNormal
 from scorefield.objectives import WEIGHTS, Denoising
 from scorefield.runs import Run
 from scorefield.training import Evaluator, Hooks, fit
-from scorefield.training.baselines import Normal, fit_baselines, shrunk
 from scorefield.training.verdict import FEW_STEPS, Verdict, appraise, counts, difference
 
 SIGMAS = (0.05, 0.5, 5.0)

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..diagnostics.baselines import Baselines, examples_for, fit_baselines
 from ..errors import InputError
 from ..models import Preconditioned
-from .baselines import Baselines, examples_for, fit_baselines
 from .best import BestPoint, evaluations
 from .build import Setup
 from .pictures import draw_loss_per_sigma, draw_preview, draw_training_curve

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..conditions import Condition
-from ..models import Moments, Preconditioned, ScoreModel, broadcast
+from ..models import Moments, ScoreModel, broadcast
 
 MOST_EXAMPLES = 1000  # that the covariance of long events is estimated from
 NARROW = 1024  # elements an event: up to so many, the covariance is estimated from MOST_ROWS
@@ -123,27 +123,46 @@ def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
     return values, centred.T @ left / (count * values).sqrt()
 
 
-def fit_baselines(model: Preconditioned, x0: Tensor) -> Baselines:
-    """Fit both distributions.
+def fit_baselines(model: ScoreModel, x0: Tensor) -> Baselines:
+    """Fit both distributions, for a model that is measured against them.
 
     Args:
-        model: The model that is measured, for its noise range and the moments of its data.
+        model: The model, for its noise range and, where it has them, the moments of its data.
         x0: Training examples (n, *event) in model units; all of them, or the first MOST_ROWS, or
             the first MOST_EXAMPLES of events of more than NARROW elements.
 
     Returns:
         The distributions.
     """
-    low, high = model.sigma_min, model.sigma_max
-    moments = model.moments()
+    return baselines_of(x0, model.moments(), model.sigma_min, model.sigma_max)
+
+
+def baselines_of(
+    x0: Tensor,
+    moments: Moments | None = None,
+    sigma_min: float = 0.0,
+    sigma_max: float = math.inf,
+) -> Baselines:
+    """Fit both distributions to examples.
+
+    Args:
+        x0: Training examples (n, *event), any one unit.
+        moments: Mean and variance of all training examples in the same unit; None: those of x0.
+        sigma_min: Smallest noise level that the distributions answer at.
+        sigma_max: Largest noise level that they answer at.
+
+    Returns:
+        The distributions.
+    """
     if moments is None:
         wide = x0.double()
         moments = Moments(wide.mean(0), wide.var(0, correction=0))
     mean, variance = _by_channel(moments.mean.double(), moments.variance.double())
-    nothing = Normal(mean, variance, sigma_min=low, sigma_max=high)
+    nothing = Normal(mean, variance, sigma_min=sigma_min, sigma_max=sigma_max)
     centre, rest, values, basis = shrunk(x0.flatten(1).cpu())
     centre = centre.reshape(x0.shape[1:])
-    return Baselines(nothing, Normal(centre, rest, values, basis, low, high), len(x0))
+    gaussian = Normal(centre, rest, values, basis, sigma_min, sigma_max)
+    return Baselines(nothing, gaussian, len(x0))
 
 
 def examples_for(elements: int) -> int:

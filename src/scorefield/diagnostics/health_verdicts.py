@@ -1,0 +1,322 @@
+"""What is wrong with a score, by name: rules over the rows of `score_health`.
+
+A finding counts by its size, where the measure lies beyond that size by three standard errors: with
+enough examples every network differs significantly from the truth. The sizes lie between what sound
+networks show (perceptrons and U-Nets on digits) and what the faults show. Rules are tried in order,
+and after one of the first five no further rule: it explains the other measures.
+
+    not finite     a denoised value is NaN or infinite
+    sign           the predicted noise falls where the noise rises: slope below 0
+    start          the averaged weights are worse than the live ones by SIZE; or the model is no
+                   better than knowing nothing where a Gaussian is, and its D is close to that
+    range          the model's mean is a m + b with the data's m, or its variance is a multiple of
+                   the data's: the values were scaled otherwise when it was trained
+    other data     the model's mean is another one, or its errors are far above a Gaussian's and
+                   above its own prediction, in training data too
+    memorised      the training loss is below half of the held-out loss
+    over-smoothed  in the directions of fine detail D varies far less than the best linear denoiser
+    curl           |J - J'| is as large as |J|
+
+`notes` states what is off by more than SIZE and is no fault by name.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..objectives import Estimate
+from .health_data import Reference
+from .health_rows import HealthRow
+
+ERRORS = 3.0  # standard errors that a measure must lie beyond the size that counts
+SIZE = 0.05  # the size from which a difference counts
+INFORMED = 0.9  # a Gaussian's loss below which a level tells whether something was learned
+NEAR = 0.5  # `learned` below which D is close to that of knowing nothing
+SHIFT = 0.25  # of a mean, in standard deviations of the data; sound networks: up to 0.08
+SCALE = 2.5  # factor of a variance; sound networks: 0.7 to 1.1
+AFFINE = 0.9  # part of a mean's difference that a m + b explains, where it is taken as a cause
+ELEMENTS = 8  # elements from which a and b are estimated
+WORSE = 1.25  # loss over a Gaussian's, and error over its own prediction; sound networks: up to 1.2
+MEMORISED = 0.5  # gap; sound networks: up to 0.2
+DETAIL = 0.7  # sound networks: 0.95 and more
+CURL = 1.0  # asymmetry; sound networks: up to 0.6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a score.
+
+    Attributes:
+        name: A name of the module docstring.
+        sentence: What was measured, and what may be done.
+        size: The measure that decided.
+        sigma: The noise level where it is largest, model units.
+    """
+
+    name: str
+    sentence: str
+    size: float
+    sigma: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name, sentence, size and sigma."""
+        return asdict(self)
+
+
+Rows = Sequence[HealthRow]
+
+
+def above(found: Estimate, size: float) -> bool:
+    """Whether an estimate lies above a size by ERRORS standard errors; False for NaN."""
+    return found.value - ERRORS * found.se > size
+
+
+def below(found: Estimate, size: float) -> bool:
+    """Whether an estimate lies below a size by ERRORS standard errors; False for NaN."""
+    return found.value + ERRORS * found.se < size
+
+
+def judge(rows: Rows, reference: Reference) -> list[Finding]:
+    """Try the rules of the module docstring.
+
+    Args:
+        rows: The rows, largest sigma first.
+        reference: What the training data give.
+
+    Returns:
+        The findings; empty for a sound model.
+    """
+    for rule in (_not_finite, _sign, _start, _range, _other_data):
+        found = rule(rows, reference)
+        if found is not None:
+            return [found]
+    others = (rule(rows) for rule in (_memorised, _over_smoothed, _curl))
+    return [found for found in others if found is not None]
+
+
+def notes(rows: Rows) -> list[str]:
+    """What is off by more than SIZE, in sentences; sound models may have some.
+
+    Args:
+        rows: The rows, largest sigma first.
+
+    Returns:
+        One sentence for each measure that is off.
+    """
+    limits: tuple[tuple[str, Callable[[HealthRow], Estimate], str], ...] = (
+        ("the held-out loss is above the best Gaussian's", _excess, ""),
+        ("the training loss is below the held-out loss", lambda row: row.gap, ""),
+        ("the error is above what the model's own Jacobian predicts", _surplus, ""),
+        ("Stein's identity is off", _deviation, " of the dimension"),
+    )
+    found = []
+    for words, measure, of in limits:
+        off = [row for row in rows if above(measure(row), SIZE)]
+        if off:
+            worst = max(off, key=lambda row: measure(row).value)
+            found.append(
+                f"At {len(off)} of {len(rows)} levels {words}, by up to "
+                f"{measure(worst).value:.0%}{of} (sigma {worst.sigma:.3g})."
+            )
+    return found
+
+
+def _excess(row: HealthRow) -> Estimate:
+    """loss/gaussian - 1, with the standard error of the loss alone."""
+    return Estimate(row.loss.value / row.gaussian.value - 1, row.loss.se / row.gaussian.value)
+
+
+def _surplus(row: HealthRow) -> Estimate:
+    return Estimate(row.calibration.value - 1, row.calibration.se)
+
+
+def _deviation(row: HealthRow) -> Estimate:
+    return Estimate(abs(row.stein.value), row.stein.se)
+
+
+def _not_finite(rows: Rows, reference: Reference) -> Finding | None:
+    bad = [row for row in rows if not math.isfinite(row.loss.value + row.training_loss.value)]
+    if not bad:
+        return None
+    words = f"not finite: the model gives NaN or infinity at {len(bad)} of {len(rows)} levels."
+    return Finding("not finite", words, math.nan, bad[0].sigma)
+
+
+def _sign(rows: Rows, reference: Reference) -> Finding | None:
+    wrong = [row for row in rows if below(row.slope, 0)]
+    if len(wrong) <= len(rows) / 2:
+        return None
+    worst = min(wrong, key=lambda row: row.slope.value)
+    return Finding(
+        "sign",
+        "sign: the score points away from the data. The slope of the noise on the predicted noise "
+        f"is {worst.slope.value:.2f} at sigma {worst.sigma:.3g} in place of 1. Multiply the score "
+        "by -1.",
+        worst.slope.value,
+        worst.sigma,
+    )
+
+
+def _start(rows: Rows, reference: Reference) -> Finding | None:
+    lagging = [row for row in rows if _lag(row) > SIZE]
+    if len(lagging) > len(rows) / 2:
+        worst = max(lagging, key=_lag)
+        assert worst.live is not None
+        return Finding(
+            "start",
+            "start: the averaged weights still hold the start of training. At sigma "
+            f"{worst.sigma:.3g} their held-out loss is {worst.loss.value:.3f}, that of the live "
+            f"weights {worst.live.value:.3f}. Use the live weights, a narrower average, or train "
+            "longer.",
+            _lag(worst),
+            worst.sigma,
+        )
+    informed = [row for row in rows if row.gaussian.value < INFORMED]
+    if not informed or not all(_bare(row) for row in informed):
+        return None
+    best = min(informed, key=lambda row: row.gaussian.value)
+    return Finding(
+        "start",
+        f"start: the model knows no more than means and variances. At sigma {best.sigma:.3g} its "
+        f"held-out loss is {best.loss.value:.3f}, knowing nothing 1, the best Gaussian "
+        f"{best.gaussian.value:.3f}. The weights, or their average, are still those of the start "
+        "of training.",
+        best.loss.value,
+        best.sigma,
+    )
+
+
+def _bare(row: HealthRow) -> bool:
+    """Whether a model is no better than knowing nothing, and close to it."""
+    return min(row.loss.value, row.training_loss.value) > 1 - SIZE and row.learned.value < NEAR
+
+
+def _lag(row: HealthRow) -> float:
+    """How far the loss is above that of the live weights, beyond ERRORS standard errors."""
+    if row.live is None or not row.live.value > 0:
+        return 0.0
+    error = math.hypot(row.loss.se, row.live.se)
+    return (row.loss.value - row.live.value - ERRORS * error) / row.live.value
+
+
+def _range(rows: Rows, reference: Reference) -> Finding | None:
+    widest = rows[0]
+    std = float(reference.variance.mean().sqrt())
+    if widest.sigma < 2 * std:
+        return None
+    if widest.mean_shift > SHIFT:
+        fitted = _affine(reference.mean, reference.mean + widest.shift, std)
+        if fitted is None:
+            return None
+        a, b = fitted
+        return Finding(
+            "range",
+            f"range: the model's mean example is {a:.2f} times the data's {b:+.2f} (model units). "
+            "Values were scaled or inverted otherwise when it was trained: check the data's range "
+            "and the model's units.",
+            a,
+            widest.sigma,
+        )
+    factor = widest.trace_ratio
+    if 1 / SCALE < factor < SCALE or not math.isfinite(factor):
+        return None
+    return Finding(
+        "range",
+        f"range: the variance of the data by the model is {factor:.2f} times that of the examples. "
+        "Values were scaled otherwise when it was trained: check the data's range and the model's "
+        "units.",
+        factor,
+        widest.sigma,
+    )
+
+
+def _affine(mean: Tensor, believed: Tensor, std: float) -> tuple[float, float] | None:
+    """a and b of believed = a mean + b, where this explains the difference; else None."""
+    centred = mean - mean.mean()
+    if len(mean) < ELEMENTS or float(centred.square().mean().sqrt()) < std / 10:
+        return None
+    a = float((centred * believed).sum() / centred.square().sum())
+    b = float(believed.mean() - a * mean.mean())
+    left = (believed - a * mean - b).square().mean()
+    if float(left) > (1 - AFFINE) * float((believed - mean).square().mean()):
+        return None
+    return a, b
+
+
+def _other_data(rows: Rows, reference: Reference) -> Finding | None:
+    std = float(reference.variance.mean().sqrt())
+    advice = "The model was trained on other data than these, or hardly at all."
+    widest = rows[0]
+    if widest.sigma > 2 * std and widest.mean_shift > SHIFT:
+        return Finding(
+            "other data",
+            f"other data: the model's mean example is {widest.mean_shift:.2f} standard deviations "
+            f"away from the data's on average. {advice}",
+            widest.mean_shift,
+            widest.sigma,
+        )
+    middle = [row for row in rows if std / 10 < row.sigma < 2 * std]
+    wrong = [
+        row
+        for row in middle
+        if above(row.calibration, WORSE)
+        and min(row.loss.value, row.training_loss.value) > WORSE * row.gaussian.value
+    ]
+    if not middle or len(wrong) <= len(middle) / 2:
+        return None
+    worst = max(wrong, key=lambda row: row.loss.value / row.gaussian.value)
+    size = worst.loss.value / worst.gaussian.value
+    return Finding(
+        "other data",
+        f"other data: at sigma {worst.sigma:.3g} the error is {size:.2f} times that of the best "
+        f"Gaussian and {worst.calibration.value:.2f} times what the model predicts. {advice}",
+        size,
+        worst.sigma,
+    )
+
+
+def _memorised(rows: Rows) -> Finding | None:
+    found = [row for row in rows if above(row.gap, MEMORISED)]
+    if not found:
+        return None
+    worst = max(found, key=lambda row: row.gap.value)
+    return Finding(
+        "memorised",
+        f"memorised: at sigma {worst.sigma:.3g} the training loss {worst.training_loss.value:.3f} "
+        f"is {worst.gap.value:.0%} below the held-out loss {worst.loss.value:.3f}. Stop earlier, "
+        "use more data, or a smaller network with dropout.",
+        worst.gap.value,
+        worst.sigma,
+    )
+
+
+def _over_smoothed(rows: Rows) -> Finding | None:
+    found = [row for row in rows if below(row.detail, DETAIL) and not above(row.gap, MEMORISED)]
+    if not found:
+        return None
+    worst = min(found, key=lambda row: row.detail.value)
+    return Finding(
+        "over-smoothed",
+        f"over-smoothed: at sigma {worst.sigma:.3g} the denoised examples have "
+        f"{worst.detail.value:.0%} of the fine detail that the best linear denoiser recovers.",
+        worst.detail.value,
+        worst.sigma,
+    )
+
+
+def _curl(rows: Rows) -> Finding | None:
+    found = [row for row in rows if above(row.asymmetry, CURL)]
+    if not found:
+        return None
+    worst = max(found, key=lambda row: row.asymmetry.value)
+    return Finding(
+        "curl",
+        f"curl: at sigma {worst.sigma:.3g} the Jacobian of the denoised value differs from its "
+        f"transpose by {worst.asymmetry.value:.2f} of its size, so the score is far from a "
+        "gradient.",
+        worst.asymmetry.value,
+        worst.sigma,
+    )
