@@ -50,9 +50,9 @@ class Reference:
         outside = (len(self.mean) - len(self.values)) * self.rest / (self.rest + sigma**2)
         return float((self.values / (self.values + sigma**2)).sum()) + outside
 
-    def fine(self, centred: Tensor) -> Tensor:
-        """Squared norms (n,) of rows in the directions beyond the leading ones."""
-        return centred.square().sum(1) - (centred @ self.leading).square().sum(1)
+    def fine(self, a: Tensor, b: Tensor) -> Tensor:
+        """Inner products (n,) of rows (n, d) in the directions beyond the leading ones."""
+        return (a * b).sum(1) - ((a @ self.leading) * (b @ self.leading)).sum(1)
 
 
 @dataclass(frozen=True)

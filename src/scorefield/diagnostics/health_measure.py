@@ -155,9 +155,9 @@ class Probe:
             "x0 D": _dot(x0 - mean, D - mean),
             "D D": _dot(D - mean, D - mean),
             "trace": _dot(z, D - gauss),
-            "fine": reference.fine(D - mean),
-            "fine gaussian": reference.fine(gauss - mean),
-            "fine data": reference.fine(x0 - mean),
+            "fine": reference.fine(D - mean, x0 - mean),
+            "fine gaussian": reference.fine(gauss - mean, x0 - mean),
+            "fine data": reference.fine(x0 - mean, x0 - mean),
         }
         if self.live is not None:
             live = evaluate(self.live, noisy, sigma, condition) - x0

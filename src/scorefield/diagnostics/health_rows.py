@@ -14,9 +14,9 @@ true D the following hold, d elements an example, whatever the data are:
                           denoiser of the best Gaussian is the control variate
     symmetry              J = Cov[x0 | x]/sigma² = J': |J - J'|/|J| (Frobenius) from Gaussian probes
                           u, v with E (u'Jv - v'Ju)² = |J - J'|² and E |u'J|² = |J|²
-    detail                in every direction D varies at least as much as the best linear denoiser:
-                          E|P D|²/E|P D_gauss|² >= 1, P on the directions of smallest variance that
-                          hold a tenth of the data's
+    detail                in every direction D explains at least what the best linear one does:
+                          E[P D·x0]/E[P D_gauss·x0] >= 1, P on the directions of smallest variance
+                          that hold a tenth of the data's
 
 Losses are in units of the loss of knowing nothing but the mean and variance of each channel, which
 is the EDM weight where the data are standardised. The memoriser is the training data's own denoiser
@@ -54,8 +54,8 @@ class HealthRow:
         denoised_slope: Slope of x0 on D, both centred.
         calibration: Squared error over the error that the model's own Jacobian predicts.
         asymmetry: |J - J'|/|J|, between 0 and 2; NaN where it is not measured.
-        detail: Variance of D over that of the best Gaussian's in fine directions; NaN where the
-            noise leaves even that one less than a tenth of the data's.
+        detail: Covariance of D with x0 over that of the best Gaussian's D in fine directions; NaN
+            where the noise leaves even that one less than a tenth of the data's variance.
         learned: E|D - D_nothing|²/E|x0 - D_nothing|², D_nothing of knowing nothing but means and
             variances: 0 for that, and 1 - loss for the true D.
         mean_shift: Root mean square over elements of E[D - D_gauss], in standard deviations of

@@ -2,20 +2,21 @@
 
 A finding counts by its size, where the measure lies beyond that size by three standard errors: with
 enough examples every network differs significantly from the truth. The sizes lie between what sound
-networks show (perceptrons and U-Nets on digits) and what the faults show. Rules are tried in order,
-and after one of the first five no further rule: it explains the other measures.
+networks show (perceptrons and U-Nets on digits) and what the faults show. Rules are tried in order;
+the first four explain all other measures, and the last one is for what nothing else explains.
 
     not finite     a denoised value is NaN or infinite
     sign           the predicted noise falls where the noise rises: slope below 0
-    start          the averaged weights are worse than the live ones by SIZE; or the model is no
-                   better than knowing nothing where a Gaussian is, and its D is close to that
+    start          the averaged weights are worse than the live ones by SIZE; or D is close to that
+                   of knowing nothing, and far worse than the best Gaussian's
     range          the model's mean is a m + b with the data's m, or its variance is a multiple of
                    the data's: the values were scaled otherwise when it was trained
+    curl           |J - J'| is as large as |J|
+    memorised      the training loss is below half of the held-out loss
+    over-smoothed  D follows the data far less than the best linear denoiser does in directions of
+                   fine detail, or follows x far less and errs more than that would allow
     other data     the model's mean is another one, or its errors are far above a Gaussian's and
                    above its own prediction, in training data too
-    memorised      the training loss is below half of the held-out loss
-    over-smoothed  in the directions of fine detail D varies far less than the best linear denoiser
-    curl           |J - J'| is as large as |J|
 
 `notes` states what is off by more than SIZE and is no fault by name.
 """
@@ -33,8 +34,8 @@ from .health_rows import HealthRow
 
 ERRORS = 3.0  # standard errors that a measure must lie beyond the size that counts
 SIZE = 0.05  # the size from which a difference counts
-INFORMED = 0.9  # a Gaussian's loss below which a level tells whether something was learned
-NEAR = 0.5  # `learned` below which D is close to that of knowing nothing
+INFORMED = 0.7  # a Gaussian's loss below which a level tells whether something was learned
+NEAR = 0.5  # `learned` over that of the best Gaussian, below which D is close to knowing nothing
 SHIFT = 0.25  # of a mean, in standard deviations of the data; sound networks: up to 0.08
 SCALE = 2.5  # factor of a variance; sound networks: 0.7 to 1.1
 AFFINE = 0.9  # part of a mean's difference that a m + b explains, where it is taken as a cause
@@ -42,6 +43,7 @@ ELEMENTS = 8  # elements from which a and b are estimated
 WORSE = 1.25  # loss over a Gaussian's, and error over its own prediction; sound networks: up to 1.2
 MEMORISED = 0.5  # gap; sound networks: up to 0.2
 DETAIL = 0.7  # sound networks: 0.95 and more
+TRACE = 0.62  # with errors of WORSE times the prediction; sound networks: 0.6 without such errors
 CURL = 1.0  # asymmetry; sound networks: up to 0.6
 
 
@@ -89,12 +91,14 @@ def judge(rows: Rows, reference: Reference) -> list[Finding]:
     Returns:
         The findings; empty for a sound model.
     """
-    for rule in (_not_finite, _sign, _start, _range, _other_data):
+    for rule in (_not_finite, _sign, _start, _range):
         found = rule(rows, reference)
         if found is not None:
             return [found]
-    others = (rule(rows) for rule in (_memorised, _over_smoothed, _curl))
-    return [found for found in others if found is not None]
+    curl, smooth = _curl(rows), _memorised(rows) or _over_smoothed(rows)
+    several = [found for found in (curl, smooth) if found is not None]
+    other = None if several else _other_data(rows, reference)
+    return several if other is None else [other]
 
 
 def notes(rows: Rows) -> list[str]:
@@ -180,8 +184,8 @@ def _start(rows: Rows, reference: Reference) -> Finding | None:
     best = min(informed, key=lambda row: row.gaussian.value)
     return Finding(
         "start",
-        f"start: the model knows no more than means and variances. At sigma {best.sigma:.3g} its "
-        f"held-out loss is {best.loss.value:.3f}, knowing nothing 1, the best Gaussian "
+        "start: the model knows little more than means and variances. At sigma "
+        f"{best.sigma:.3g} its held-out loss is {best.loss.value:.3f}, knowing nothing 1, the best Gaussian "
         f"{best.gaussian.value:.3f}. The weights, or their average, are still those of the start "
         "of training.",
         best.loss.value,
@@ -190,8 +194,9 @@ def _start(rows: Rows, reference: Reference) -> Finding | None:
 
 
 def _bare(row: HealthRow) -> bool:
-    """Whether a model is no better than knowing nothing, and close to it."""
-    return min(row.loss.value, row.training_loss.value) > 1 - SIZE and row.learned.value < NEAR
+    """Whether D is close to that of knowing nothing, and far worse than the best Gaussian's."""
+    worse = min(row.loss.value, row.training_loss.value) > WORSE * row.gaussian.value
+    return worse and row.learned.value < NEAR * (1 - row.gaussian.value)
 
 
 def _lag(row: HealthRow) -> float:
@@ -205,7 +210,7 @@ def _lag(row: HealthRow) -> float:
 def _range(rows: Rows, reference: Reference) -> Finding | None:
     widest = rows[0]
     std = float(reference.variance.mean().sqrt())
-    if widest.sigma < 2 * std:
+    if widest.sigma < 2 * std or not _overconfident(rows, std):
         return None
     if widest.mean_shift > SHIFT:
         fitted = _affine(reference.mean, reference.mean + widest.shift, std)
@@ -231,6 +236,12 @@ def _range(rows: Rows, reference: Reference) -> Finding | None:
         factor,
         widest.sigma,
     )
+
+
+def _overconfident(rows: Rows, std: float) -> bool:
+    """Whether errors are above the model's own prediction at most levels about the data's scale."""
+    middle = [row for row in rows if std / 10 < row.sigma < 2 * std]
+    return sum(above(row.calibration, WORSE) for row in middle) > len(middle) / 2
 
 
 def _affine(mean: Tensor, believed: Tensor, std: float) -> tuple[float, float] | None:
@@ -294,15 +305,27 @@ def _memorised(rows: Rows) -> Finding | None:
 
 
 def _over_smoothed(rows: Rows) -> Finding | None:
-    found = [row for row in rows if below(row.detail, DETAIL) and not above(row.gap, MEMORISED)]
-    if not found:
+    found = [row for row in rows if below(row.detail, DETAIL)]
+    if found:
+        worst = min(found, key=lambda row: row.detail.value)
+        return Finding(
+            "over-smoothed",
+            f"over-smoothed: at sigma {worst.sigma:.3g} the denoised examples have "
+            f"{worst.detail.value:.0%} of the fine detail that the best linear denoiser recovers.",
+            worst.detail.value,
+            worst.sigma,
+        )
+    informed = [row for row in rows if row.gaussian.value < INFORMED]
+    slack = [r for r in informed if r.trace_ratio < TRACE and above(r.calibration, WORSE)]
+    if not informed or len(slack) <= len(informed) / 2:
         return None
-    worst = min(found, key=lambda row: row.detail.value)
+    worst = min(slack, key=lambda row: row.trace_ratio)
     return Finding(
         "over-smoothed",
-        f"over-smoothed: at sigma {worst.sigma:.3g} the denoised examples have "
-        f"{worst.detail.value:.0%} of the fine detail that the best linear denoiser recovers.",
-        worst.detail.value,
+        f"over-smoothed: at sigma {worst.sigma:.3g} the denoised value follows its input "
+        f"{worst.trace_ratio:.2f} times as much as the best linear one, and its error is "
+        f"{worst.calibration.value:.2f} times what that allows.",
+        worst.trace_ratio,
         worst.sigma,
     )
 
