@@ -250,6 +250,21 @@ SAMPLING: dict[str, Argument] = {
     "sampling.State.particles": Argument(
         lambda v: sm.State(torch.tensor(X), particles=v), 3, "count"
     ),
+    **several(
+        sm.resolve_accuracy,
+        "sampling.resolve_accuracy",
+        {"model": exact.Gaussian([0.0, 1.0], [4.0, 1.0]), "accuracy": 0.5, "most": 4},
+        accuracy=(0.25, "number"),
+        most=(5, "count"),
+    ),
+    **several(
+        sm.Tuned,
+        "sampling.Tuned",
+        {"levels": [4.0, 1.0, 0.25], "scales": [0.5, 0.25], "weights": [[0.5, 0.0], [0.5, 0.25]]},
+        levels=([4.0, 1.0, 0.25], "list"),
+        scales=([0.5, 0.25], "list"),
+        weights=([[0.5, 0.0], [0.5, 0.25]], "matrix"),
+    ),
     **dict(options_of_kernels()),
 }
 NOISE: dict[str, Argument] = {

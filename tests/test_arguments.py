@@ -100,6 +100,7 @@ ROOMS = [
 ]
 EXEMPT = {
     "results and events, which only this package makes": "sampling.Record sampling.Samples "
+    "sampling.Prediction sampling.PredictedRecipe sampling.tuned_kernel checkpoint.replace_card "
     "sampling.Result sampling.StepEvent sampling.History inverse.Restoration inverse.Prepared "
     "inverse.RestorationRecord inverse.RestorationPlan inverse.Method likelihood.LogProb "
     "likelihood.BitsPerDim likelihood.Density likelihood.SmoothedDensity diagnostics.Level "

@@ -38,12 +38,15 @@ _NAMES = {
     "operators": "inverse",
     "plan": "planning",
     "plan_restoration": "inverse",
+    "predict_error": "sampling",
+    "resolve_accuracy": "sampling",
     "resolve_sampling": "sampling",
     "restore": "inverse",
     "sample": "sampling",
     "save_model": "checkpoint",
     "show": "data",
     "train_step": "training",
+    "tune": "tuning",
 }
 _PACKAGES = {
     "kernels": "sampling",
@@ -72,6 +75,7 @@ _PACKAGES = {
             "sampling",
             "studies",
             "training",
+            "tuning",
             "units",
         )
     },

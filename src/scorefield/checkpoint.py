@@ -135,6 +135,33 @@ def save_model(
     return write_bytes(target, save(tensors, metadata={"card": json.dumps(content)}))
 
 
+def replace_card(
+    path: str | Path,
+    change: Callable[[dict[str, Any]], Mapping[str, Any]],
+    out: str | Path | None = None,
+) -> Path:
+    """Write a model file with another card, atomically; its tensors stay as they are, bitwise.
+
+    Args:
+        path: A run directory, or a model file.
+        change: From the card to the new one.
+        out: The file to write; None: the one that was read.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: Where the file cannot be read or holds no card.
+    """
+    from safetensors.torch import save
+
+    file = _find_file(file_path(path, "path"))
+    card, tensors = _read_file(file)
+    content = plain_tree(mapping(change(card), "card"))
+    target = file if out is None else file_path(out, "out")
+    return write_bytes(target, save(tensors, metadata={"card": json.dumps(content)}))
+
+
 def load(
     path: str | Path, device: str | torch.device = "cpu", network: Network | None = None
 ) -> ScoreModel:

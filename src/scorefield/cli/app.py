@@ -19,6 +19,7 @@ from .sample import sample_command
 from .settings import settings_command
 from .show import printing_command, say
 from .train import train
+from .tune import tune_command
 
 START = """\
 scorefield learns the score of a data set, the gradient of its log density.
@@ -103,6 +104,7 @@ add("plan", plan_command)
 add("train", train)
 add("sample", sample_command, SamplerCommand)
 add("restore", restore, MethodCommand)
+add("tune", tune_command)
 add("likelihood", likelihood)
 add("info", info)
 add("settings", settings_command)

@@ -76,6 +76,7 @@ def card_rows(card: dict[str, Any], parameters: int) -> dict[str, str]:
         )
         or "none",
         "sampler": sampler_text(config.get("sampling") or {}),
+        "tuned": tuned_text(card.get("tuned") or {}),
         "computed with": execution_text(card),
         "libraries": ", ".join(f"{k} {v}" for k, v in (card.get("libraries") or {}).items()),
         "card": f"{card_hash(card)[:16]} (SHA-256 of the model card, the record in the file)",
@@ -181,6 +182,15 @@ def sampler_text(sampling: dict[str, Any]) -> str:
     options = given.pop("options", {})
     words = [f"{name} {value}" for name, value in (given | options).items()]
     return ", ".join([str(sampling.get("sampler", "heun")), *words])
+
+
+def tuned_text(tuned: dict[str, Any]) -> str:
+    """The methods that `tune` fitted to the model, with their gain."""
+    return "\n".join(
+        f"{nfe} evaluations: {one['rms']:.2g} standard deviations of the data from the flow "
+        f"(untuned {one['untuned_rms']:.2g}: {one['untuned']})"
+        for nfe, one in tuned.items()
+    )
 
 
 def execution_text(card: dict[str, Any]) -> str:

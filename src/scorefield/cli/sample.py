@@ -73,6 +73,7 @@ def sample_command(
         say(unconditional(model))
     model = condition.guided(model, given, chosen, network)
     recipe = sampling.resolve(model)
+    say(o.prediction_line(recipe))
     say(f"running on {chosen.describe()}")
     facts = {"execution": chosen.to_dict(), "ema": ema, **condition.facts(model)}
     drawn = draw_to(

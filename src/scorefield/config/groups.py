@@ -610,6 +610,7 @@ SamplerName = Annotated[
         "zeab",
         "xeab",
         "ipndm",
+        "tuned",
         "dpmpp-2m-sde",
         "matched-sde",
         "heun-churn",

@@ -1,12 +1,14 @@
 """Sampling: kernels (one step of a method), the loop that runs them, and `sample`.
 
-`kernel` and `state` are the interface of a method; `langevin`, `reverse`, `diffusion`, `multistep`
-and `adams` hold the methods; `registry` names them; `recipe` chooses what is left open; `loop` runs
+`kernel` and `state` are the interface of a method; `langevin`, `reverse`, `diffusion`,
+`multistep`, `adams` and `tuned` hold the methods; `registry` names them; `recipe` chooses what is
+left open; `autopilot` chooses for a wanted accuracy, on the densities of `surrogates`; `loop` runs
 a kernel down a ladder; `api` brings samples to data units.
 """
 
 from .adams import IPNDM, DataAdams, NoiseAdams, VelocityAdams
 from .api import draw, sample, working_type
+from .autopilot import PredictedRecipe, Prediction, predict_error, resolve_accuracy
 from .diffusion import Euler, Heun, StochasticHeun
 from .kernel import Kernel, Projected
 from .ladders import named_ladder
@@ -26,6 +28,7 @@ from .registry import SAMPLERS, find_sampler, make_kernel, sampler_name
 from .results import Record, Samples
 from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseSDE
 from .state import Draws, State
+from .tuned import Tuned, tuned_kernel
 
 __all__ = [
     "IPNDM",
@@ -47,6 +50,8 @@ __all__ = [
     "MatchedSDE",
     "Multistep",
     "NoiseAdams",
+    "PredictedRecipe",
+    "Prediction",
     "PredictorCorrector",
     "Projected",
     "Record",
@@ -57,6 +62,7 @@ __all__ = [
     "State",
     "StepEvent",
     "StochasticHeun",
+    "Tuned",
     "UniPC",
     "VelocityAdams",
     "default_sampler",
@@ -65,10 +71,13 @@ __all__ = [
     "first_state",
     "make_kernel",
     "named_ladder",
+    "predict_error",
+    "resolve_accuracy",
     "resolve_sampling",
     "run",
     "sample",
     "sampler_name",
+    "tuned_kernel",
     "with_kernel",
     "working_type",
 ]

@@ -18,6 +18,7 @@ from ..data import view_of
 from ..errors import InputError
 from ..models import Cost, Guidance, ScoreModel, check_levels, check_model
 from ..values import describe, flag, functions, is_number, whole, whole_numbers
+from .autopilot import PredictedRecipe
 from .kernel import Kernel
 from .loop import Result, StepEvent, run
 from .recipe import (
@@ -186,6 +187,7 @@ class _Parts:
             count=count,
             seconds=seconds,
             trace=self.path() if trace else None,
+            prediction=recipe.prediction if isinstance(recipe, PredictedRecipe) else None,
         )
 
 
@@ -277,11 +279,13 @@ def sample(
         count: Number of samples; None: 64, or as many as there are seeds.
         seed: A whole number: sample k has the key hash(seed, k). A sequence gives each sample a
             seed of its own; `rng.keys` or `rng.blend_rows` give keys.
-        nfe: Evaluations of the model a sample, the final denoise included. None: the model card's
-            number, else the sampler's.
-        sampler: A name of SAMPLERS, a kernel, or a recipe of `resolve_sampling`, which also sets
-            steps per level, start and final step. None: the card's sampler, else "heun", or
-            "annealed-langevin" for models with fixed noise levels.
+        nfe: Evaluations of the model a sample, the final denoise included; a method that `tune`
+            put into the card for this number is taken. None: the model card's number, else the
+            sampler's.
+        sampler: A name of SAMPLERS, a kernel, or a recipe, which also sets steps per level, start
+            and final step: of `resolve_sampling`, of `resolve_accuracy` for a wanted accuracy, or
+            of `tune`. None: the card's sampler, else "heun", or "annealed-langevin" for models with
+            fixed noise levels.
         ladder: Noise levels in model units, decreasing; or "geometric", "karras" or "few-step".
         options: Options of the sampler by name.
         condition: Mapping from names to values, one for all or one a sample; classes by number or

@@ -24,6 +24,7 @@ from .kernel import Kernel
 from .ladders import named_ladder
 from .loop import FINALS, check_fit
 from .registry import make_kernel, sampler_name
+from .tuned import tuned_kernel
 
 Start = str | tuple[str, float, float]
 STEPS = ("steps_per_level", 1)  # the argument's name and its least value
@@ -190,6 +191,10 @@ def resolve_sampling(
     named = {} if options is None else mapping(options, "options")
     nfe = None if nfe is None else whole(nfe, "nfe", 0)
     levels = None if levels is None else whole(levels, "the number of noise levels", 1)
+    free = all(v is None for v in (ladder, steps_per_level, start, final, options, levels))
+    tuned = tuned_kernel(model, nfe) if free and sampler in (None, "tuned") else None
+    if tuned is not None:  # `tune` fitted it to this model and number of evaluations
+        return SamplingRecipe(tuned, tuned.default_ladder(model), final="none")
     if isinstance(sampler, Kernel):
         if named:
             raise InputError("options go with a sampler's name; give a kernel its options itself")

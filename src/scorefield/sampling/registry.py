@@ -12,6 +12,7 @@ from .kernel import Kernel
 from .langevin import MALA, AnnealedLangevin, Langevin
 from .multistep import DPMSolver2M, DPMSolver2MSDE, DPMSolver3M, MatchedSDE, UniPC
 from .reverse import Ancestral, ConsistentAnnealed, PredictorCorrector, ReverseSDE
+from .tuned import Tuned
 
 #: The samplers by name. The first one is the default of trained networks without a card.
 SAMPLERS: dict[str, type[Kernel]] = {
@@ -24,6 +25,7 @@ SAMPLERS: dict[str, type[Kernel]] = {
     "zeab": NoiseAdams,
     "xeab": DataAdams,
     "ipndm": IPNDM,
+    "tuned": Tuned,
     "dpmpp-2m-sde": DPMSolver2MSDE,
     "matched-sde": MatchedSDE,
     "heun-churn": StochasticHeun,

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..data import View
 from ..models import Cost
 from ..plotting import Picture, paragraph, with_picture
+from .autopilot import Prediction
 from .recipe import Start, recipe_words
 
 
@@ -29,6 +30,8 @@ class Record:
         seconds: Wall time.
         trace: (sigma, x) at each level when it is entered, x in data units; None where not
             requested.
+        prediction: The predicted error of a recipe of `resolve_accuracy`, with the reason of the
+            choice; None for other recipes.
     """
 
     sampler: str
@@ -43,10 +46,13 @@ class Record:
     count: int
     seconds: float
     trace: list[tuple[float, Tensor]] | None = field(default=None, repr=False)
+    prediction: Prediction | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All but the trace, in a form that JSON can hold."""
-        return {k: v for k, v in asdict(self).items() if k != "trace"}
+        kept = {k: v for k, v in vars(self).items() if k not in ("trace", "cost", "prediction")}
+        predicted = None if self.prediction is None else self.prediction.to_dict()
+        return {**kept, "cost": asdict(self.cost), "prediction": predicted}
 
     def __repr__(self) -> str:
         how = recipe_words(
@@ -59,9 +65,14 @@ class Record:
         )
         seed = f", seed {self.seeds['seed']}" if isinstance(self.seeds, dict) else ""
         kept = "" if self.trace is None else f" The trace holds {len(self.trace)} levels."
+        error = (
+            ""
+            if self.prediction is None
+            else f" Predicted error: {self.prediction.error:.2g} standard deviations of the data."
+        )
         return paragraph(
             f"{self.count:,} samples{seed}, {self.nfe} evaluations each, {self.seconds:.1f} s. "
-            f"Drawn by {how}{kept}"
+            f"Drawn by {how}{error}{kept}"
         )
 
 

@@ -35,6 +35,7 @@ from .output import (
 from .reading import Reading
 from .restoring import method_table, parse_kernel
 from .sampling import (
+    Accuracy,
     Final,
     LadderText,
     Levels,
@@ -47,11 +48,13 @@ from .sampling import (
     parse_ladder,
     parse_numbers,
     parse_options,
+    prediction_line,
     sampler_table,
 )
 from .settings import setting_option
 
 __all__ = [
+    "Accuracy",
     "Compile",
     "Condition",
     "Device",
@@ -82,6 +85,7 @@ __all__ = [
     "parse_ladder",
     "parse_numbers",
     "parse_options",
+    "prediction_line",
     "refuse_existing",
     "remove_stale",
     "sampler_table",

@@ -32,6 +32,17 @@ Nfe = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Accuracy = Annotated[
+    float | None,
+    typer.Option(
+        metavar="A",
+        help="Wanted error of the solver, in standard deviations of the data, such as 0.01: "
+        "sampler, noise levels and evaluations are chosen for it from the data's moments before "
+        "the network runs. The network's own error comes on top.",
+        show_default="none: --nfe or the sampler decides",
+        rich_help_panel=PANEL,
+    ),
+]
 Levels = Annotated[
     int | None,
     typer.Option(
@@ -163,10 +174,21 @@ class SamplingOptions:
     option: SamplerOptions = None
     start: Start = None
     final: Final = None
+    accuracy: Accuracy = None
 
     def __post_init__(self) -> None:
         parse_ladder(self.ladder)
         parse_options(self.option)
+        others = [
+            f"--{name.replace('_', '-')}"
+            for name, value in vars(self).items()
+            if name != "accuracy" and value is not None
+        ]
+        if self.accuracy is not None and others:
+            raise InputError(
+                f"--accuracy chooses sampler, noise levels and evaluations, which {others[0]} "
+                f"fixes: leave out --accuracy or {', '.join(others)}"
+            )
 
     def resolve(self, model: Any) -> Any:
         """Return the `SamplingRecipe` for a model; explicit values beat the model's card.
@@ -174,8 +196,10 @@ class SamplingOptions:
         Raises:
             InputError: a value does not fit the sampler or the model.
         """
-        from ...sampling import resolve_sampling
+        from ...sampling import resolve_accuracy, resolve_sampling
 
+        if self.accuracy is not None:
+            return resolve_accuracy(model, self.accuracy)
         return resolve_sampling(
             model,
             sampler=self.sampler,
@@ -187,6 +211,20 @@ class SamplingOptions:
             options=parse_options(self.option),
             levels=self.levels,
         )
+
+
+def prediction_line(recipe: Any) -> str:
+    """What --accuracy chose, in one line; "" for a recipe without a prediction."""
+    from ...sampling import PredictedRecipe
+
+    if not isinstance(recipe, PredictedRecipe):
+        return ""
+    found = recipe.prediction
+    options = ", ".join(f"{k} {v:g}" for k, v in recipe.kernel.options().items() if k == "p")
+    return (
+        f"accuracy: {recipe.name}{f' ({options})' if options else ''}, {found.evaluations} "
+        f"evaluations a sample, predicted error {found.error:.2g} standard deviations of the data"
+    )
 
 
 def sampler_table() -> str:
