@@ -99,15 +99,19 @@ class Health:
             lines.append(" ".join(cells))
         return "\n".join([*lines, self.sentence, *self.notes])
 
-    def picture(self) -> Picture:
-        """The losses and the relative deviations at each noise level."""
+    def picture(self, columns: int | None = None) -> Picture:
+        """The losses and the relative deviations at each noise level.
+
+        Args:
+            columns: Charts in a row, 1 or 2; None: 2.
+        """
         charts = self._charts()
         caption = (
             f"{self.held_out:,} held-out and {self.training:,} training examples. Loss: 1 is "
             "knowing nothing but means and variances."
         )
         return Picture(
-            lambda path: save_seed_curves(path, charts, "Score health", caption),
+            lambda path: save_seed_curves(path, charts, "Score health", caption, columns),
             "the losses of a score model and its deviations at each noise level",
         )
 

@@ -185,9 +185,9 @@ def _start(rows: Rows, reference: Reference) -> Finding | None:
     return Finding(
         "start",
         "start: the model knows little more than means and variances. At sigma "
-        f"{best.sigma:.3g} its held-out loss is {best.loss.value:.3f}, knowing nothing 1, the best Gaussian "
-        f"{best.gaussian.value:.3f}. The weights, or their average, are still those of the start "
-        "of training.",
+        f"{best.sigma:.3g} its held-out loss is {best.loss.value:.3f}, knowing nothing 1, the best "
+        f"Gaussian {best.gaussian.value:.3f}. The weights, or their average, are still those of "
+        "the start of training.",
         best.loss.value,
         best.sigma,
     )
