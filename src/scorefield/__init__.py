@@ -31,6 +31,7 @@ _NAMES = {
     "check_operator": "inverse",
     "count_cost": "models",
     "draw": "sampling",
+    "evaluate": "evaluation",
     "fit": "training",
     "import_checkpoint": "interop",
     "load": "checkpoint",

@@ -90,7 +90,7 @@ class Health:
         }
 
     def __str__(self) -> str:
-        names = ("held-out", "training", "Gaussian", "memoriser", "Stein", "slope", "error/pred")
+        names = ("held-out", "training", "Gaussian", "memoriser", "Stein", "slope", "pred/error")
         lines = [" ".join(f"{name:>10}" for name in ("sigma", *names, "asymmetry", "detail"))]
         for row in self.rows:
             values = (row.loss, row.training_loss, row.gaussian, row.memoriser, row.stein)
