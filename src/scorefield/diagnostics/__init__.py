@@ -5,6 +5,7 @@ curvature.py   the largest curvature of a log density, and with it the stable li
 start.py       whether a start matches the prior
 report.py      `langevin_report`: a run of chains, level by level, with warnings in words
 baselines.py   two normal distributions that a model is measured against
+copies.py      the nearest training examples of samples, and which samples are copies
 health.py      `score_health`: losses, identities and faults of a score, by noise level
 """
 

@@ -13,147 +13,24 @@ units that the arrays have; differences of the nearest candidates are taken in f
 distance of an exact copy is 0.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..diagnostics.copies import Nearest, TrainingNeighbours
 from ..errors import InputError
-from ..tensors import check_finite, floats
 from ..values import whole
 from .classes import fraction
 from .estimate import Estimate
 from .intervals import read_level
-from .pairs import row_chunks, squared_distances
 
-COPY = 1 / 3  # d1/d2 below which a sample is a copy
 SIZE = 0.05  # fraction of copies beyond that of held-out data, from which it counts
 CROWDED = 0.5  # distance ratio below which samples crowd around training examples
-BLOCK = 8192  # training examples at a time
-CANDIDATES = 4  # nearest ones whose distances are computed anew, exactly
 PAIRS = 8
 MEDIANS = "ratio of medians; order statistics, combined as Zou & Donner 2008 do"
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The nearest training examples of n examples.
-
-    Attributes:
-        index: int64 (n,), the nearest training example; the first one of equal ones.
-        distance: (n,) float64, d1.
-        second: (n,) float64, d2, the distance to the second nearest distinct one.
-    """
-
-    index: Tensor
-    distance: Tensor
-    second: Tensor
-
-    @property
-    def ratio(self) -> Tensor:
-        """d1/d2 (n,)."""
-        return self.distance / self.second
-
-    @property
-    def copies(self) -> Tensor:
-        """Which examples are copies, bool (n,)."""
-        return self.ratio < COPY
-
-
-class TrainingNeighbours:
-    """The distinct examples of a training set, for the neighbours of samples.
-
-    Made once, it serves many sets of samples, such as the previews of a training.
-
-    Args:
-        train: (N, *event) with two or more distinct examples, in the units of the samples.
-
-    Attributes:
-        duplicates: Number of training examples that repeat an earlier one.
-
-    Raises:
-        InputError: For numbers that are not finite, or fewer than two distinct examples.
-    """
-
-    def __init__(self, train: Any) -> None:
-        x = check_finite(floats(train, "train"), "train").detach().cpu()
-        if x.ndim < 2 or x[:1].numel() == 0:
-            raise InputError(f"train must be (N, *event); got {tuple(x.shape)}")
-        self.event_shape = tuple(x.shape[1:])
-        kept = _first_of_equal(x.flatten(1))
-        if len(kept) < 2:
-            raise InputError(
-                f"copies need two or more distinct training examples; got {len(kept)} of {len(x)}"
-            )
-        self.duplicates = len(x) - len(kept)
-        self._index, self._rows = kept, x.flatten(1)
-        self._centre = x.flatten(1).mean(0, dtype=torch.float64)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def nearest(self, samples: Any, name: str = "samples") -> Nearest:
-        """The two nearest distinct training examples of each sample.
-
-        Args:
-            samples: (n, *event) in the units of the training data.
-            name: The argument's name, for messages.
-
-        Returns:
-            Indices and distances.
-
-        Raises:
-            InputError: For examples of another shape, or numbers that are not finite.
-        """
-        x = check_finite(floats(samples, name), name).detach().cpu()
-        if tuple(x.shape[1:]) != self.event_shape or len(x) == 0:
-            raise InputError(
-                f"{name} must have the event shape {self.event_shape} of the training data; got "
-                f"{tuple(x.shape)}"
-            )
-        wide = x.flatten(1).double()
-        candidates = self._candidates(wide - self._centre)
-        apart = torch.stack(
-            [(wide - self._rows[column].double()).norm(dim=1) for column in candidates.T], dim=1
-        )
-        distance, order = apart.sort(dim=1, stable=True)
-        index = candidates.gather(1, order)
-        return Nearest(index[:, 0], distance[:, 0], distance[:, 1])
-
-    def _candidates(self, centred: Tensor) -> Tensor:
-        """Indices (n, k) of the k nearest training examples, up to rounding."""
-        count = min(CANDIDATES, len(self))
-        best = centred.new_full((len(centred), 0), math.inf)
-        index = torch.zeros(len(centred), 0, dtype=torch.int64)
-        for chosen in self._index.split(BLOCK):
-            block = self._rows[chosen].double() - self._centre
-            near, place = [], []
-            for part in row_chunks(centred, block):
-                found = squared_distances(centred[part], block)
-                least = found.topk(min(count, len(block)), dim=1, largest=False)
-                near.append(least.values)
-                place.append(chosen[least.indices])
-            best = torch.cat([best, torch.cat(near)], dim=1)
-            index = torch.cat([index, torch.cat(place)], dim=1)
-            kept = best.topk(min(count, best.shape[1]), dim=1, largest=False)
-            best, index = kept.values, index.gather(1, kept.indices)
-        return index
-
-    def copy_fraction(self, samples: Any) -> float:
-        """The fraction of copies alone, a cheap number for use during training."""
-        return float(self.nearest(samples).copies.double().mean())
-
-
-def _first_of_equal(rows: Tensor) -> Tensor:
-    """Indices of the rows that equal no earlier row; 0 and -0 are equal."""
-    seen: dict[bytes, int] = {}
-    for number, row in enumerate((rows + 0.0).numpy()):
-        seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), number)
-    return torch.tensor(list(seen.values()), dtype=torch.int64)
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,11 @@
-"""Distances between all pairs of two sets, a part of the rows at a time."""
-
-from collections.abc import Iterator
+"""Distances between all pairs of two sets (`diagnostics.pairs`), and their median."""
 
 import torch
 from torch import Tensor
 
-PAIRS = 2**21  # distances held at a time
+from ..diagnostics.pairs import row_chunks, squared_distances
 
-
-def row_chunks(a: Tensor, b: Tensor) -> Iterator[slice]:
-    """Slices of the rows of `a`, of about PAIRS pairs with the rows of `b` each."""
-    step = max(1, PAIRS // max(len(b), 1))
-    for first in range(0, len(a), step):
-        yield slice(first, min(first + step, len(a)))
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances (A, B) of rows; centre the data first, so that little cancels."""
-    squares = a.square().sum(1)[:, None] + b.square().sum(1)[None]
-    return squares.addmm_(a, b.T, alpha=-2).clamp_(min=0)
+__all__ = ["median_distance", "row_chunks", "squared_distances"]
 
 
 def median_distance(x: Tensor, most: int = 2000) -> float:
