@@ -93,7 +93,7 @@ class Probe:
             slope,
             mean_of((held["z"] - slope.value * held["z_hat"]) / d),
             ratio_of(held["x0 D"], held["D D"]),
-            ratio_of(held["error"], sigma**2 * trace),
+            ratio_of(sigma**2 * trace, held["error"]),
             self._asymmetry(sigma, level),
             detail,
             ratio_of(held["from nothing"], held["nothing"]),

@@ -9,8 +9,8 @@ true D the following hold, d elements an example, whatever the data are:
                           d = -E[s·(x - m)]; low variance, since s + z/sigma is small where s is not
     slopes                z on z_hat and x0 - m on D - m have slope 1: the errors of a conditional
                           mean are uncorrelated with every function of x
-    calibration           E|D - x0|² = sigma² E tr J, J = dD/dx (Miyasawa 1961): actual over
-                          predicted error, the trace from E[z·D] = sigma E tr J, in which the linear
+    calibration           E|D - x0|² = sigma² E tr J, J = dD/dx (Miyasawa 1961): predicted over
+                          actual error, the trace from E[z·D] = sigma E tr J, in which the linear
                           denoiser of the best Gaussian is the control variate
     symmetry              J = Cov[x0 | x]/sigma² = J': |J - J'|/|J| (Frobenius) from Gaussian probes
                           u, v with E (u'Jv - v'Ju)² = |J - J'|² and E |u'J|² = |J|²
@@ -52,7 +52,8 @@ class HealthRow:
         slope: Slope of the noise z on the predicted noise.
         intercept: Mean of z less slope times the predicted noise.
         denoised_slope: Slope of x0 on D, both centred.
-        calibration: Squared error over the error that the model's own Jacobian predicts.
+        calibration: Squared error that the model's own Jacobian predicts, over the actual one;
+            below 1 where the model is surer than it should be.
         asymmetry: |J - J'|/|J|, between 0 and 2; NaN where it is not measured.
         detail: Covariance of D with x0 over that of the best Gaussian's D in fine directions; NaN
             where the noise leaves even that one less than a tenth of the data's variance.

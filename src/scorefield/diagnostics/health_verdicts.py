@@ -30,7 +30,7 @@ from torch import Tensor
 
 from ..objectives import Estimate
 from .health_data import Reference
-from .health_rows import HealthRow
+from .health_rows import HealthRow, plain_number
 
 ERRORS = 3.0  # standard errors that a measure must lie beyond the size that counts
 SIZE = 0.05  # the size from which a difference counts
@@ -64,8 +64,8 @@ class Finding:
     sigma: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Name, sentence, size and sigma."""
-        return asdict(self)
+        """Name, sentence, size and sigma; NaN becomes None."""
+        return {**asdict(self), "size": plain_number(self.size)}
 
 
 Rows = Sequence[HealthRow]
@@ -134,7 +134,11 @@ def _excess(row: HealthRow) -> Estimate:
 
 
 def _surplus(row: HealthRow) -> Estimate:
-    return Estimate(row.calibration.value - 1, row.calibration.se)
+    """actual/predicted - 1, from the predicted error over the actual one."""
+    value = row.calibration.value
+    if not value > 0:
+        return Estimate(math.inf if value < 0 else math.nan, 0.0)
+    return Estimate(1 / value - 1, row.calibration.se / value**2)
 
 
 def _deviation(row: HealthRow) -> Estimate:
@@ -166,7 +170,7 @@ def _sign(rows: Rows, reference: Reference) -> Finding | None:
 
 def _start(rows: Rows, reference: Reference) -> Finding | None:
     lagging = [row for row in rows if _lag(row) > SIZE]
-    if len(lagging) > len(rows) / 2:
+    if len(lagging) >= len(rows) / 2:
         worst = max(lagging, key=_lag)
         assert worst.live is not None
         return Finding(
@@ -210,9 +214,11 @@ def _lag(row: HealthRow) -> float:
 def _range(rows: Rows, reference: Reference) -> Finding | None:
     widest = rows[0]
     std = float(reference.variance.mean().sqrt())
-    if widest.sigma < 2 * std or not _overconfident(rows, std):
+    if widest.sigma < 2 * std:
         return None
     if widest.mean_shift > SHIFT:
+        if not _are_overconfident(rows, std):
+            return None
         fitted = _affine(reference.mean, reference.mean + widest.shift, std)
         if fitted is None:
             return None
@@ -225,8 +231,9 @@ def _range(rows: Rows, reference: Reference) -> Finding | None:
             a,
             widest.sigma,
         )
-    factor = widest.trace_ratio
-    if 1 / SCALE < factor < SCALE or not math.isfinite(factor):
+    factor, follows = widest.trace_ratio, not below(rows[-1].detail, DETAIL)
+    narrow = factor < 1 / SCALE and follows and _are_overconfident(rows, std)
+    if not (narrow or (factor > SCALE and above(widest.calibration, WORSE))):
         return None
     return Finding(
         "range",
@@ -238,10 +245,15 @@ def _range(rows: Rows, reference: Reference) -> Finding | None:
     )
 
 
-def _overconfident(rows: Rows, std: float) -> bool:
-    """Whether errors are above the model's own prediction at most levels about the data's scale."""
+def _overconfident(row: HealthRow) -> bool:
+    """Whether the error is above the model's own prediction."""
+    return below(row.calibration, 1 / WORSE)
+
+
+def _are_overconfident(rows: Rows, std: float) -> bool:
+    """Whether that is so at most levels about the data's scale."""
     middle = [row for row in rows if std / 10 < row.sigma < 2 * std]
-    return sum(above(row.calibration, WORSE) for row in middle) > len(middle) / 2
+    return sum(_overconfident(row) for row in middle) > len(middle) / 2
 
 
 def _affine(mean: Tensor, believed: Tensor, std: float) -> tuple[float, float] | None:
@@ -273,7 +285,7 @@ def _other_data(rows: Rows, reference: Reference) -> Finding | None:
     wrong = [
         row
         for row in middle
-        if above(row.calibration, WORSE)
+        if _overconfident(row)
         and min(row.loss.value, row.training_loss.value) > WORSE * row.gaussian.value
     ]
     if not middle or len(wrong) <= len(middle) / 2:
@@ -283,7 +295,7 @@ def _other_data(rows: Rows, reference: Reference) -> Finding | None:
     return Finding(
         "other data",
         f"other data: at sigma {worst.sigma:.3g} the error is {size:.2f} times that of the best "
-        f"Gaussian and {worst.calibration.value:.2f} times what the model predicts. {advice}",
+        f"Gaussian and {1 / worst.calibration.value:.2f} times what the model predicts. {advice}",
         size,
         worst.sigma,
     )
@@ -316,7 +328,7 @@ def _over_smoothed(rows: Rows) -> Finding | None:
             worst.sigma,
         )
     informed = [row for row in rows if row.gaussian.value < INFORMED]
-    slack = [r for r in informed if r.trace_ratio < TRACE and above(r.calibration, WORSE)]
+    slack = [r for r in informed if r.trace_ratio < TRACE and _overconfident(r)]
     if not informed or len(slack) <= len(informed) / 2:
         return None
     worst = min(slack, key=lambda row: row.trace_ratio)
@@ -324,7 +336,7 @@ def _over_smoothed(rows: Rows) -> Finding | None:
         "over-smoothed",
         f"over-smoothed: at sigma {worst.sigma:.3g} the denoised value follows its input "
         f"{worst.trace_ratio:.2f} times as much as the best linear one, and its error is "
-        f"{worst.calibration.value:.2f} times what that allows.",
+        f"{1 / worst.calibration.value:.2f} times what that allows.",
         worst.trace_ratio,
         worst.sigma,
     )

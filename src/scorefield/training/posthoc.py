@@ -13,8 +13,8 @@ coefficients sum to one, as those of an average must: A x + mu 1 = b, 1'x = 1 wi
     <p_i, p_j> = (g_i + 1)(g_j + 1) / (g_i + g_j + 1)
                  * min(t_i, t_j)^(g_i + g_j + 1) / (t_i^(g_i + 1) t_j^(g_j + 1)).
 
-Without the constraint the coefficients for a run with eight snapshots of the widths 0.02 and 0.1 sum
-to between 0.89 and 1.02, which scales the weights.
+Without the constraint the coefficients for a run with eight snapshots of the widths 0.02 and 0.1
+sum to between 0.89 and 1.02, which scales the weights.
 """
 
 from collections.abc import Iterable, Sequence
