@@ -90,12 +90,24 @@ def test_every_bound_of_the_table_has_a_case():
 
 
 @pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["noise.sigma_min=100", "noise.sigma_max=5"], ["100 and 5"]),
+        (["noise.sigma_min=100"], ["100 and 80"]),
+    ],
+)
+def test_a_range_of_noise_levels_needs_its_ends_in_order(given, words):
+    with pytest.raises(InputError) as error:
+        resolve(override(preset("fast"), given), VECTORS)
+    assert all(word in str(error.value) for word in ["noise.sigma_min", "noise.sigma_max", *words])
+
+
+@pytest.mark.parametrize(
     ("assignment", "words"),
     [
         ("optim.beta1=2", ["optim.beta1", "below 1", "2"]),
         ("ema.profiles=0.3", ["ema.profiles", "(0, 0.28)", "0.3"]),
         ("ema.profiles=0", ["ema.profiles", "(0, 0.28)"]),
-        ("noise.sigma_min=100", ["noise.sigma_min", "noise.sigma_max", "100", "80"]),
         ("sampling.sampler=huen", ["sampling.sampler", "did you mean 'heun'"]),
         ("optim.lrr=1", ["optim.lrr", "did you mean 'lr'"]),
         ("sampling=heun", ["sampling is a group", "sampler"]),
@@ -192,11 +204,11 @@ def test_short_budgets_get_a_narrower_unet_with_a_reason():
     found = resolve_with_reasons(set_to("seconds=60"), facts)
     assert found.config.network.options == {"scale": 0.5}
     assert found.reasons["network.options.scale"] == (
-        "60 s have room for about 28,000 images on two cores, and for 8,200 with the full width."
+        "60 s have room for about 28,000 images on two cores, and for 14,000 at scale 0.75."
     )
     assert resolve(set_to("seconds=105"), facts).network.options == {"scale": 0.75}
     assert resolve(set_to("seconds=150"), facts).network.options == {}
-    assert resolve(set_to("seconds=1"), facts).network.options == {"scale": 0.5}
+    assert resolve(set_to("seconds=1"), facts).network.options == {"scale": 0.25}
     network = networks.build("unet", (1, 48, 48), scale=0.5)
     full = networks.build("unet", (1, 48, 48))
     sizes = [sum(p.numel() for p in n.parameters()) for n in (network, full)]
@@ -223,7 +235,7 @@ def test_budgets_of_images_and_own_sizes_keep_the_width(texts):
 def test_accelerators_keep_the_width():
     assert resolve(set_to("seconds=9"), picture(1, 48, 48, accelerator=True)).network.options == {}
     asked = set_to("seconds=9", "execution.device=cpu")
-    assert resolve(asked, picture(1, 48, 48, accelerator=True)).network.options == {"scale": 0.5}
+    assert resolve(asked, picture(1, 48, 48, accelerator=True)).network.options == {"scale": 0.25}
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (1, 8, 8), (3, 61, 35), (2, 1000), (1, 9, 10, 11)])

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from PIL import Image
 import scorefield as sf
 from cli_helpers import Command, fix_precision
 from scorefield import noise, planning
-from scorefield.config import override, preset, resolve
-from scorefield.data import Pipeline, fit_units, split
+from scorefield.config import override, preset, resolve, resolve_with_reasons, sizes
+from scorefield.data import Pipeline, distances, fit_units, split
 from scorefield.errors import InputError
-from scorefield.planning import checks, distances, rows
-from scorefield.planning import cost as cost_module
+from scorefield.planning import checks, rows
+from scorefield.runs import Run
+from scorefield.training import Hooks, choices, trainer
+from scorefield.training import cost as cost_module
 from scorefield.training.build import build
 
 RANDOM = np.random.default_rng(0)
@@ -412,7 +415,7 @@ def test_ncsn_gets_planned_levels_and_steps() -> None:
     assert plan.settings["network"]["options"]["levels"] == noise_["levels"]
 
 
-def test_training_without_a_plan_is_as_before() -> None:
+def test_resolution_without_distances_takes_fixed_numbers() -> None:
     config = resolve(preset("fast"), facts_of("digits"))
     n = config.noise
     assert (n.sigma_min, n.sigma_max, n.sigma_data) == (0.002, 80.0, 0.5)
@@ -470,13 +473,59 @@ def test_the_command_writes_what_train_takes(command: Command, tmp_path: Path) -
     assert (resolved["images"], resolved["seconds"]) == (1000, None)
 
 
-def test_train_plans_by_itself_in_three_lines(command: Command, tmp_path: Path) -> None:
-    run = ("--run", tmp_path / "r", "--dry-run", "--plan", "auto")
-    code, out, err = command("train", "--data", "moons", *run)
+def dry_run(command: Command, tmp_path: Path, *options: Any) -> tuple[dict[str, Any], str]:
+    """The resolved settings, and the lines of the error stream that state a plan."""
+    code, out, err = command("train", "--run", tmp_path / "r", "--dry-run", *options)
     assert code == 0, err
-    assert out.count("plan: ") == 3
-    resolved = json.loads(out[out.index("{") :])
-    assert resolved["noise"]["sigma_max"] == quick("moons")["sigma_max"].number
+    return json.loads(out), "\n".join(line for line in err.splitlines() if "plan: " in line)
+
+
+def test_train_plans_by_itself_in_three_lines(command: Command, tmp_path: Path) -> None:
+    found, stated = dry_run(command, tmp_path, "--data", "moons")
+    assert stated.count("plan: ") == 3
+    for words in ("noise levels from 2.25", "pairwise distance", "network mlp", "room for about"):
+        assert words in stated
+    plan = quick("moons")
+    for name in ("sigma_max", "sigma_min"):
+        assert found["noise"][name] == plan[name].number
+    auto, _ = dry_run(command, tmp_path, "--data", "moons", "--plan", "auto")
+    assert auto["noise"] == found["noise"]
+
+
+def test_given_scales_win_and_no_plan_keeps_fixed_numbers(command: Command, tmp_path: Path) -> None:
+    data = ("--data", "digits", "--images", "1k")
+    found, stated = dry_run(command, tmp_path, *data, "--set", "noise.sigma_max=33")
+    assert found["noise"]["sigma_max"] == 33
+    assert found["noise"]["sigma_min"] == quick("digits")["sigma_min"].number
+    fixed, stated = dry_run(command, tmp_path, *data, "--plan", "none")
+    assert (fixed["noise"]["sigma_min"], fixed["noise"]["sigma_max"]) == (0.002, 80.0)
+    assert stated == ""
+    both = ("--set", "noise.sigma_max=33", "--set", "noise.sigma_min=0.01")
+    assert dry_run(command, tmp_path, *data, *both)[1] == ""  # nothing was left to measure
+
+
+@pytest.mark.parametrize("name", ["ncsn", "ncsnv2"])
+def test_published_scales_stay_unless_a_plan_is_asked_for(
+    name: str, command: Command, tmp_path: Path
+) -> None:
+    data = ("--data", "digits", "--preset", name)
+    found, stated = dry_run(command, tmp_path, *data)
+    published = preset(name)
+    for setting in ("sigma_min", "sigma_max", "levels"):
+        assert found["noise"][setting] == getattr(published.noise, setting)
+    assert found["sampling"]["options"] == published.sampling.options
+    assert stated == ""
+    auto, stated = dry_run(command, tmp_path, *data, "--plan", "auto")
+    assert auto["noise"]["sigma_max"] == quick("digits", preset=name)["sigma_max"].number
+    assert auto["noise"]["levels"] != published.noise.levels
+    assert stated.count("plan: ") == 3
+
+
+def test_data_without_distances_train_with_fixed_numbers() -> None:
+    dataset = sf.data.open(np.full((50, 3), 0.25, np.float32))
+    found = choices.choose(override(preset("fast"), {"images": 10}), dataset)
+    assert found.config.noise.sigma_max == 80.0
+    assert "all training examples" in found.summary()[0]
 
 
 def test_the_plan_as_json(command: Command) -> None:
@@ -497,6 +546,135 @@ def test_a_planned_run_trains_and_goes_on(command: Command, tmp_path: Path) -> N
     assert model.sigma_max == planning.read_settings(plan)["noise"]["sigma_max"]
     code, _, err = command("train", *run, "--plan", plan, "--images", "1280")
     assert code == 0, err
+
+
+class Interrupted(BaseException):
+    """Stands for SIGKILL: nothing handles it."""
+
+
+def short(images: int = 640, **settings: Any) -> dict[str, Any]:
+    """Arguments of `fit` for a short run."""
+    own = {"optim.batch": 64, "execution.threads": 1, "execution.compile": "off"}
+    return {"images": images, "settings": own | settings, "hooks": Hooks()}
+
+
+@pytest.mark.training
+def test_an_interrupted_run_keeps_its_plan_bitwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rerun measures nothing: another plan by then would make another run."""
+    wanted = quick("moons")["sigma_max"].number
+    sf.fit("moons", tmp_path / "straight", **short())
+    calls = 0
+    step = trainer.train_step
+
+    def stopped(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise Interrupted
+        return step(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "train_step", stopped)
+        with pytest.raises(Interrupted):
+            sf.fit("moons", tmp_path / "run", **short())
+    monkeypatch.setattr(choices, "measure", None)
+    sf.fit("moons", tmp_path / "run", **short())
+    runs = [sf.load(tmp_path / name) for name in ("straight", "run")]
+    assert [run.sigma_max for run in runs] == [wanted, wanted]
+    for first, second in zip(*(run.network.parameters() for run in runs), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.training
+def test_a_run_from_before_plans_goes_on_with_its_fixed_numbers(tmp_path: Path) -> None:
+    sf.fit("moons", tmp_path, **short(plan="none"))
+    file = Run(tmp_path).config
+    content = json.loads(file.read_text())
+    for part in ("config", "request"):
+        content[part].pop("plan", None)
+    file.write_text(json.dumps(content))
+    notices: list[str] = []
+    arguments = short() | {"hooks": Hooks(on_notice=notices.append)}
+    assert "already complete" in sf.fit("moons", tmp_path, **arguments).reason
+    sf.fit("moons", tmp_path, **short(1280))
+    model = sf.load(tmp_path)
+    assert (model.sigma_min, model.sigma_max) == (0.002, 80.0)
+    assert not [text for text in notices if text.startswith("plan: ")]
+    with pytest.raises(InputError, match="sigma_max"):
+        sf.fit("moons", tmp_path, **short(2000, **{"noise.sigma_max": 3.0}))
+
+
+@pytest.mark.training
+def test_fit_states_its_plan_to_the_hooks(tmp_path: Path) -> None:
+    notices: list[str] = []
+    x = 1e-4 * normal(300, 2)
+    arguments = short(**{"data.units": "none"}) | {"hooks": Hooks(on_notice=notices.append)}
+    sf.fit(x, tmp_path, **arguments)
+    assert len([text for text in notices if text.startswith("plan: ")]) == 3
+    assert sf.load(tmp_path).sigma_max < 2e-3
+
+
+# -- the size of the network, from measured steps
+
+LINES = {0.25: (0.01, 0.001), 0.5: (0.01, 0.002), 0.75: (0.01, 0.004), 1.0: (0.01, 0.008)}
+
+
+def sized(seconds: float, **given: Any) -> Any:
+    facts = sf.config.DataFacts((1, 28, 28), 5000, image=True, step_seconds=LINES)
+    request = override(preset("fast"), {"seconds": seconds, **given})
+    return resolve_with_reasons(request, facts)
+
+
+def test_the_largest_network_is_taken_that_sees_enough_in_the_budget() -> None:
+    """A step of 64 at scale 1 takes 0.522 s: 20,000 images take 163 s of steps."""
+    for scale, (fixed, each) in LINES.items():
+        enough = sizes.FEW_IMAGES * (fixed + 64 * each) / 64 / sizes.USEFUL
+        assert sized(1.01 * enough).config.network.options == {"scale": scale}
+        below = sized(0.99 * enough).config.network.options["scale"]
+        assert below == max(0.25, scale - 0.25)  # never below the smallest
+    assert sized(9, **{"network.options.scale": 1.0}).config.network.options == {"scale": 1.0}
+
+
+def test_short_budgets_take_smaller_batches_so_that_there_are_steps() -> None:
+    for seconds in (2.0, 10.0, 30.0, 100.0, 1000.0):
+        config = sized(seconds).config
+        fixed, each = LINES[config.network.options["scale"]]
+        steps = sizes.USEFUL * seconds / (fixed + each * config.optim.batch)
+        assert steps >= sizes.FEW_STEPS or config.optim.batch == 8
+        twice = sizes.USEFUL * seconds / (fixed + 2 * each * config.optim.batch)
+        assert twice < sizes.FEW_STEPS or config.optim.batch == 64
+    assert sized(2.0, **{"optim.batch": 64}).config.optim.batch == 64
+
+
+def test_a_budget_that_is_too_short_states_how_long_it_takes() -> None:
+    reason = sized(5.0).reasons["optim.batch"]
+    needed = sizes.FEW_STEPS * (0.01 + 0.008) / sizes.USEFUL
+    assert f"800 steps, where a first result is usual, take {needed:.0f} s" in reason
+    assert "too few to pass" not in sized(30.0).reasons["optim.batch"]
+    assert "64 examples per step" in sized(900.0).reasons["optim.batch"]
+
+
+def test_measured_steps_become_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that takes 0.3 + 0.02 B seconds, by a clock of the test's own."""
+    now = [0.0]
+
+    def step(_: Any, batch: Any, *__: Any) -> None:
+        now[0] += 0.3 + 0.02 * len(batch.x0)
+
+    monkeypatch.setattr(cost_module, "train_step", step)
+    monkeypatch.setattr(cost_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    dataset = sf.data.open("digits")
+    request = override(preset("fast"), {"seconds": 1e5, "execution.threads": 1})
+    found = choices.choose(request, dataset)
+    assert sorted(found.facts.step_seconds) == sorted(dataset.facts().unet_costs)
+    for line in found.facts.step_seconds.values():
+        assert line == pytest.approx((0.3, 0.02))
+    brief = choices.choose(override(request, {"seconds": 60}), dataset)
+    assert len(brief.facts.step_seconds) == 1  # the smallest does not see enough: none is wider
+    assert brief.config.network.options == {"scale": 0.25}
+    assert "scale 0.25" in brief.summary()[1] and "too few to pass" in brief.summary()[1]
 
 
 # -- bad input

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..config import Request
 from ..errors import InputError
 from . import options as o
 from .show import Outcome, console, say
@@ -140,35 +141,35 @@ def table(found: Any) -> Any:
     return rows
 
 
-def settings_of(
-    plan: str, preset: str, assignments: list[str], network: Any = None
-) -> dict[str, Any]:
-    """The settings of `train --plan`: of a file, or with auto of a plan that is made now.
+def planned_request(plan: str | None, preset: str) -> Request:
+    """What `train` starts from: a preset, or with --plan a file or the preset's open scales.
 
     Args:
-        plan: a file of `scorefield plan`, or "auto".
-        preset: name of the preset that an automatic plan starts from.
-        assignments: texts NAME=VALUE that the user gives.
-        network: a network of the user's own, or None.
+        plan: a file of `scorefield plan`; "auto" to leave the preset's noise levels to be measured;
+            "none" for fixed numbers; None: the preset.
+        preset: name of the preset.
 
     Returns:
-        Settings by group, for `config.override`.
+        The request, which the user's options override.
 
     Raises:
-        InputError: the file is no plan, or one for another preset, or the data do not allow one.
+        InputError: the file is no plan, or one for another preset.
     """
-    from ..planning import auto_settings, read_settings
+    from ..config import override
+    from ..config import preset as find_preset
+    from ..planning import open_scales, read_settings
 
-    if plan != "auto":
-        settings = read_settings(plan)
-        made = settings.get("preset", "fast")
-        if preset not in ("fast", made):
-            raise InputError(
-                f"--preset {preset} and --plan {plan} do not fit each other: the plan was made for "
-                f"the preset {made}. Leave --preset out, or plan anew with it"
-            )
-        return settings
-    found = auto_settings(preset, assignments, network)
-    for line in found.summary():
-        say(f"plan: {line}")
-    return dict(found.settings)
+    if plan is None:
+        return find_preset(preset)
+    if plan == "none":
+        return override(find_preset(preset), {"plan": "none"})
+    if plan == "auto":
+        return open_scales(preset)
+    settings = read_settings(plan)
+    made = settings.get("preset", "fast")
+    if preset not in ("fast", made):
+        raise InputError(
+            f"--preset {preset} and --plan {plan} do not fit each other: the plan was made for "
+            f"the preset {made}. Leave --preset out, or plan anew with it"
+        )
+    return override(Request(), settings)

@@ -54,9 +54,10 @@ PlanFile = Annotated[
     typer.Option(
         "--plan",
         metavar="FILE",
-        help="Settings that `scorefield plan` wrote, or auto to plan now. They override the "
-        "preset; options that are given override them.",
-        autocompletion=completion.words(("auto",)),
+        help="Settings that `scorefield plan` wrote; auto to measure the noise levels of any "
+        "preset; none for fixed numbers. Options that are given override them.",
+        show_default="what the preset leaves open is measured",
+        autocompletion=completion.words(("auto", "none")),
     ),
 ]
 Objective = Annotated[str | None, o.setting_option("objective.name", panel=NETWORK)]
@@ -103,7 +104,6 @@ def make_request(
     flags: Mapping[str, object],
     assignments: list[str] | None = None,
     plan: str | None = None,
-    network: Any = None,
 ) -> Request:
     """Settings from a preset or a plan, which holds its preset; then flags; then --set.
 
@@ -111,8 +111,7 @@ def make_request(
         preset: name of the preset.
         flags: from names of settings to values; None is not given.
         assignments: texts NAME=VALUE.
-        plan: a file of `scorefield plan`, or "auto"; None: no plan.
-        network: a network of the user's own that an automatic plan is for, or None.
+        plan: a file of `scorefield plan`, "auto" or "none"; None: as the settings have it.
 
     Raises:
         InputError: a name is unknown or a value is out of range, or the plan cannot be read.
@@ -121,9 +120,9 @@ def make_request(
     given += assignments or []
     if plan is None:
         return override(find_preset(preset), given)
-    from .plan import settings_of
+    from .plan import planned_request
 
-    return override(override(Request(), settings_of(plan, preset, given, network)), given)
+    return override(planned_request(plan, preset), given)
 
 
 def train(
@@ -163,7 +162,7 @@ def train(
     from .loading import make_network
 
     module = None if network is None else make_network(network)
-    request = make_request(preset, flags, set, plan, module)
+    request = make_request(preset, flags, set, plan)
     if dry_run:
         again = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
         found = resolved_settings(request, module)
@@ -194,17 +193,19 @@ def resolved_settings(request: Request, network: Any = None) -> dict[str, Any]:
     Raises:
         InputError: the settings do not fit each other, the data or this machine.
     """
-    from ..config import resolve_with_reasons
     from ..training.build import build, load_data
+    from ..training.choices import choose
 
     dataset = load_data(request)
-    resolution = resolve_with_reasons(request, dataset.facts(network is not None))
-    build(resolution.config, dataset, network)
+    choice = choose(request, dataset, network)
+    build(choice.config, dataset, network)
     for line in dataset.report:
         warn(line)
-    for name, reason in resolution.reasons.items():
+    for line in choice.summary():
+        warn(f"plan: {line}")
+    for name, reason in choice.resolution.reasons.items():
         warn(f"{name}: {reason}")
-    return resolution.config.to_dict()
+    return choice.config.to_dict()
 
 
 def run_training(

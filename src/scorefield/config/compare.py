@@ -10,13 +10,14 @@ from typing import Any
 from .base import Group, split_type
 from .groups import Config, DataRequest, Request
 
-# Settings that do not decide a run's weights. `preset` is only the name of the settings' start; the
-# budget makes a new segment of the run (training/schedule.py); the guard, the kept snapshots and
-# the sampler leave the weights as they are; device, threads and compilation change them by rounding
-# alone. The precision does decide them.
+# Settings that do not decide a run's weights. `preset` is only the name of the settings' start, and
+# `plan` how a new run chooses what is left open; the budget makes a new segment of the run
+# (training/schedule.py); the guard, the kept snapshots and the sampler leave the weights as they
+# are; device, threads and compilation change them by rounding alone. The precision decides them.
 NOT_WEIGHTS = frozenset(
     {
         "preset",
+        "plan",
         "images",
         "seconds",
         "ema.snapshots",

@@ -55,7 +55,9 @@ class DataFacts:
         unet_costs: multiplications of the default U-Net for one example, by its `scale`; empty
             for vectors.
         accelerator: whether this machine has an accelerator, such as a GPU.
-        scales: what `scorefield.planning` measured; None where nothing was measured.
+        scales: noise scales from the distances between examples; None where none were measured.
+        step_seconds: measured seconds of a training step, (a, b) for a + b * examples, by the
+            U-Net's `scale`, 1 for other networks; empty where nothing was measured.
     """
 
     event_shape: tuple[int, ...]
@@ -82,6 +84,7 @@ class DataFacts:
     unet_costs: Mapping[float, int] = field(default_factory=dict)
     accelerator: bool = False
     scales: Scales | None = None
+    step_seconds: Mapping[float, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def vectors(self) -> bool:

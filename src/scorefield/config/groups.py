@@ -297,7 +297,7 @@ SigmaMin = Annotated[
     Field(
         gt=0,
         description="Smallest noise level, model units.",
-        json_schema_extra=chosen("0.002; with a plan from the data's resolution"),
+        json_schema_extra=chosen("from the data's resolution; 0.002 with plan=none"),
     ),
 ]
 SigmaMax = Annotated[
@@ -305,7 +305,7 @@ SigmaMax = Annotated[
     Field(
         gt=0,
         description="Largest noise level, model units.",
-        json_schema_extra=chosen("80; with a plan from the data's pairwise distances"),
+        json_schema_extra=chosen("from the data's pairwise distances; 80 with plan=none"),
     ),
 ]
 SigmaData = Annotated[
@@ -313,7 +313,7 @@ SigmaData = Annotated[
     Field(
         gt=0,
         description="Standard deviation that the data are scaled to, model units.",
-        json_schema_extra=chosen("0.5; with a plan the data's own in units that are not scaled"),
+        json_schema_extra=chosen("0.5; the data's own in units that do not scale them"),
     ),
 ]
 
@@ -347,9 +347,8 @@ class NoiseRequest(Group):
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
-        low = SIGMA_MIN if self.sigma_min is None else self.sigma_min
-        high = SIGMA_MAX if self.sigma_max is None else self.sigma_max
-        if not low < high:
+        low, high = self.sigma_min, self.sigma_max
+        if low is not None and high is not None and not low < high:
             raise ValueError(
                 f"noise.sigma_min must be below noise.sigma_max; got {low:g} and {high:g}"
             )
@@ -448,7 +447,9 @@ BatchSize = Annotated[
     Field(
         ge=1,
         description="Images (examples) per step.",
-        json_schema_extra=chosen("64 for signals, images and volumes, 1024 for vectors"),
+        json_schema_extra=chosen(
+            "64 for signals, images and volumes, 1024 for vectors; fewer in short budgets"
+        ),
     ),
 ]
 Decay = Annotated[
@@ -745,6 +746,13 @@ class Request(Group):
     preset: Annotated[
         str, Field(min_length=1, description="The preset that the settings start from.")
     ] = "fast"
+    plan: Annotated[
+        Literal["auto", "none"],
+        Field(
+            description="How a new run chooses what is left open: auto measures the data's "
+            "distances and a training step; none takes fixed numbers (sigma from 0.002 to 80)."
+        ),
+    ] = "auto"
     seed: Annotated[
         int,
         Field(

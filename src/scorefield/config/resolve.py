@@ -10,6 +10,16 @@ from typing import Any
 from ..errors import InputError
 from .facts import DataFacts
 from .groups import SIGMA_DATA, SIGMA_MAX, SIGMA_MIN, Config, Request
+from .sizes import (
+    IMAGE_BATCHES,
+    ROW_BATCHES,
+    batch_reason,
+    best_batch,
+    best_scale,
+    lines,
+    rounded,
+    scale_reason,
+)
 
 DEFAULT_SECONDS = 300.0
 
@@ -18,15 +28,10 @@ DEFAULT_SECONDS = 300.0
 IMAGE_NFE = 32
 IMAGE_ETA = 3.0
 
-# What a processor of two cores does in a second: rows of a table in the default perceptron, and
-# multiplications of a forward pass of the U-Net while it is trained (docs/benchmarks.md). Sizes
-# follow from such a machine, so that the same command makes the same network everywhere.
+# Rows of a table in the default perceptron that a processor of two cores trains on in a second.
 ROWS_A_SECOND = 10_000.0
-MULTIPLICATIONS_A_SECOND = 28e9
 # A table that is seen so often is memorised; dropout delays that (docs/log.md).
 MANY_PASSES, DROPOUT = 1000.0, 0.3
-# A narrower U-Net is taken where the budget has room for fewer images than that.
-FEW_IMAGES = 20_000.0
 
 # Network evaluations of annealed Langevin dynamics in a planned recipe: NCSNv2's 232 levels of 5.
 LANGEVIN_EVALUATIONS, MOST_STEPS = 1160, 100
@@ -146,7 +151,7 @@ def resolve_with_reasons(request: Request, facts: DataFacts) -> Resolution:
     _choose_levels(choices, facts)
     _choose_network(choices, facts)
     _choose_dropout(choices, facts)
-    _choose_scale(choices, facts)
+    _choose_size(choices, facts)
     _choose_objective(choices)
     _choose_optimiser(choices, facts)
     _choose_sampling(choices, facts)
@@ -211,33 +216,29 @@ def _choose_dropout(choices: _Choices, facts: DataFacts) -> None:
     if seen / rows >= MANY_PASSES:
         network["options"] = {**network["options"], "dropout": DROPOUT}
         choices.reasons["network.options.dropout"] = (
-            f"About {_rounded(seen / rows)} passes over {rows:,.0f} rows: without dropout they "
+            f"About {rounded(seen / rows)} passes over {rows:,.0f} rows: without dropout they "
             "would be memorised."
         )
 
 
-def _choose_scale(choices: _Choices, facts: DataFacts) -> None:
-    """A narrower U-Net where the default one could not see enough images in the time budget."""
+def _choose_size(choices: _Choices, facts: DataFacts) -> None:
+    """Scale of the U-Net and batch, by what the time budget has room for."""
     network, seconds = choices.values["network"], choices.get("seconds")
-    own = {"scale", "widths"} & network["options"].keys()
-    device = choices.get("execution.device")
-    fast = facts.accelerator if device is None else device != "cpu"
-    if network["name"] != "unet" or own or seconds is None or fast or not facts.unet_costs:
-        return
-    images = {s: MULTIPLICATIONS_A_SECOND * seconds / c for s, c in facts.unet_costs.items()}
-    enough = [scale for scale, found in images.items() if found >= FEW_IMAGES]
-    scale = max(enough) if enough else min(images)
-    if scale < max(images):
-        network["options"] = {**network["options"], "scale": scale}
-        choices.reasons["network.options.scale"] = (
-            f"{seconds:g} s have room for about {_rounded(images[scale])} images on two cores, and "
-            f"for {_rounded(images[max(images)])} with the full width."
-        )
-
-
-def _rounded(count: float) -> str:
-    """A count with two digits."""
-    return f"{float(f'{count:.1e}'):,.0f}"
+    batches = ROW_BATCHES if facts.vectors else IMAGE_BATCHES
+    found = lines(facts, choices.get("execution.device")) if seconds is not None else {}
+    options = network["options"]
+    if network["name"] == "unet" and found and not {"scale", "widths"} & options.keys():
+        scale = best_scale(found, seconds, choices.get("optim.batch") or batches[0])
+        if facts.step_seconds or scale < max(found):
+            network["options"] = {**options, "scale": scale}
+            choices.reasons["network.options.scale"] = scale_reason(facts, found, scale, seconds)
+    line = facts.step_seconds.get(float(network["options"].get("scale", 1.0)))
+    if line is not None and seconds is not None:
+        batch = best_batch(line, seconds, batches)
+        if batch < batches[0]:
+            choices.choose("optim.batch", batch, batch_reason(line, seconds, batch))
+    kind = _kind(facts)
+    choices.choose("optim.batch", batches[0], f"{batches[0]:,} examples per step for {kind}.")
 
 
 def _choose_range(choices: _Choices, facts: DataFacts) -> None:
@@ -343,8 +344,6 @@ def _choose_optimiser(choices: _Choices, facts: DataFacts) -> None:
         )
     name = "adamw" if facts.vectors else "muon"
     choices.choose("optim.name", name, f"{name} is the optimiser for {_kind(facts)}.")
-    batch = 1024 if facts.vectors else 64
-    choices.choose("optim.batch", batch, f"{batch:,} examples per step for {_kind(facts)}.")
     decay = "cosine" if facts.vectors else "linear"
     choices.choose("optim.decay", decay, f"{decay} is the schedule for {_kind(facts)}.")
 

@@ -40,7 +40,7 @@ from .layers import (
 POSITIONS = 1024  # at most so many patches an event, while patches are at most LARGEST_PATCH wide
 LARGEST_PATCH = 8
 WIDTHS = (32, 64, 128, 192)  # of the finest level
-SCALES = (1.0, 0.75, 0.5)  # of the coarser levels' widths
+SCALES = (1.0, 0.75, 0.5, 0.25)  # of the coarser levels' widths
 NARROWEST = 32  # channels of a coarser level at any scale
 COARSEST = 8  # levels are added until the longest side has at most so many positions
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..config import Config
 from ..data import Dataset, FittedUnits
+from ..data.distances import Distances
 from ..models import Moments
-from .distances import Distances
 
 VISIBLE = 0.02  # Kolmogorov distance between x at sigma_max and the start, from which we warn
 DIRECTIONS = 8  # principal directions along which it is measured

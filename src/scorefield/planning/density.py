@@ -3,9 +3,9 @@
 import torch
 
 from ..config.resolve import planned_steps
+from ..data.distances import pair_distances
 from ..exact import ExactDensity
 from ..noise import level_count, level_ratio
-from .distances import pair_distances
 from .picture import Chart
 from .result import Line, Plan
 

@@ -1,27 +1,28 @@
 """`plan`: measure the data, resolve the settings from what was measured, give the reasons."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..config import Config, Request, Scales, override
 from ..config import preset as find_preset
-from ..config.resolve import FEW_IMAGES, MANY_PASSES, NEEDS, Resolution, resolve_with_reasons
-from ..data import Dataset, FittedUnits, Pipeline, fit_units, split
+from ..config.resolve import MANY_PASSES, NEEDS, Resolution
+from ..config.sizes import FEW_STEPS
+from ..data import FittedUnits
+from ..data.distances import Distances
 from ..errors import InputError
 from ..exact import ExactDensity
 from ..models import ScoreModel
 from ..progress import duration
 from ..training.build import load_data, sigma_distribution
+from ..training.choices import SIZES, choose
+from ..training.cost import Cost, measure_cost
 from ..training.fit import read_arguments
 from ..values import mapping
 from . import rows
 from .checks import Warned, data_warnings, range_warnings, visible
-from .cost import Cost, measure_cost
 from .density import plan_density
-from .distances import Distances, measure, scales_of
 from .picture import Chart
 from .result import Line, Plan
 
@@ -33,7 +34,6 @@ PLANNED = {
     "network": ("name", "options"),
     "optim": ("batch",),
 }
-LOGIT_SLOPE = 4.0  # the least slope of a logit
 
 
 def plan(
@@ -132,22 +132,10 @@ def plan_request(
         InputError: As for `plan`.
     """
     dataset = load_data(request, data)
-    train, held_out = split(dataset.labels, len(dataset), request.seed, request.data.held_out)
-    fitted = fit_units(
-        dataset,
-        train,
-        request.noise.sigma_data or 0.5,
-        request.data.units,
-        request.data.dequantise,
-    )
-    pipeline = Pipeline(
-        dataset, train, fitted.units, request.seed, dequantise=request.data.dequantise
-    )
-    distances = measure(dataset, train, fitted, pipeline)
-    scales = scales_of(distances, fitted, finest_step(dataset, fitted, request.data.dequantise))
-    facts = replace(dataset.facts(custom_network=network is not None), scales=scales)
-    resolution = resolve_with_reasons(request, facts)
-    config = resolution.config
+    choice = choose(request, dataset, network, measure_step, whole=True)
+    facts, resolution, config = choice.facts, choice.resolution, choice.config
+    distances, fitted, scales = choice.distances, choice.fitted, facts.scales
+    assert distances is not None and fitted is not None and scales is not None
     statistic = visible(distances, fitted.moments, config.noise.sigma_max)
     cost = None
     if measure_step:
@@ -160,7 +148,7 @@ def plan_request(
     ]
     law = rows.law_draws(sigma_distribution(config)[0])
     lines = [
-        *rows.data_lines(facts, fitted, len(held_out)),
+        *rows.data_lines(facts, fitted, facts.count - distances.total),
         *_lines(resolution, scales, fitted, distances, law, statistic, cost),
     ]
     n = config.noise
@@ -208,48 +196,20 @@ def _lines(
     ]
 
 
-def finest_step(dataset: Dataset, fitted: FittedUnits, dequantise: str) -> float | None:
-    """The width of the finest bin in model units.
-
-    Args:
-        dataset: The data.
-        fitted: Their units.
-        dequantise: "uniform" or "none".
-
-    Returns:
-        The width; None where an element is continuous, or its ranks are mapped.
-    """
-    units = fitted.units
-    if units.ranks:
-        return None
-    varies = ~units.constant
-    scale = units.scale.abs()
-    if dataset.quantisation_levels is not None:
-        bins = dataset.quantisation_levels - (dequantise == "none")
-        width = LOGIT_SLOPE / bins if units.logit is not None else 1 / bins
-        return width / float(scale[varies].max()) if bool(varies.any()) else None
-    steps = dataset.steps
-    if steps is None:
-        return None
-    relative = (steps / scale)[varies.expand(steps.shape)]
-    if relative.numel() == 0 or not bool((relative > 0).all()):
-        return None
-    return float(relative.min())
-
-
 def _budget_warnings(config: Config, distances: Distances, cost: Cost | None) -> list[Warned]:
     """Warnings about budgets that are too short, or so long that examples are memorised."""
     if cost is None:
         return []
     found = []
-    if config.network.name == "unet" and cost.images < FEW_IMAGES:
-        needed = FEW_IMAGES / cost.images_a_second
+    steps = cost.images / config.optim.batch
+    if config.network.name == "unet" and steps < FEW_STEPS:
+        needed = FEW_STEPS * cost.seconds_a_step
         found.append(
             Warned(
                 "short budget",
-                f"the budget has time for {cost.images:,} examples, and a U-Net has hardly begun "
-                f"below {FEW_IMAGES:,.0f} (a rule of thumb); these take {duration(needed)} here. "
-                "Give a longer --budget, or a smaller network",
+                f"the budget has time for {steps:,.0f} steps, and a U-Net has hardly begun below "
+                f"{FEW_STEPS:,.0f} (a rule of thumb); these take {duration(needed)} here. Give a "
+                "longer --budget",
             )
         )
     passes = cost.images / distances.total
@@ -291,6 +251,8 @@ def planned_settings(request: Request, config: Config) -> dict[str, Any]:
         group, _, name = path.partition(".")
         if not holds(resolved):
             values.get(group, {}).pop(name, None)
+    if config.network.name == "unet" and not SIZES & config.network.options.keys():
+        values["network"]["options"] = {**config.network.options, "scale": 1.0}
     budget = "seconds" if config.images is None else "images"
     values[budget] = resolved[budget]
     return _without_open(values)
@@ -304,23 +266,3 @@ def _without_open(values: dict[str, Any]) -> dict[str, Any]:
         if kept is not None and kept != {}:
             found[name] = kept
     return found
-
-
-def auto_settings(
-    preset: str, assignments: Iterable[str], network: nn.Module | None = None
-) -> Plan:
-    """The plan that `train --plan auto` makes: scales and network, without a measured step.
-
-    Args:
-        preset: Name of the preset.
-        assignments: Texts NAME=VALUE of the settings that the user gives.
-        network: A network of the user's own, or None.
-
-    Returns:
-        The plan.
-
-    Raises:
-        InputError: As for `plan`.
-    """
-    request = override(open_scales(preset), list(assignments))
-    return plan_request(request, None, network, measure_step=False)

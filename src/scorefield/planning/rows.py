@@ -9,12 +9,12 @@ from torch import Tensor
 from ..config import Config, DataFacts, Scales
 from ..config.resolve import MANY_PASSES, planned_steps
 from ..data import FittedUnits
+from ..data.distances import Distances
 from ..noise import SigmaDistribution, langevin_step, level_count, level_ratio
 from ..progress import duration
+from ..training.cost import Cost
 from .checks import VISIBLE
-from .cost import Cost
 from .density import step_lines
-from .distances import Distances
 from .result import Line
 
 DRAWS = 4096  # of the training law, evenly spaced in probability

@@ -12,13 +12,14 @@ from typing import Any
 from torch import nn
 
 from ..checkpoint import describe_network
-from ..config import Config, Request, keep_open
+from ..config import Config, Request
 from ..data import Dataset
 from ..errors import InputError
 from ..progress import duration
 from ..runs import Run
 from ..values import file_path
-from .build import Setup, build, load_data, resolve_config
+from .build import Setup, build, load_data
+from .choices import choose, of_run
 from .existing import Existing, examine
 from .schedule import Schedule, first_goal
 from .segment import Goal, learning_rate
@@ -65,6 +66,8 @@ def train(
     for text in dataset.report:
         hooks.on_notice(text)
     job = _Job.of(request, run, existing, dataset, network)
+    for text in job.notes:
+        hooks.on_notice(f"plan: {text}")
     schedule = Schedule(job.first, existing.record)
     job.step(schedule, existing)
     setup: Setup | None = job.build(schedule, hooks)
@@ -129,6 +132,7 @@ class _Job:
         writer: Writes the run directory.
         first: The budget of the first segment.
         goal: The requested budget.
+        notes: What a new run has chosen from measurements, in words.
     """
 
     config: Config
@@ -137,6 +141,7 @@ class _Job:
     writer: RunWriter
     first: Goal
     goal: Goal
+    notes: list[str]
 
     @staticmethod
     def of(
@@ -148,9 +153,12 @@ class _Job:
         first = first_goal(existing.record) or (None if kept is None else Goal.of(kept["config"]))
         if first is not None:  # defaults that depend on the budget follow the first one
             request = with_goal(request, first)
-        config = resolve_config(request, dataset, network is not None)
-        if kept is not None:
-            config = keep_open(config, request, kept["config"])
+        notes = list[str]()
+        if kept is None:
+            choice = choose(request, dataset, network)
+            config, notes = choice.config, choice.summary()
+        else:
+            config = of_run(request, dataset, network, kept["config"])
         first = Goal(config.images, config.seconds)
         schedule = Schedule(first, existing.record)
         goal = schedule.segment.goal if asked == Goal() else asked
@@ -163,7 +171,7 @@ class _Job:
         recorded = schedule.execution()
         writer.match(None if recorded is None else recorded["precision"])
         _check_budget(goal, schedule.segment.goal, existing, run)
-        return _Job(config, dataset, network, writer, first, goal)
+        return _Job(config, dataset, network, writer, first, goal, notes)
 
     def step(self, schedule: Schedule, existing: Existing) -> str:
         """Put the segment in force that training goes on in; begin a new one where one is due.

@@ -23,9 +23,11 @@ from torch import Tensor
 
 from .. import rng
 from ..config import Scales
-from ..data import Dataset, FittedUnits, Pipeline
 from ..errors import InputError
 from ..rng import Stream
+from .dataset import Dataset
+from .fitting import FittedUnits
+from .pipeline import Pipeline
 
 MOST_NUMBERS = 2**24  # of the examples that distances are measured between
 MOST_DISTANCES = 2**24  # from queries to their possible neighbours
@@ -34,6 +36,7 @@ MOST_COMPARED = 65_536  # examples among which nearest neighbours are searched
 QUERIES = 128  # noisy examples of the collapse
 HALVINGS, DEPTH = 10, 12.0  # of the interval in ln sigma where the collapse is sought
 
+LOGIT_SLOPE = 4.0  # the least slope of a logit
 OUTLYING = 2.0  # largest distance over the 99 % quantile, from which the quantile is taken
 BIN_EDGE = 2 * 2.5758  # bin width over sigma, where 1 % of the values leave their bin
 MIDDLE = 2 * 2.3263  # distance over sigma, where 1 % of the examples cross the middle
@@ -50,9 +53,10 @@ class Distances:
         pairs: (P,) distances between two examples, sorted.
         paired: number of examples whose pairwise distances were all measured.
         nearest: (Q,) distances to the nearest other example, sorted; examples equal to it are
-            skipped.
+            skipped. Empty where they were not measured.
         total: number of training examples.
-        collapse: the noise level of the module docstring; None where it lies below every level.
+        collapse: the noise level of the module docstring; None where it lies below every level, or
+            was not sought.
     """
 
     x0: Tensor
@@ -83,7 +87,14 @@ class Distances:
         return float(self.nearest[len(self.nearest) // 2]) if len(self.nearest) else 0.0
 
 
-def measure(dataset: Dataset, train: Tensor, fitted: FittedUnits, pipeline: Pipeline) -> Distances:
+def measure(
+    dataset: Dataset,
+    train: Tensor,
+    fitted: FittedUnits,
+    pipeline: Pipeline,
+    nearest: bool = True,
+    collapse: bool = True,
+) -> Distances:
     """Measure the distances between training examples.
 
     Args:
@@ -91,6 +102,8 @@ def measure(dataset: Dataset, train: Tensor, fitted: FittedUnits, pipeline: Pipe
         train: int64 (N,), the training part.
         fitted: Units and moments of the training part.
         pipeline: Serves the training part in model units.
+        nearest: Whether to measure distances to the nearest neighbours.
+        collapse: Whether to seek the collapse.
 
     Returns:
         The distances; of large data sets those between a random part of the examples.
@@ -104,7 +117,8 @@ def measure(dataset: Dataset, train: Tensor, fitted: FittedUnits, pipeline: Pipe
             f"{len(dataset)} examples, {len(train)} of them for training. Three or more are needed"
         )
     elements = max(1, fitted.moments.mean.numel())
-    compared = min(len(train), MOST_COMPARED, max(2, MOST_NUMBERS // elements))
+    most = MOST_COMPARED if nearest or collapse else MOST_PAIRED
+    compared = min(len(train), most, max(2, MOST_NUMBERS // elements))
     x0 = pipeline.batch(0, compared)[0].to(torch.float64)
     varies = fitted.moments.variance > 0
     if not bool(varies.any()) or bool((x0 == x0[:1]).all()):
@@ -119,9 +133,9 @@ def measure(dataset: Dataset, train: Tensor, fitted: FittedUnits, pipeline: Pipe
         x0,
         pairs,
         paired,
-        _nearest(flat),
+        _nearest(flat) if nearest else flat.new_empty(0),
         len(train),
-        _collapse(flat, float(pairs[-1])),
+        _collapse(flat, float(pairs[-1])) if collapse else None,
     )
 
 
@@ -177,6 +191,35 @@ def _collapse(flat: Tensor, largest: float) -> float | None:
         middle = (low + high) / 2
         low, high = (middle, high) if weight(math.exp(middle)) >= 0.5 else (low, middle)
     return math.exp((low + high) / 2)
+
+
+def finest_step(dataset: Dataset, fitted: FittedUnits, dequantise: str) -> float | None:
+    """The width of the finest bin in model units.
+
+    Args:
+        dataset: The data.
+        fitted: Their units.
+        dequantise: "uniform" or "none".
+
+    Returns:
+        The width; None where an element is continuous, or its ranks are mapped.
+    """
+    units = fitted.units
+    if units.ranks:
+        return None
+    varies = ~units.constant
+    scale = units.scale.abs()
+    if dataset.quantisation_levels is not None:
+        bins = dataset.quantisation_levels - (dequantise == "none")
+        width = LOGIT_SLOPE / bins if units.logit is not None else 1 / bins
+        return width / float(scale[varies].max()) if bool(varies.any()) else None
+    steps = dataset.steps
+    if steps is None:
+        return None
+    relative = (steps / scale)[varies.expand(steps.shape)]
+    if relative.numel() == 0 or not bool((relative > 0).all()):
+        return None
+    return float(relative.min())
 
 
 def scales_of(distances: Distances, fitted: FittedUnits, step: float | None) -> Scales:

@@ -2,21 +2,28 @@
 
 import math
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..config import Config
+from ..config.sizes import enough
 from ..data import Dataset
-from ..training import train_step
-from ..training.budget import ending_seconds, final_seconds
-from ..training.build import Setup, build
+from .budget import ending_seconds, final_seconds
+from .build import Setup, build
+from .state import train_step
 
 # A step of the measurement may take about so many multiplications; larger batches are measured in
 # part and scaled.
 MOST_WORK = 2e11
+FEW_ROWS, MANY_ROWS = 4, 16  # examples of the two short steps
+FEW_VECTORS, MANY_VECTORS = 128, 1024  # the same for vectors
+SHORT_WORK = 2e10  # multiplications of the longer one at most
 SHORT_STEPS = 1.0  # seconds after which no further step is measured
 
 
@@ -54,6 +61,86 @@ class Cost:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
         return asdict(self)
+
+
+def step_seconds(
+    config: Config,
+    dataset: Dataset,
+    network: nn.Module | None = None,
+    scales: Mapping[float, int] = MappingProxyType({}),
+) -> dict[float, tuple[float, float]]:
+    """Measure short training steps of each size of the U-Net, or of another network's only size.
+
+    The seconds of a step are taken to be a + b * examples, from a step of few examples and one of
+    more. The sizes are measured from the smallest on, until one would see too few examples in the
+    budget.
+
+    Args:
+        config: The resolved settings.
+        dataset: The data.
+        network: The user's own network, or None.
+        scales: Multiplications of the U-Net for one example by its `scale`, for each scale to be
+            measured; empty: the network as the settings have it.
+
+    Returns:
+        (a, b) by the scale, 1 where `scales` is empty.
+
+    Raises:
+        InputError: The settings cannot train a model of these data.
+    """
+    values = config.to_dict()
+    values["execution"]["compile"] = "off"
+    if not scales:
+        return {1.0: _line(values, dataset, network, 0)}
+    options = values["network"]["options"]
+    found: dict[float, tuple[float, float]] = {}
+    for scale in sorted(scales):
+        values["network"]["options"] = {**options, "scale": scale}
+        found[scale] = _line(values, dataset, network, scales[scale])
+        if not enough(found[scale], config.seconds or math.inf, config.optim.batch):
+            break
+    return found
+
+
+def _line(
+    values: dict[str, Any], dataset: Dataset, network: nn.Module | None, work: float
+) -> tuple[float, float]:
+    """Seconds of a step and of each example in it, of resolved settings as plain values."""
+    vectors = len(dataset.event_shape) == 1
+    few, many = (FEW_VECTORS, MANY_VECTORS) if vectors else (FEW_ROWS, MANY_ROWS)
+    if work > 0:
+        many = max(2, min(many, int(SHORT_WORK / (3 * work))))
+        few = min(few, many // 2)
+    values = values | {"optim": values["optim"] | {"accumulate": 1, "batch": many}}
+    with torch.random.fork_rng(devices=[]):
+        setup = build(Config.from_dict(values), dataset, network)
+        with training_threads(setup):
+            short, long = (_fastest(setup, rows) for rows in (few, many))
+    each = max(long - short, 0.2 * long * (many - few) / many) / (many - few)
+    return max(long - many * each, 0.0), each
+
+
+def _fastest(setup: Setup, rows: int) -> float:
+    """Seconds of the faster of two steps after one that warms up; the weights do not move."""
+    taken = []
+    for k in range(3):
+        _wait(setup)
+        start = time.perf_counter()
+        train_step(setup.state, setup.batches.batch(k * rows, rows), 0.0, setup.config.optim.clip)
+        _wait(setup)
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])
+
+
+@contextmanager
+def training_threads(setup: Setup) -> Iterator[None]:
+    """Inside the block torch uses as many threads as the training will."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(setup.execution.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _Saved:
@@ -99,12 +186,8 @@ def measure_cost(
     affordable = batch if work <= 0 else max(1, int(MOST_WORK / (3 * work)))
     part = -(-batch // config.optim.accumulate)
     rows = min(part, affordable)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(setup.execution.threads)  # as training does
-    try:
+    with training_threads(setup):
         seconds_taken, saved = _steps(setup, rows)
-    finally:
-        torch.set_num_threads(threads)
     a_step = seconds_taken * batch / rows
     kept = saved * part / rows
     parameters = [p for p in setup.state.model.parameters() if p.requires_grad]
