@@ -1,7 +1,7 @@
 """scorefield demo: the whole chain on embedded real data, and a report of it.
 
-A model of digits by class is trained, sampled with and without guidance, and used to restore
-half-hidden digits whose class is known.
+A model of digits by class is trained, sampled with and without guidance, used to restore
+half-hidden digits whose class is known, and judged by the quick form of `evaluate`.
 """
 
 import sys
@@ -25,7 +25,8 @@ GUIDANCE = 1.5  # the scale w; demo_report.SCALE_REASON states why
 TILE = 56  # pixels: about the side of an image in the animation
 INPUTS, DRAWS = 4, 6
 STEPS_PER_LEVEL = 10  # of annealed Langevin while inpainting: about 290 evaluations
-BUDGET = 285.0  # seconds of training: leaves room for the rest within 6 minutes on two cores
+PAGE = "evaluation.html"
+BUDGET = 260.0  # seconds of training: leaves room for the rest within 6 minutes on two cores
 
 RunFolder = Annotated[
     Path, typer.Option(help="The run's folder. Run the same command again to resume.")
@@ -88,7 +89,7 @@ def demo(
         stages.append(Stage(name, time.perf_counter() - start))
         return result
 
-    say(f"1/3 training on {data} for {duration(request.seconds or 0.0)}: {run}")
+    say(f"1/4 training on {data} for {duration(request.seconds or 0.0)}: {run}")
     summary = timed(
         "training, held-out loss and previews",
         lambda: run_training(request, run, restart=restart),
@@ -98,7 +99,7 @@ def demo(
         return Outcome([run / "state"], again, code=128 + summary.signal)
     model, chosen = ready(run, request.execution)
     facts = {"execution": chosen.to_dict()}
-    say(f"2/3 sampling: {EACH} of each class, unguided and with guidance {GUIDANCE:g}")
+    say(f"2/4 sampling: {EACH} of each class, unguided and with guidance {GUIDANCE:g}")
     parts = {"samples": None, "guided": GUIDANCE}
     traces = [
         timed(
@@ -108,13 +109,15 @@ def demo(
         for name, scale in parts.items()
     ]
     draw_pictures(model, traces, run / "samples", data)
-    say("3/3 inpainting held-out digits, the right half hidden, given their classes")
+    say("3/4 inpainting held-out digits, the right half hidden, given their classes")
     timed("inpainting", lambda: inpaint_held_out(model, run / "restore", seed))
+    say("4/4 is it good? 256 samples beside held-out digits, copies, and the score itself")
+    timed("evaluation, the quick form", lambda: judge(run, model, seed, facts))
     total = time.perf_counter() - began
     write_report(run, stages, total)
     say(f"done in {duration(total)}")
     return Outcome(
-        [run / "report.md"],
+        [run / "report.md", run / "evaluation" / PAGE],
         ("sample", run, "--class", 7, "--guidance", GUIDANCE, "--out", run / "sevens"),
         {
             "stages": {stage.name: round(stage.seconds, 3) for stage in stages},
@@ -122,6 +125,27 @@ def demo(
             "reason": summary.reason,
         },
     )
+
+
+def judge(run: Path, model: Any, seed: int, facts: dict[str, Any]) -> None:
+    """Evaluate the run by the quick form; writes evaluation/evaluation.json and .html.
+
+    Args:
+        run: the run's folder.
+        model: a score model that is ready to run.
+        seed: decides all noise.
+        facts: entries of the protocol.
+    """
+    from ..evaluation.evaluate import run_evaluation
+    from ..evaluation.measuring import Wanted
+    from .show import progress
+
+    with progress("evaluating") as report:
+        found = run_evaluation(
+            model, None, None, Wanted(seed=seed, quick=True), report, run, dict(facts)
+        )
+    found.save(run / "evaluation")
+    say(found.verdict.title)
 
 
 def refuse_unconditional(run: Path) -> None:

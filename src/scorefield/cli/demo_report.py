@@ -72,10 +72,12 @@ def write_report(run: Path, stages: list[Stage], total: float) -> None:
     sampled = read_facts(run / "samples" / "samples.json")
     restored = read_facts(run / "restore" / "restore.json")
     guided = read_facts(run / "guided" / "samples.json")
+    judged = read_facts(run / "evaluation" / "evaluation.json")
     parameters = sum(p.numel() for p in model.parameters())
     text = "\n".join(
         [
             *report_head(run.name, model.card or {}, parameters),
+            *report_verdict(judged),
             *report_results(sampled, guided, restored, final),
             *report_times(stages, total),
         ]
@@ -96,6 +98,20 @@ def report_head(name: str, card: dict[str, Any], parameters: int) -> list[str]:
         f"arithmetic: {execution['precision']}, "
         f"{'compiled' if execution['compile'] else 'eager'}, {execution['threads']} threads.",
         f"Fraction of the initial weights left in the average: {history['initial_fraction']:.1e}.",
+        "",
+    ]
+
+
+def report_verdict(judged: dict[str, Any]) -> list[str]:
+    """The report's lines about the evaluation."""
+    verdict = judged["verdict"]
+    return [
+        "## Is it good?",
+        "",
+        f"**{verdict['title'][:1].upper()}{verdict['title'][1:]}.** "
+        "[The evaluation with its pictures](evaluation/evaluation.html), the quick form:",
+        "",
+        *(f"- {line}" for line in verdict["lines"]),
         "",
     ]
 

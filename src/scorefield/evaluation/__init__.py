@@ -13,6 +13,7 @@ sets.py         `measure_sets`: all of them, against held-out and training data
 memorisation.py copies of training examples
 ema_sweep.py    held-out losses of a run's averages
 evaluate.py     `evaluate`: a model or samples as a whole, with a verdict and a page
+measuring.py    what it measures; clock.py its seconds and progress
 material.py     the data and the given samples of an evaluation
 features.py     feature spaces; classifier.py trains one on the data's labels, cache.py keeps it
 collect.py      samples drawn batch by batch into features

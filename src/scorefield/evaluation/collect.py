@@ -158,7 +158,7 @@ def draw_samples(
     def tell(event: Any) -> None:
         done = collector.count + len(event.x) * event.step / event.steps
         if report is not None:
-            report(min(done / count, 1.0), f"{collector.count:,} samples of {count:,}")
+            report(min(done / count, 1.0), f"sampling {count:,}")
 
     record = draw(
         guided,

@@ -228,6 +228,7 @@ def choose_features(
     train: Tensor,
     held_out: Tensor,
     own: Features | None = None,
+    quick: bool = False,
     report: Report | None = None,
 ) -> Chosen:
     """Choose and fit the feature space; see the module docstring.
@@ -237,6 +238,7 @@ def choose_features(
         train: Indices of the training part.
         held_out: Indices of the held-out part.
         own: Features of the user, which take the place of the default.
+        quick: Whether a classifier is trained for a shorter time.
         report: Receives the fraction done.
 
     Returns:
@@ -246,7 +248,9 @@ def choose_features(
     why = can_classify(dataset.labels, train, dataset.classes)
     classifier = None
     if not why:
-        classifier = train_classifier(dataset, train, held_out, cache=cache_folder(), report=report)
+        classifier = train_classifier(
+            dataset, train, held_out, quick=quick, cache=cache_folder(), report=report
+        )
         if not classifier.is_useful:
             why = f"a classifier of labels recognises {classifier.accuracy:.0%} of held-out data"
             classifier = None

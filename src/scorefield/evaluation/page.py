@@ -14,6 +14,11 @@ SPACES = {
     "features": "In the feature space",
     "examples": "On the examples themselves",
 }
+COPIES = {
+    "copies": "copies of training examples, fraction of samples",
+    "held_out_copies": "the same of held-out data",
+    "distance_ratio": "distance to the training data, samples over held-out data",
+}
 ARROWS = {"low": "lower is better", "high": "higher is better", "near floor": "near the floor"}
 
 
@@ -152,9 +157,8 @@ def _percent(estimate: Mapping[str, Any] | None) -> str:
 def _memorisation_table(found: Mapping[str, Any] | None) -> list[str]:
     if not found:
         return []
-    names = [name for name, value in found.items() if isinstance(value, Mapping) and "low" in value]
-    rows = [(escape(name.replace("_", " ")), interval(found[name])) for name in names]
-    return ["<h2>Memorisation</h2>", table(("", "value"), rows)] if rows else []
+    rows = [(escape(words), interval(found[name])) for name, words in COPIES.items()]
+    return ["<h2>Memorisation</h2>", table(("", "value"), rows, stack=True)]
 
 
 def _health_table(health: Mapping[str, Any] | None) -> list[str]:
@@ -182,7 +186,8 @@ def _ema_table(ema: Mapping[str, Any] | None) -> list[str]:
         )
         for row in ema["rows"]
     ]
-    made = table(("weights", "held-out loss", "above the best"), rows, ema["sentence"])
+    heads = ("weights", "held-out loss", "above the best")
+    made = table(heads, rows, ema["sentence"], stack=True)
     return ["<h2>Averages of the weights</h2>", made]
 
 

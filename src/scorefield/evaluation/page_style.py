@@ -89,7 +89,9 @@ footer {{ margin-top: 40px; color: var(--soft); font-size: .85rem; }}
   .stack thead {{ display: none; }}
   .stack tr {{ display: block; padding: 8px 0; border-bottom: 1px solid var(--line); }}
   .stack tr:last-child {{ border-bottom: 0; }}
-  .stack td {{ display: block; border: 0; padding: 1px 0; }}
+  .stack td, .stack td.number {{
+    display: block; border: 0; padding: 1px 0; white-space: normal; overflow-wrap: anywhere;
+  }}
   .stack td.number[data-head]:not([data-head=""])::before {{
     content: attr(data-head) ": "; color: var(--soft);
   }}

@@ -208,4 +208,4 @@ def _averages(dataset: Dataset, sweep: EMASweep) -> Shown | None:
         lambda path: save_class_grid(path, groups, [""] * rows, title="Live and averaged weights"),
         "",
     )
-    return Shown(picture.png(), f"The same seeds. {sweep.sentence}", wide=True)
+    return Shown(picture.png(), "Samples of the same seeds.", wide=True)

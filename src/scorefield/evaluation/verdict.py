@@ -3,7 +3,7 @@
     broke         the score is wrong, or samples share nothing with the data
     memorised     the training data come back
     incomplete    a class or much of the variety is missing
-    rough         no fault, and samples are told from data in more than 3 of 4 cases
+    rough         no fault, and samples are told from data in more than 2 of 3 cases
     learned       no fault
 
 A fault counts by its size, with its interval beyond that size. The names of the score's faults are
@@ -29,7 +29,7 @@ from .sets import MetricRow
 APART = 0.2  # of the floor's precision and coverage, below which sets share nothing
 VARIED = 0.5  # of the floor's recall, below which samples have little variety
 TRUE = 0.7  # of the floor's precision, above which samples look like data
-ROUGH, NEAR = 0.75, 0.55  # accuracies of the classifier that tells samples from data
+ROUGH, NEAR = 2 / 3, 0.55  # accuracies of the classifier that tells samples from data
 INCOMPLETE = ("missing class", "class not followed", "little variety")
 
 
@@ -86,6 +86,7 @@ def judge(
     memorisation: Memorisation | None,
     health: Health | None,
     broken: str = "",
+    right: Mapping[str, Estimate] | None = None,
 ) -> Verdict:
     """The verdict of what was measured.
 
@@ -95,6 +96,8 @@ def judge(
         memorisation: Of the samples; None where there are none.
         health: Of the score; None without a model.
         broken: Why there are no samples, or "".
+        right: "samples" and "data" -> how many have the class that a classifier finds, where
+            samples were drawn for classes; None elsewhere.
 
     Returns:
         The verdict.
@@ -106,7 +109,7 @@ def judge(
     if health is not None:
         faults += [Fault(f.name, f.sentence, "score") for f in health.findings]
     lines = (
-        broken or quality_line(held_out),
+        broken or quality_line(held_out) + _right_line(right),
         "No samples, so that copies cannot be looked for."
         if memorisation is None
         else memorisation.sentence,
@@ -191,6 +194,16 @@ def quality_line(rows: Mapping[str, MetricRow]) -> str:
     if "coverage" in rows:
         parts.append(f"coverage {_beside(rows['coverage'])}")
     return f"{words}: {'; '.join(parts)}."
+
+
+def _right_line(right: Mapping[str, Estimate] | None) -> str:
+    """How many samples have the class that they were drawn for."""
+    if not right:
+        return ""
+    return (
+        f" A classifier takes {_percent(right['samples'])} of samples for the class that they were "
+        f"drawn for, and {right['data'].value:.0%} of held-out data."
+    )
 
 
 def _distance(estimate: Estimate) -> str:
