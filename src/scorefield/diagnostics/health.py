@@ -159,8 +159,9 @@ def score_health(
 ) -> Health:
     """Measure a score at several noise levels and name what is wrong with it.
 
-    The cost is levels x 2 x examples evaluations, and 64 evaluations with 3 x 64 vector-Jacobian
-    products a level. Conditions are those of the examples; the references ignore them.
+    The cost is levels x 2 x examples evaluations, and an eighth of `examples` evaluations with
+    three vector-Jacobian products each a level. Conditions are those of the examples; the
+    references ignore them.
 
     Args:
         model: The score model.

@@ -13,6 +13,7 @@ from ..rng import Stream
 from .baselines import Baselines, baselines_of, examples_for
 
 FINE = 0.1  # part of the data's variance that the fine directions hold
+BLOCK = 4096  # training examples at a time
 TRAINING_KEYS = 1 << 40  # first key of the noise of training examples
 
 
@@ -30,7 +31,8 @@ class Reference:
         self.memoriser = Empirical(train)
         flat = train.flatten(1)
         self.mean = flat.mean(0, dtype=torch.float64)
-        self.variance = (flat.double() - self.mean).square().mean(0)
+        squares = (part.double() - self.mean for part in flat.split(BLOCK))
+        self.variance = torch.stack([part.square().sum(0) for part in squares]).sum(0) / len(flat)
         gaussian = self.baselines.gaussian
         assert gaussian.values is not None and gaussian.basis is not None
         self.values, order = gaussian.values.sort(descending=True)

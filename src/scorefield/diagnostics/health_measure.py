@@ -1,6 +1,7 @@
 """Measuring a model at one noise level: the means of `health_rows`."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,8 @@ from .health_data import FINE, Examples, Reference
 from .health_rows import HealthRow, mean_of, ratio_of
 
 BATCH = 256  # examples an evaluation
-PROBED = 64  # examples at which the Jacobian is probed
+PROBED = 8  # of so many held-out examples the Jacobian is probed at one
+PROBED_ELEMENTS = 1 << 18  # elements of the examples that are probed at a time
 PROBES = 3  # probes at each of them, of which every pair is used
 PROBE_DRAW = 1 << 20  # first draw of the probes, beyond those of the noise
 WORK = 5e9  # elements of training data times noisy examples that the memoriser reads at a level
@@ -176,19 +178,30 @@ class Probe:
     def _asymmetry(self, sigma: float, level: int) -> Estimate:
         """|J - J'|/|J| from random probes of the Jacobian of D."""
         examples = self.held_out
-        rows = slice(0, PROBED)
-        x = (examples.x0 + sigma * examples.normals(level, 0))[rows]
-        probes = [examples.normals(level, PROBE_DRAW + k)[rows] for k in range(PROBES)]
-        _, product = jacobian(self.model, x, sigma, take(examples.condition, rows))
-        products = [_flat(product(u)) for u in probes]
-        flat = [_flat(u) for u in probes]
-        size = sum(_dot(p, p) for p in products) / PROBES
-        pairs = [(a, b) for a in range(PROBES) for b in range(a)]
-        skew = sum((_dot(products[a], flat[b]) - _dot(products[b], flat[a])) ** 2 for a, b in pairs)
-        assert isinstance(size, Tensor) and isinstance(skew, Tensor)
-        square = ratio_of(skew / len(pairs), size)
+        count = min(len(examples.x0), max(2, len(examples.x0) * examples.draws // PROBED))
+        noisy = examples.x0 + sigma * examples.normals(level, 0)
+        probes = [examples.normals(level, PROBE_DRAW + k) for k in range(PROBES)]
+        step = max(1, PROBED_ELEMENTS // noisy[0].numel())
+        parts = []
+        for first in range(0, count, step):
+            rows = slice(first, min(first + step, count))
+            condition = take(examples.condition, rows)
+            _, product = jacobian(self.model, noisy[rows], sigma, condition)
+            parts.append(_skew([probe[rows] for probe in probes], product))
+        square = ratio_of(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         root = math.sqrt(max(square.value, 0.0)) if math.isfinite(square.value) else math.nan
         return Estimate(root, square.se / (2 * root) if root > 0 else 0.0)
+
+
+def _skew(probes: Sequence[Tensor], product: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Means (n,) of (u'Jv - v'Ju)² over pairs of probes, and of |u'J|² over probes."""
+    products, flat = [_flat(product(u)) for u in probes], [_flat(u) for u in probes]
+    pairs = [
+        (_dot(products[a], flat[b]) - _dot(products[b], flat[a])).square()
+        for a in range(len(probes))
+        for b in range(a)
+    ]
+    return torch.stack(pairs).mean(0), torch.stack([_dot(p, p) for p in products]).mean(0)
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -231,7 +231,7 @@ def _range(rows: Rows, reference: Reference) -> Finding | None:
             a,
             widest.sigma,
         )
-    factor, follows = widest.trace_ratio, not below(rows[-1].detail, DETAIL)
+    factor, follows = max(widest.trace_ratio, 0.0), not below(rows[-1].detail, DETAIL)
     narrow = factor < 1 / SCALE and follows and _are_overconfident(rows, std)
     if not (narrow or (factor > SCALE and above(widest.calibration, WORSE))):
         return None
