@@ -234,7 +234,7 @@ def test_declared_packages_are_imported() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     groups = [settings["dependencies"], *settings["optional-dependencies"].values()]
     names = {re.split(r"[<>=\[]", entry)[0] for group in groups for entry in group}
-    modules = {"Pillow": "PIL", "scikit-learn": "sklearn", "import-linter": "importlinter"}
+    modules = {"Pillow": "PIL", "scikit-learn": "sklearn", "POT": "ot"}
     tools = {"scorefield", "ruff", "mypy", "import-linter", "pre-commit", "pytest-xdist"}
     tools |= {"sphinx", "furo", "myst-parser"}  # `make docs`
     imported = set()

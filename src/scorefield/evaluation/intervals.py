@@ -10,14 +10,19 @@ Q, and repeated examples have neighbours at distance 0. Complementary halves do 
 statistics of halves the average has the same linear part as T, and as a function of the split it
 varies about T as Q does about 0. So the splits give the bias and the variance of Q:
 
-    value     2 T - mean over splits of (T(X1, Y1) + T(X2, Y2))/2
-    variance  var f/n + var g/m + variance over splits of (T(X1, Y1) + T(X2, Y2))/2
+    value         D = 2 T - mean over splits of (T(X1, Y1) + T(X2, Y2))/2
+    quadratic     q = variance over splits of (T(X1, Y1) + T(X2, Y2))/2
+    linear        l = var f/n + var g/m
 
-Near equality the empirical f and g are noise, which makes intervals wider, not narrower.
+All such T are squares of a difference, whose influence is proportional to its root: at a
+population value D_0 the variance is a D_0 + q. The interval is that of Wilson's kind, all D_0 with
+(D - D_0)² <= z² (a D_0 + q). Its ends follow the skewness of a square. The slope is a = l/D where D
+exceeds the bias T - D; near equality f and g are noise, of the size of the bias, and a = l/(T - D).
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum
 from statistics import NormalDist
 from typing import Any
@@ -42,7 +47,7 @@ class Purpose(IntEnum):
     SUBSET = 0
     SPLITS = 1
     DIRECTIONS = 2
-    FOLDS = 3
+    TREES = 3
     FEATURES = 4
     PERMUTATIONS = 5
     HALVES = 6
@@ -210,16 +215,48 @@ def without_bias(
         The estimate without bias; it may be below 0 where T is not.
     """
     value = 2 * plug_in - float(halves.mean())
-    found = interval(value, linear + float(halves.var()), level, counts, method)
-    return Estimate(**{**vars(found), "plug_in": plug_in})
+    slope = slope_of(linear, plug_in, value)
+    found = square_interval(value, slope, float(halves.var()), level, counts, method)
+    return replace(found, plug_in=plug_in)
+
+
+def slope_of(linear: float, plug_in: float, value: float) -> float:
+    """The slope a of the module docstring from l, T and D."""
+    size = max(value, plug_in - value)
+    return linear / size if size > 0 else 0.0
+
+
+def square_interval(
+    value: float,
+    slope: float,
+    rest: float,
+    level: float,
+    counts: tuple[int, int],
+    method: str,
+) -> Estimate:
+    """The estimate of a square D whose variance is slope D + rest.
+
+    Args:
+        value: The estimate of D, without bias.
+        slope: a of the module docstring.
+        rest: q of the module docstring.
+        level: Of the interval.
+        counts: Numbers of samples and of examples of the data.
+        method: In words.
+
+    Returns:
+        The estimate; its ends are the solutions of the quadratic equation.
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    centre = value + z**2 * slope / 2
+    width = z * math.sqrt(slope * max(value, 0.0) + rest + (z * slope) ** 2 / 4)
+    return Estimate(value, centre - width, centre + width, level, counts[0], method, counts[1])
 
 
 def root(squared: Estimate) -> Estimate:
     """The square root of an estimate that is a square; what is below 0 becomes 0."""
-    fields = vars(squared)
-    numbers: dict[str, float | None] = {
-        name: math.sqrt(max(fields[name], 0.0)) for name in ("value", "low", "high")
-    }
-    plug_in = squared.plug_in
-    numbers["plug_in"] = None if plug_in is None else math.sqrt(max(plug_in, 0.0))
-    return Estimate(**{**fields, **numbers})
+    value, low, high = (
+        math.sqrt(max(one, 0.0)) for one in (squared.value, squared.low, squared.high)
+    )
+    plug_in = None if squared.plug_in is None else math.sqrt(max(squared.plug_in, 0.0))
+    return replace(squared, value=value, low=low, high=high, plug_in=plug_in)

@@ -8,8 +8,8 @@ and a quadratic part (Hoeffding's decomposition),
 
     4 var h(x)/n + 4 var h(y)/m + 2 s_xx/(n (n - 1)) + 2 s_yy/(m (m - 1)) + 4 s_xy/(n m)
 
-where s is the variance of the kernel without its row and column means. The variance of the
-empirical h is that of h plus that of averages over finitely many examples, which is subtracted.
+where s is the variance of the kernel without its row and column means. The first two terms are
+proportional to MMD², which makes the interval one of Wilson's kind (`intervals`).
 """
 
 from collections.abc import Callable
@@ -21,7 +21,14 @@ from torch import Tensor
 
 from ..values import finite
 from .estimate import Estimate
-from .intervals import interval, read_level, read_pair, subset
+from .intervals import (
+    linear_variance,
+    read_level,
+    read_pair,
+    slope_of,
+    square_interval,
+    subset,
+)
 from .pairs import median_distance, row_chunks, squared_distances
 
 MOST = 5000  # examples a side
@@ -54,15 +61,13 @@ class _Block:
     Attributes:
         rows: (A,), means over the second set.
         columns: (B,), means over the first set.
-        noise: Mean over rows of the variance of a row, over the number of its terms.
-        column_noise: The same of columns.
+        own: Mean of the kernel of an example with itself; 0 between two sets.
         rest: Variance of the kernel without row and column means.
     """
 
     rows: Tensor
     columns: Tensor
-    noise: float
-    column_noise: float
+    own: float
     rest: float
 
 
@@ -70,26 +75,22 @@ def _block(a: Tensor, b: Tensor | None, kernel: Kernel) -> _Block:
     """Means of the kernel between a and b; None for a itself."""
     other = a if b is None else b
     rows, row_squares = (torch.zeros(len(a), dtype=torch.float64) for _ in range(2))
-    columns, column_squares = (torch.zeros(len(other), dtype=torch.float64) for _ in range(2))
+    columns, own = torch.zeros(len(other), dtype=torch.float64), 0.0
     for part in row_chunks(a, other):
         found = kernel(a[part], other)
         if b is None:
-            found[torch.arange(len(found)), torch.arange(part.start, part.stop)] = 0.0
+            own += float(found.diagonal(part.start).sum())
+            found.diagonal(part.start).zero_()
         rows[part], columns[:] = found.sum(1), columns + found.sum(0)
         found.square_()
-        row_squares[part], column_squares[:] = found.sum(1), column_squares + found.sum(0)
+        row_squares[part] = found.sum(1)
     terms, column_terms = (len(a) - 1,) * 2 if b is None else (len(other), len(a))
     rows, row_squares = rows / terms, row_squares / terms
-    columns, column_squares = columns / column_terms, column_squares / column_terms
+    columns = columns / column_terms
     mean = float(rows.mean())
     row_part, column_part = float(rows.square().mean()), float(columns.square().mean())
-    return _Block(
-        rows,
-        columns,
-        (float(row_squares.mean()) - row_part) / terms,
-        (float(column_squares.mean()) - column_part) / column_terms,
-        max(float(row_squares.mean()) - row_part - column_part + mean**2, 0.0),
-    )
+    rest = max(float(row_squares.mean()) - row_part - column_part + mean**2, 0.0)
+    return _Block(rows, columns, own / len(a), rest)
 
 
 def discrepancy(x: Tensor, y: Tensor, kernel: Kernel, level: float) -> Estimate:
@@ -107,11 +108,12 @@ def discrepancy(x: Tensor, y: Tensor, kernel: Kernel, level: float) -> Estimate:
     n, m = len(x), len(y)
     xx, yy, xy = _block(x, None, kernel), _block(y, None, kernel), _block(x, y, kernel)
     value = float(xx.rows.mean() + yy.rows.mean() - 2 * xy.rows.mean())
-    of_x = float((xx.rows - xy.rows).var()) - xx.noise - xy.noise
-    of_y = float((yy.rows - xy.columns).var()) - yy.noise - xy.column_noise
-    linear = 4 * max(of_x, 0.0) / n + 4 * max(of_y, 0.0) / m
+    linear = 4 * linear_variance(xx.rows - xy.rows, yy.rows - xy.columns)
     rest = 2 * xx.rest / (n * (n - 1)) + 2 * yy.rest / (m * (m - 1)) + 4 * xy.rest / (n * m)
-    return interval(value, linear + rest, level, (n, m), METHOD)
+    # The square of the empirical difference, of which `linear` is the variance.
+    biased = value + sum((one.own - float(one.rows.mean())) / len(one.rows) for one in (xx, yy))
+    slope = slope_of(linear, biased, value)
+    return square_interval(value, slope, rest, level, (n, m), METHOD)
 
 
 def mmd(

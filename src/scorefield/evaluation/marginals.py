@@ -123,8 +123,8 @@ def _tv(x: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
     """Total variation of words, and the influences of rows, from the elements of a category."""
     first, second = (one.argmax(1) for one in (x, y))
     size = x.shape[1]
-    p, q = (torch.bincount(one, minlength=size) / float(len(one)) for one in (first, second))
-    sign = (p - q).sign().to(torch.float64) / 2
+    p, q = (torch.bincount(one, minlength=size).double() / len(one) for one in (first, second))
+    sign = (p - q).sign() / 2
     return float((p - q).abs().sum()) / 2, sign[first], -sign[second]
 
 

@@ -17,7 +17,7 @@ closer to it than data are, which is what memorisation does.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -153,7 +153,10 @@ def measure_sets(
             if not wanted:
                 continue
             start = time.perf_counter()
-            found, floor = measure(x, y, seed, level), measure(floor_x, y, seed, level)
+            found, floor = (
+                _with_counts(measure(part, y, seed, level), len(part), len(y))
+                for part in (x, floor_x)
+            )
             seconds = time.perf_counter() - start
             rows += [
                 MetricRow(name, against, found[name], floor[name], seconds)
@@ -243,6 +246,22 @@ def _comparisons(sets: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor, 
         count = min(len(samples), len(stand_in))
         found[against] = samples[:count], stand_in[:count], data
     return found
+
+
+def _with_counts(found: Found, samples: int, data: int) -> Found:
+    """The estimates, whose methods state how many examples were left out."""
+    stated = {}
+    for name, one in found.items():
+        words = [
+            f"a random {used:,} of {total:,} {what}"
+            for used, total, what in (
+                (one.count, samples, "samples"),
+                (one.reference_count, data, "examples of the data"),
+            )
+            if used < total
+        ]
+        stated[name] = replace(one, method="; ".join([one.method, *words]))
+    return stated
 
 
 def _choose(metrics: Sequence[str] | None, shape: tuple[int, ...], table: bool) -> set[str]:
