@@ -256,6 +256,7 @@ SAMPLING: dict[str, Argument] = {
         {"model": exact.Gaussian([0.0, 1.0], [4.0, 1.0]), "accuracy": 0.5, "most": 4},
         accuracy=(0.25, "number"),
         most=(5, "count"),
+        check=(8, "count", "", OPTIONAL),
     ),
     **several(
         sm.Tuned,
@@ -550,6 +551,13 @@ SEEN = {"observed": [0.5, 0.0], "operator": FIRST}
 QUICK = {"nfe": 9, "levels": 3}
 LOOSE = likelihood.LikelihoodOptions(rtol=1e-2, atol=1e-2)
 NATS = {"model": LABELLED, "x": X, "options": LOOSE}
+HEALTH: dict[str, Any] = {
+    "model": LABELLED,
+    "held_out": torch.tensor(X),
+    "train": torch.tensor(X),
+    "levels": [1.0],
+    "examples": 4,
+}
 REPORT = {"model": LABELLED, "chains": 3, "steps_per_level": 5, "ladder": [1.0]}
 
 
@@ -703,6 +711,28 @@ PROBLEMS: dict[str, Argument] = {
         {"model": LABELLED, "x": torch.tensor(X, dtype=torch.float64), "sigma": 1.0},
         x=(X, "matrix"),
         sigma=(0.5, "number"),
+    ),
+    **several(
+        diagnostics.score_health,
+        "diagnostics.score_health",
+        HEALTH,
+        held_out=(X, "matrix"),
+        train=(X, "matrix"),
+        condition=({"class": [0, 1, 1]}, "mapping", "", OPTIONAL),
+        train_condition=({"class": [0, 1, 1]}, "mapping", "condition", OPTIONAL),
+        levels=([2.0, 1.0], "list", "", ("one number",)),
+        seed=(5, "count"),
+        examples=(4, "count"),
+    ),
+    "diagnostics.score_health.levels, count": Argument(
+        into(diagnostics.score_health, "levels", **HEALTH), 2, "count", "levels", SEVERAL
+    ),
+    **several(
+        diagnostics.health_levels,
+        "diagnostics.health_levels",
+        {"model": LABELLED, "levels": 2, "data_std": 1.0},
+        levels=([2.0, 1.0], "list", "", ("one number",)),
+        data_std=(0.5, "number"),
     ),
     "diagnostics.r_hat.draws": Argument(diagnostics.r_hat, CHAINS, "matrix"),
     "diagnostics.rank_normalise.draws": Argument(

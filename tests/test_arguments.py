@@ -104,7 +104,8 @@ EXEMPT = {
     "sampling.Result sampling.StepEvent sampling.History inverse.Restoration inverse.Prepared "
     "inverse.RestorationRecord inverse.RestorationPlan inverse.Method likelihood.LogProb "
     "likelihood.BitsPerDim likelihood.Density likelihood.SmoothedDensity diagnostics.Level "
-    "diagnostics.Report interop.Imported models.Cost "
+    "diagnostics.Report diagnostics.Health diagnostics.HealthRow diagnostics.Finding "
+    "interop.Imported models.Cost "
     "models.Prior objectives.Estimate",
     "called by this package alone, with its own values": "sampling.Draws sampling.Multistep "
     "sampling.DPMSolver2MSDE.fraction sampling.State.replace noise.stratified "

@@ -23,7 +23,7 @@ from ..models import ScoreModel, check_model
 from ..plotting import Chart, Picture, save_seed_curves
 from ..sampling import working_type
 from ..tensors import check_finite, floats
-from ..values import is_number, numbers, whole
+from ..values import finite, is_number, numbers, whole
 from .health_data import TRAINING_KEYS, Examples, Reference
 from .health_measure import Probe
 from .health_rows import HealthRow
@@ -234,6 +234,7 @@ def health_levels(model: ScoreModel, levels: int | Sequence[float], data_std: fl
     Raises:
         InputError: For no level, or one outside the model's range.
     """
+    data_std = finite(data_std, "data_std", 0.0)
     if not is_number(levels):
         chosen = sorted(numbers(levels, "levels"), reverse=True)
         if not chosen or chosen[-1] <= 0:
