@@ -165,6 +165,24 @@ def continued(
 
 
 @app.command()
+def planned(
+    images: int = typer.Option(200_000, min=1, help="Examples that each training sees."),
+    seeds: int = typer.Option(3, min=1, help="Seeds of training."),
+    count: int = typer.Option(20_000, min=20, help="Examples of each data set."),
+    quick: bool = typer.Option(False, "--quick", help="20,000 images, 2 seeds, 5,000 examples."),
+    out: Path | None = OUT,
+) -> None:
+    """Planned noise levels against fixed ones: paired held-out losses at equal images."""
+    from .planned import planned as run
+    from .planned import table
+
+    given = (20_000, 2, 5000) if quick else (images, seeds, count)
+    record = run(*given, tell=say)
+    typer.echo(table(record))
+    save(out, record)
+
+
+@app.command()
 def mixed(
     folder: Path = typer.Argument(help="Folder for the table, the run and the samples."),
     budget: str = typer.Option("120s", help="Time of training."),
@@ -337,6 +355,34 @@ def tables(
             if field in mean
         )
         say(f"{name}: AUC {mean['auc']:.3f} ± {mean['auc_se']:.3f}{others}")
+    save(out, record)
+
+
+@app.command()
+def samplers(
+    problem: list[str] = typer.Option([], help="A problem of `scorefield benchmark`. [all]"),
+    nfe: str = typer.Option("5,7,10,20,40", help="Evaluations a sample, with commas."),
+    count: int = typer.Option(10_000, min=2, help="Samples of a set."),
+    choosing: int = typer.Option(1000, min=2, help="Samples of a set where a peer is chosen."),
+    out: Path | None = OUT,
+) -> None:
+    """Defaults by budget beside azula's and diffusers' best sampler, on exact densities."""
+    from scorefield.cli.benchmark import parse_budgets as read_budgets
+
+    from .samplers import samplers as run
+    from .samplers import table
+
+    names = {"problems": tuple(problem)} if problem else {}
+    record = run(
+        **names, budgets=read_budgets(nfe), count=count, choosing=choosing, out=out, tell=say
+    )
+    typer.echo(table(record))
+    worse = sum(row["worse"] for row in record["rows"])
+    better = sum(row["better"] for row in record["rows"])
+    say(
+        f"of {len(record['rows'])} cells, worse by more than two standard errors in {worse}, "
+        f"smaller mean in {better}"
+    )
     save(out, record)
 
 

@@ -599,8 +599,9 @@ def test_a_model_of_digits_reports_bits_per_dimension(digits, tmp_path, command)
     assert bits["mean"] == pytest.approx(math.log2(17) - log_p["mean"] / (64 * math.log(2)))
     assert bits["levels"] == 17
     assert "uniform" in bits["dequantisation"]
-    assert log_p["sigma_min"] == 0.002
-    assert log_p["prior"].startswith("N(mean, 80² I + variance)")
+    model = sf.load(digits)
+    assert log_p["sigma_min"] == model.sigma_min
+    assert log_p["prior"].startswith(f"N(mean, {model.sigma_max:g}² I + variance)")
     assert facts["data"]["part"] == "held-out"
     assert "bits/dim" in text
     held = open_card_data(sf.load(digits).card).held_out

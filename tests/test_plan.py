@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench import planned as bench_planned
 from PIL import Image
 
 import scorefield as sf
@@ -675,6 +676,43 @@ def test_measured_steps_become_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(brief.facts.step_seconds) == 1  # the smallest does not see enough: none is wider
     assert brief.config.network.options == {"scale": 0.25}
     assert "scale 0.25" in brief.summary()[1] and "too few to pass" in brief.summary()[1]
+
+
+# -- the measurement of plans
+
+
+def test_a_gaussian_that_knows_the_data_has_the_loss_one() -> None:
+    """The relative loss of the best denoiser of N(0, s²) is 1 at every level; 4.5 standard errors.
+
+    With D = 2,000 * 4 numbers and 8 noises (x0 is shared, so that they count once) the standard
+    error is below sqrt(2 / 8,000). A model of twice the standard deviation is rejected.
+    """
+    std = 3.0
+    x0 = std * torch.randn(2000, 4, generator=torch.Generator().manual_seed(5)).double()
+    error = math.sqrt(2 / x0.numel())
+    right, wrong = (sf.exact.Gaussian(torch.zeros(4), (k * std) ** 2) for k in (1.0, 2.0))
+    losses = bench_planned.relative_losses(right, x0, std)
+    assert all(loss is not None and abs(loss - 1) < 4.5 * error for loss in losses)
+    off = [loss for loss in bench_planned.relative_losses(wrong, x0, std) if loss is not None]
+    assert max(off) > 1 + 4.5 * error
+
+
+def test_levels_outside_a_model_have_no_loss() -> None:
+    model = sf.exact.Gaussian(torch.zeros(2), 1.0)
+    model.sigma_min, model.sigma_max = 0.1, 1.0
+    found = bench_planned.relative_losses(model, torch.zeros(10, 2).double(), 1.0)
+    inside = [0.1 <= level <= 1.0 for level in bench_planned.LEVELS]
+    assert [loss is not None for loss in found] == inside
+
+
+@pytest.mark.training
+def test_the_measurement_of_plans_on_small_runs() -> None:
+    case = "eight modes, standard deviation 0.01, own units"
+    record = bench_planned.planned(256, 2, 200, (case,), tell=lambda _: None)
+    (row,) = record["rows"]
+    assert row["undefined"] == {"planned": 0, "fixed": 4}
+    assert row["difference"] is None
+    assert "fixed numbers fail" in bench_planned.table(record)
 
 
 # -- bad input

@@ -334,7 +334,7 @@ REFUSED = [
         {"objective__name": "exact", "data__source": "mnist5k", "execution__compile": None},
         "limit is 256",
     ),
-    ({"noise__preconditioner": "ncsn"}, "noise.levels"),
+    ({"noise__preconditioner": "ncsn", "plan": "none"}, "noise.levels"),
     ({"noise__preconditioner": "ncsn", "noise__sigma_distribution": "lognormal"}, "levels"),
     ({"network__options__foo": 1}, "foo"),
     ({"network__name": "unet"}, "width"),

@@ -78,6 +78,8 @@ def scale_reason(
     wider = [s for s in found if s > scale]
     if wider:
         reason += f", and for {rounded(seen[min(wider)])} at scale {min(wider):g}"
+    if seen[scale] < FEW_IMAGES:
+        reason += f": fewer than {FEW_IMAGES:,.0f}, so that it is the narrowest"
     return f"{reason}."
 
 

@@ -12,7 +12,8 @@ them. With D elements that vary and noise x = x0 + sigma z:
                 probability 1 %, sigma = r / (2 * 2.326).
     collapse    below this sigma a network that fits the training examples perfectly points at
                 single ones. With weights w_ij ~ exp(-|x_i + sigma z - x_j|² / (2 sigma²)), it is
-                where the mean of w_ii is 1/2 (the collapse of Biroli et al. 2024).
+                where the mean of w_ii is 1/2. The transition is the collapse of Biroli et al. 2024
+                (Dynamical regimes of diffusion models), who find it from an excess entropy.
 """
 
 import math

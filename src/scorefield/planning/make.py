@@ -140,7 +140,8 @@ def plan_request(
     cost = None
     if measure_step:
         work = dict(facts.unet_costs).get(float(config.network.options.get("scale", 1.0)), 0)
-        cost = measure_cost(config, dataset, network, work if not facts.vectors else 0.0)
+        line = facts.step_seconds.get(float(config.network.options.get("scale", 1.0)))
+        cost = measure_cost(config, dataset, network, work if not facts.vectors else 0.0, line)
     warnings = [
         *range_warnings(config, distances, statistic),
         *data_warnings(dataset, distances, fitted),

@@ -196,7 +196,7 @@ def training_lines(config: Config, cost: Cost | None, reasons: dict[str, str]) -
     yield Line(
         "step",
         f"{_short(cost.seconds_a_step)}, {_bytes(cost.memory)}",
-        f"One measured step of {cost.batch:,} ({cost.device}): {cost.images_a_second:,.0f} "
+        f"A measured step of {cost.batch:,} ({cost.device}): {cost.images_a_second:,.0f} "
         f"examples a second. Memory of weights, optimiser, averages and backward pass.{part}",
         number=cost.seconds_a_step,
     )

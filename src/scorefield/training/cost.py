@@ -121,15 +121,8 @@ def _line(
 
 
 def _fastest(setup: Setup, rows: int) -> float:
-    """Seconds of the faster of two steps after one that warms up; the weights do not move."""
-    taken = []
-    for k in range(3):
-        _wait(setup)
-        start = time.perf_counter()
-        train_step(setup.state, setup.batches.batch(k * rows, rows), 0.0, setup.config.optim.clip)
-        _wait(setup)
-        taken.append(time.perf_counter() - start)
-    return min(taken[1:])
+    """Seconds of the faster of two steps after one that warms up."""
+    return min([_step(setup, k * rows, rows) for k in range(3)][1:])
 
 
 @contextmanager
@@ -160,7 +153,11 @@ class _Saved:
 
 
 def measure_cost(
-    config: Config, dataset: Dataset, network: nn.Module | None = None, work: float = 0.0
+    config: Config,
+    dataset: Dataset,
+    network: nn.Module | None = None,
+    work: float = 0.0,
+    line: tuple[float, float] | None = None,
 ) -> Cost:
     """Measure one training step after one that warms up.
 
@@ -172,6 +169,8 @@ def measure_cost(
         dataset: The data.
         network: The user's own network, or None.
         work: Multiplications of a forward pass for one example; 0 where it is small.
+        line: Seconds of a step and of each example in it, where `step_seconds` has measured them;
+            only the memory is measured then.
 
     Returns:
         The cost.
@@ -187,8 +186,8 @@ def measure_cost(
     part = -(-batch // config.optim.accumulate)
     rows = min(part, affordable)
     with training_threads(setup):
-        seconds_taken, saved = _steps(setup, rows)
-    a_step = seconds_taken * batch / rows
+        saved = _saved_bytes(setup, rows)
+        a_step = _steps(setup, rows) * batch / rows if line is None else line[0] + line[1] * batch
     kept = saved * part / rows
     parameters = [p for p in setup.state.model.parameters() if p.requires_grad]
     images, seconds = _budget(config, a_step)
@@ -204,27 +203,35 @@ def measure_cost(
     )
 
 
-def _steps(setup: Setup, rows: int) -> tuple[float, int]:
-    """Seconds of a step, and the bytes that the first one kept for its backward pass.
+def _saved_bytes(setup: Setup, rows: int) -> int:
+    """Bytes that a step keeps for its backward pass.
 
-    The first step warms up. Of short steps the fastest of three counts, since other programs may
-    run. The learning rate is 0, so that nothing of the untrained network can blow up.
+    The learning rate is 0, so that nothing of the untrained network can blow up.
     """
     saved = _Saved()
     with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
         train_step(setup.state, setup.batches.batch(0, rows), 0.0)
+    return saved.bytes
+
+
+def _steps(setup: Setup, rows: int) -> float:
+    """Seconds of the fastest of three short steps, since other programs may run."""
     fastest, spent = math.inf, 0.0
     for k in range(1, 4):
-        _wait(setup)
-        start = time.perf_counter()
-        batch = setup.batches.batch(k * rows, rows)
-        train_step(setup.state, batch, 0.0, setup.config.optim.clip)
-        _wait(setup)
-        taken = time.perf_counter() - start
+        taken = _step(setup, k * rows, rows)
         fastest, spent = min(fastest, taken), spent + taken
         if spent > SHORT_STEPS:
             break
-    return fastest, saved.bytes
+    return fastest
+
+
+def _step(setup: Setup, first: int, rows: int) -> float:
+    """Seconds of one step on the examples from `first` on; the weights do not move."""
+    _wait(setup)
+    start = time.perf_counter()
+    train_step(setup.state, setup.batches.batch(first, rows), 0.0, setup.config.optim.clip)
+    _wait(setup)
+    return time.perf_counter() - start
 
 
 def _wait(setup: Setup) -> None:
