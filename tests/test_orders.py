@@ -224,7 +224,7 @@ def first_of_two(kind: type[Multistep]) -> type[Multistep]:
 
 
 BROKEN: dict[str, type[Kernel]] = {
-    **{name: first_of_two(SAMPLERS[name]) for name in ADAMS},
+    **{name: first_of_two(SAMPLERS[name]) for name in (*ADAMS, "tuned")},
     "euler": ShortEuler,
     "heun": BrokenHeun,
     "dpmpp-2m": Forgetful2M,

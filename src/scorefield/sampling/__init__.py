@@ -2,13 +2,14 @@
 
 `kernel` and `state` are the interface of a method; `langevin`, `reverse`, `diffusion`,
 `multistep`, `adams` and `tuned` hold the methods; `registry` names them; `recipe` chooses what is
-left open; `autopilot` chooses for a wanted accuracy, on the densities of `surrogates`; `loop` runs
+left open; `accuracy` and `autopilot` choose for a wanted accuracy, on `surrogates`; `loop` runs
 a kernel down a ladder; `api` brings samples to data units.
 """
 
+from .accuracy import resolve_accuracy
 from .adams import IPNDM, DataAdams, NoiseAdams, VelocityAdams
 from .api import draw, sample, working_type
-from .autopilot import PredictedRecipe, Prediction, predict_error, resolve_accuracy
+from .autopilot import PredictedRecipe, Prediction, predict_error
 from .diffusion import Euler, Heun, StochasticHeun
 from .kernel import Kernel, Projected
 from .ladders import named_ladder

@@ -18,17 +18,16 @@ steps do not reduce, is not part of it.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, NonFiniteError
 from ..exact import Gaussian
 from ..models import ScoreModel, check_model
-from ..values import finite, whole
 from .loop import run
-from .recipe import SamplingRecipe, default_sampler, resolve_sampling
+from .recipe import SamplingRecipe, resolve_sampling
 from .registry import SAMPLERS
 from .surrogates import QUANTILES, SHAPES, Surrogate, spectrum
 
@@ -67,6 +66,7 @@ class Prediction:
         wasserstein: Wasserstein-2 distance to the normal density of the model's moments.
         evaluations: Evaluations of the model a sample.
         reason: Why this recipe was chosen; "" where it was given.
+        measured: Root mean square distance on the starts of a check; None without a check.
     """
 
     error: float
@@ -74,6 +74,7 @@ class Prediction:
     wasserstein: float
     evaluations: int
     reason: str = ""
+    measured: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold."""
@@ -144,33 +145,41 @@ class Predictor:
         Raises:
             InputError: For a sampler that draws noise, or another start.
         """
-        if recipe.kernel.draws_noise or recipe.kernel.is_langevin:
+        if not _is_predictable(recipe):
             raise InputError(
-                f"{recipe.name} draws noise: errors are predicted for solvers of the probability "
-                "flow, such as unipc and heun"
+                "errors are predicted for solvers of the probability flow that start from the "
+                f"prior, such as unipc and heun; got {recipe.name}, which draws noise, or "
+                f"start={recipe.start!r}"
             )
-        if recipe.start != "prior":
-            raise InputError(f"errors are predicted for start='prior'; got {recipe.start!r}")
         top = float(recipe.ladder[0])
         start = self.z[:, None] * (self.surrogate.std.square() + top**2).sqrt()
-        done = run(
-            recipe.kernel,
-            self.surrogate,
-            recipe.ladder,
-            start,
-            recipe.steps_per_level,
-            recipe.final,
-        )
-        total, gaps = self.variances.sum(), done.x - self.ends
+        try:
+            x = run(
+                recipe.kernel,
+                self.surrogate,
+                recipe.ladder,
+                start,
+                recipe.steps_per_level,
+                recipe.final,
+            ).x
+        except NonFiniteError:  # an unstable sampler
+            x = torch.full_like(start, math.inf)
+        total, gaps = self.variances.sum(), x - self.ends
         errors = {}
         for name, block in zip(
             self.surrogate.shapes, gaps.split(len(self.variances), 1), strict=True
         ):
             squares = block[-1:].square() if name == "normal" else block[:-1].square()
             errors[name] = float((squares.mean(0).sum() / total).sqrt())
-        grown = done.x[-1, : len(self.variances)].abs()
+        grown = x[-1, : len(self.variances)].abs()
         distance = float(((grown - self.variances.sqrt()).square().sum() / total).sqrt())
         return Prediction(max(errors.values()), errors, distance, recipe.evaluations, reason)
+
+
+def _is_predictable(recipe: SamplingRecipe) -> bool:
+    """Whether it solves the probability flow from the prior."""
+    kernel = recipe.kernel
+    return not (kernel.draws_noise or kernel.is_langevin) and recipe.start == "prior"
 
 
 def candidate_recipe(
@@ -231,37 +240,22 @@ def predict_error(model: ScoreModel, recipe: SamplingRecipe) -> Prediction:
     return Predictor(model).predict(recipe)
 
 
-def resolve_accuracy(
-    model: ScoreModel, accuracy: float = 0.01, most: int = MOST_EVALUATIONS
-) -> PredictedRecipe:
-    """The recipe with the fewest evaluations that is predicted to reach an accuracy.
-
-    Kernel, noise levels and evaluations are chosen on a surrogate with the model's moments; the
-    model is not evaluated. The prediction holds for the error of the solver. A network's own error
-    comes on top of it.
+def choose(predictor: Predictor, accuracy: float, most: int) -> PredictedRecipe:
+    """The candidate with the fewest evaluations that is predicted to reach an accuracy.
 
     Args:
-        model: The model, with moments.
-        accuracy: Wanted root mean square distance to the end of the probability flow, in standard
-            deviations of the data, above zero.
-        most: Largest number of evaluations a sample, 3 or more.
+        predictor: Errors on the surrogate of the model.
+        accuracy: Largest predicted error, in standard deviations of the data.
+        most: Largest number of evaluations a sample.
 
     Returns:
-        The recipe, for `sample(model, sampler=recipe)`, with its `prediction`.
+        The recipe with its prediction; of several the one with the smallest error.
 
     Raises:
-        InputError: For a model without moments or with fixed noise levels, or where no candidate
-            reaches the accuracy; the message states the best one.
-
-    Example:
-        recipe = sf.resolve_accuracy(model, 0.01)
-        x = sf.sample(model, 16, sampler=recipe)
+        InputError: Where no candidate reaches the accuracy; the message states the best one.
     """
-    accuracy = finite(accuracy, "accuracy", 0.0, above=True)
-    most = whole(most, "most", LEAST_EVALUATIONS)
-    predictor = Predictor(model)
-    sizes = evaluation_counts(most)
-    found = _fewest(predictor, accuracy, sizes)
+    model = predictor.model
+    found = _fewest(predictor, accuracy, evaluation_counts(most))
     if found is None:
         least = min(
             (predictor.predict(recipe) for _, recipe in candidate_recipes(model, most)),
@@ -276,16 +270,13 @@ def resolve_accuracy(
     options = sorted(options, key=lambda pair: pair[1].error)
     recipe, predicted = options[0]
     reason = _reason(options, predictor, accuracy)
-    final = Prediction(
-        predicted.error, predicted.errors, predicted.wasserstein, predicted.evaluations, reason
-    )
     return PredictedRecipe(
         recipe.kernel,
         recipe.ladder,
         recipe.steps_per_level,
         recipe.start,
         recipe.final,
-        prediction=final,
+        prediction=replace(predicted, reason=reason),
     )
 
 
@@ -311,14 +302,14 @@ def _fewest(predictor: Predictor, accuracy: float, sizes: list[int]) -> int | No
             recipe = candidate_recipe(predictor.model, name, options, ladder, sizes[place])
             return recipe is not None and predictor.predict(recipe).error <= accuracy
 
-        if best == 0 or not reaches(best - 1):
-            continue
-        # reaches(high) holds throughout; the sizes below `low` are known to fail.
-        low, high, step = 0, best - 1, 1
-        if best == len(sizes):  # the first that works: from below, since large sizes are slow
+        low, high = 0, best - 1
+        if best == len(sizes):  # none so far: from below, since large sizes take long
+            step = 1
             while step - 1 < high and not reaches(step - 1):
                 low, step = step, 2 * step
             high = min(high, step - 1)
+        if high < 0 or not reaches(high):
+            continue
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if reaches(middle) else (middle + 1, high)
@@ -340,8 +331,8 @@ def _reason(
         f"{recipe.name} is predicted to reach {accuracy:g} with the fewest evaluations, "
         f"{best.evaluations}; at that number the others reach {shown}"
     )
-    usual = SAMPLERS[default_sampler(predictor.model)]
-    if usual().draws_noise or usual.is_langevin:
+    usual = resolve_sampling(predictor.model)
+    if not _is_predictable(usual):
         return words
-    given = predictor.predict(resolve_sampling(predictor.model))
+    given = predictor.predict(usual)
     return f"{words}. The default takes {given.evaluations} for {given.error:.2g}"

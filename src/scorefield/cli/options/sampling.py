@@ -37,8 +37,8 @@ Accuracy = Annotated[
     typer.Option(
         metavar="A",
         help="Wanted error of the solver, in standard deviations of the data, such as 0.01: "
-        "sampler, noise levels and evaluations are chosen for it from the data's moments before "
-        "the network runs. The network's own error comes on top.",
+        "sampler, noise levels and evaluations are chosen for it from the data's moments, and "
+        "checked on a few starts. The network's own error comes on top.",
         show_default="none: --nfe or the sampler decides",
         rich_help_panel=PANEL,
     ),
@@ -221,9 +221,11 @@ def prediction_line(recipe: Any) -> str:
         return ""
     found = recipe.prediction
     options = ", ".join(f"{k} {v:g}" for k, v in recipe.kernel.options().items() if k == "p")
+    checked = "" if found.measured is None else f" (measured on a few starts: {found.measured:.2g})"
     return (
         f"accuracy: {recipe.name}{f' ({options})' if options else ''}, {found.evaluations} "
         f"evaluations a sample, predicted error {found.error:.2g} standard deviations of the data"
+        f"{checked}"
     )
 
 
