@@ -166,17 +166,19 @@ def continued(
 
 @app.command()
 def planned(
-    images: int = typer.Option(200_000, min=1, help="Examples that each training sees."),
+    images: int = typer.Option(
+        60_000, min=1, help="Signals that each training sees; of vectors ten times as many."
+    ),
     seeds: int = typer.Option(3, min=1, help="Seeds of training."),
     count: int = typer.Option(20_000, min=20, help="Examples of each data set."),
-    quick: bool = typer.Option(False, "--quick", help="20,000 images, 2 seeds, 5,000 examples."),
+    quick: bool = typer.Option(False, "--quick", help="6,000 images, 2 seeds, 2,000 examples."),
     out: Path | None = OUT,
 ) -> None:
     """Planned noise levels against fixed ones: paired held-out losses at equal images."""
     from .planned import planned as run
     from .planned import table
 
-    given = (20_000, 2, 5000) if quick else (images, seeds, count)
+    given = (6000, 2, 2000) if quick else (images, seeds, count)
     record = run(*given, tell=say)
     typer.echo(table(record))
     save(out, record)

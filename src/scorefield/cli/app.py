@@ -7,7 +7,10 @@ import typer
 from typer.core import TyperCommand
 
 from .. import __version__
+from .benchmark import benchmark
+from .compare import compare_command
 from .demo import demo
+from .evaluate import evaluate_command
 from .figures import figures
 from .import_ import import_command
 from .info import info
@@ -32,6 +35,7 @@ a folder of pictures      scorefield train --data pictures --run runs/mine
 an array (.npy, .npz)     scorefield train --data array.npy --run runs/mine
 data, and no settings     scorefield plan --data array.npy
 a trained run             scorefield sample runs/mine --out samples
+a run I doubt             scorefield evaluate runs/mine
 data with gaps            scorefield restore runs/mine --input rows.csv --out restored
 data to score             scorefield likelihood runs/mine --data new.csv --out scores.json
 a run I forgot about      scorefield info runs/mine
@@ -105,8 +109,11 @@ add("train", train)
 add("sample", sample_command, SamplerCommand)
 add("restore", restore, MethodCommand)
 add("tune", tune_command)
+add("evaluate", evaluate_command, SamplerCommand)
+add("compare", compare_command)
 add("likelihood", likelihood)
 add("info", info)
 add("settings", settings_command)
 add("figures", figures)
+add("benchmark", benchmark)
 add("import", import_command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
+from ..values import whole
 from .files import Array, PathLike, Values, as_array, new_figure, save_figure
 from .palette import SERIES
 from .text import fit_label, wrap
@@ -114,7 +115,13 @@ def _draw(axes: "Axes", chart: Chart, names: Sequence[str]) -> None:
         axes.legend(fontsize=8)
 
 
-def save_seed_curves(path: PathLike, charts: Sequence[Chart], title: str, caption: str) -> Path:
+def save_seed_curves(
+    path: PathLike,
+    charts: Sequence[Chart],
+    title: str,
+    caption: str,
+    columns: int | None = None,
+) -> Path:
     """Write the charts side by side.
 
     A series has the same colour, dashes and marker in every chart.
@@ -124,6 +131,7 @@ def save_seed_curves(path: PathLike, charts: Sequence[Chart], title: str, captio
         charts: One or more charts with 1 to 6 different names of series in all.
         title: Shown above the charts.
         caption: Shown below the charts.
+        columns: Charts in a row, 1 or more; None: all.
 
     Returns:
         The path.
@@ -134,7 +142,9 @@ def save_seed_curves(path: PathLike, charts: Sequence[Chart], title: str, captio
     names = list(dict.fromkeys(name for chart in charts for name in chart.series))
     if not 1 <= len(names) <= len(SERIES):
         raise InputError(f"need 1 to {len(SERIES)} series; got {len(names)}")
-    figure = new_figure(CHART_WIDTH * len(charts) + 0.4, 3.9, title)
+    across = len(charts) if columns is None else min(whole(columns, "columns", 1), len(charts))
+    down = -(-len(charts) // across)
+    figure = new_figure(CHART_WIDTH * across + 0.4, 3.5 * down + 0.4, title)
     for n, chart in enumerate(charts):
-        _draw(figure.add_subplot(1, len(charts), n + 1), chart, names)
+        _draw(figure.add_subplot(down, across, n + 1), chart, names)
     return save_figure(path, figure, caption)

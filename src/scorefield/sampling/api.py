@@ -274,14 +274,25 @@ def sample(
         x = sf.sample(model, count=16, seed=0, nfe=32)
         x = sf.sample(model, 8, sampler="matched-sde", options={"eta": 3}, condition={"class": 7})
 
+    Where `nfe` is the only choice, the sampler is the one that was best at that number of
+    evaluations (`budget`, docs/samplers.md), with its own ladder:
+
+        densities in closed form     to 4 veab, to 15 zeab with p = 3, then unipc with p = 3
+        networks of images, signals  to 12 veab, then matched-sde with eta = 3
+        networks of tables, points   to 40 veab, then heun
+
+    A sampler, options or a recipe that the caller names always win. A card whose sampling settings
+    are not those that training chooses by itself keeps its sampler at any `nfe`.
+
     Args:
         model: The score model.
         count: Number of samples; None: 64, or as many as there are seeds.
         seed: A whole number: sample k has the key hash(seed, k). A sequence gives each sample a
             seed of its own; `rng.keys` or `rng.blend_rows` give keys.
-        nfe: Evaluations of the model a sample, the final denoise included; a method that `tune`
-            put into the card for this number is taken. None: the model card's number, else the
-            sampler's.
+        nfe: Evaluations of the model a sample, the final denoise included. Given alone it decides
+            the sampler too: a method that `tune` put into the card for this number, else the
+            table below, unless the user chose the card's sampler. None: the model card's number
+            and sampler, else the sampler's number.
         sampler: A name of SAMPLERS, a kernel, or a recipe, which also sets steps per level, start
             and final step: of `resolve_sampling`, of `resolve_accuracy` for a wanted accuracy, or
             of `tune`. None: the card's sampler, else "heun", or "annealed-langevin" for models with

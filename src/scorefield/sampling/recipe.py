@@ -20,6 +20,7 @@ from ..noise import check_ladder
 from ..plotting import paragraph
 from ..rng import Stream
 from ..values import describe, finite, items, mapping, one_of, whole
+from .budget import TABLES, Row, find_row, table_of
 from .kernel import Kernel
 from .ladders import named_ladder
 from .loop import FINALS, check_fit
@@ -151,6 +152,12 @@ def default_sampler(model: ScoreModel) -> str:
     return "annealed-langevin" if model.ladder_only else "heun"
 
 
+def budget_row(model: ScoreModel, nfe: int | None) -> Row | None:
+    """The row of `budget` for a number of evaluations; None where no table decides."""
+    key = None if nfe is None else table_of(model, card_recipe(model))
+    return None if key is None or nfe is None else find_row(TABLES[key], nfe)
+
+
 def resolve_sampling(
     model: ScoreModel,
     sampler: str | Kernel | None = None,
@@ -164,9 +171,14 @@ def resolve_sampling(
 ) -> SamplingRecipe:
     """Make a sampling recipe; arguments that are None are chosen from the model card and model.
 
+    A sampler or options that the caller names always win. Where `nfe` is the only choice, apart
+    from a named ladder, `start` and `final`, the measured table of `budget` picks the sampler. A
+    card whose sampling settings the user chose is an exception: its sampler stays. Without `nfe`
+    the card decides, then `default_sampler`.
+
     Args:
         model: The model; its card, range and moments decide.
-        sampler: A name of SAMPLERS, or a kernel. None: the card's, else see `default_sampler`.
+        sampler: A name of SAMPLERS, or a kernel. None: see above.
         nfe: Evaluations of the model a sample, the final denoise included: it sets the length of
             the default ladder, or for Langevin kernels the steps per level.
         ladder: Noise levels in model units, decreasing; or "geometric", "karras" or "few-step"
@@ -201,9 +213,16 @@ def resolve_sampling(
         kernel, card = sampler, {}
     else:
         stored = card_recipe(model)
+        row = None
+        if sampler is None and not named and levels is None and steps_per_level is None:
+            row = budget_row(model, nfe)
         name = default_sampler(model) if sampler is None else sampler
         card = stored if name == stored.get("sampler", default_sampler(model)) else {}
-        kernel = make_kernel(name, {**card.get("options", {}), **named})
+        chosen = card.get("options", {})
+        if row is not None:
+            name, chosen = row.sampler, row.options
+            ladder = row.ladder if ladder is None else ladder
+        kernel = make_kernel(name, {**chosen, **named})
     length_given = any(v is not None for v in (nfe, ladder, steps_per_level, levels))
     if not length_given:
         nfe = card.get("nfe")

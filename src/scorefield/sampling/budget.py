@@ -1,0 +1,81 @@
+"""The sampler of a number of evaluations: measured tables, and which of them a model takes.
+
+`EXACT` is for densities in closed form (`exact`), `IMAGES` for networks trained on signals, images
+and volumes, `VECTORS` for networks trained on tables and points. A row holds up to and including
+its number of evaluations. docs/samplers.md has the measurements, and `scorefield benchmark
+samplers` repeats them; tests/test_studies.py compares the page with these rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..exact.common import SAMPLING
+from ..models import ScoreModel
+
+
+@dataclass(frozen=True)
+class Row:
+    """The sampler up to a number of evaluations.
+
+    Attributes:
+        most: The largest number of evaluations; None: any.
+        sampler: A name of SAMPLERS.
+        options: Its options.
+        ladder: A named ladder; None: the sampler's own.
+    """
+
+    most: int | None
+    sampler: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ladder: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The row as `scorefield benchmark samplers --sampler` takes it."""
+        words = [self.sampler, *(f"{k}={v}" for k, v in self.options.items())]
+        return " ".join([*words, *([f"ladder={self.ladder}"] if self.ladder else [])])
+
+
+Table = tuple[Row, ...]
+
+EXACT: Table = (
+    Row(4, "veab"),
+    Row(15, "zeab", {"p": 3}),
+    Row(None, "unipc", {"p": 3}),
+)
+IMAGES: Table = (Row(None, "matched-sde", {"eta": 3.0}),)
+VECTORS: Table = (Row(None, "heun"),)
+TABLES: Mapping[str, Table] = {"exact": EXACT, "images": IMAGES, "vectors": VECTORS}
+
+#: What training writes into the card where the user names no sampler, by the table that then holds
+#: (config/resolve.py). A card with other entries keeps its sampler.
+CHOSEN: Mapping[str, Mapping[str, Any]] = {
+    "images": {"sampler": "matched-sde", "nfe": 32, "options": {"eta": 3.0}},
+    "vectors": {"sampler": "heun"},
+}
+
+
+def find_row(table: Table, nfe: int) -> Row:
+    """The row of a number of evaluations."""
+    return next(row for row in table if row.most is None or nfe <= row.most)
+
+
+def table_of(model: ScoreModel, stored: Mapping[str, Any]) -> str | None:
+    """The key of the table that decides a model's sampler by the number of evaluations.
+
+    Args:
+        model: The score model.
+        stored: What `card_recipe` holds for it.
+
+    Returns:
+        A key of TABLES; None where the card names a sampler, length or options other than those
+        that training chooses by itself, and for models that are known at fixed levels only. A
+        model without card or defaults counts as exact where it has no parameters.
+    """
+    if model.ladder_only:
+        return None
+    if stored == dict(SAMPLING) or (not stored and next(model.parameters(), None) is None):
+        return "exact"
+    found = "vectors" if len(model.event_shape) == 1 else "images"
+    return found if not stored or stored == CHOSEN[found] else None

@@ -1,0 +1,104 @@
+"""What is compared: samplers with options and ladders, written as on the command line.
+
+unipc                     a sampler of SAMPLERS with its defaults
+unipc p=3                 with an option
+unipc p=3 ladder=karras   with a named ladder
+default                   what `sample(model, nfe=N)` takes by itself
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InputError
+from ..models import ScoreModel
+from ..sampling import SAMPLERS, SamplingRecipe, find_sampler, make_kernel, resolve_sampling
+from ..values import text
+
+DEFAULT = "default"
+VARIANTS = (
+    "unipc p=3",
+    "veab p=3",
+    "zeab p=3",
+    "ipndm p=3",
+    "ipndm p=4",
+)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A sampler of the study.
+
+    Attributes:
+        name: As in the module docstring.
+        sampler: A name of SAMPLERS; None: what the number of evaluations decides.
+        options: Options of the sampler.
+        ladder: A named ladder; None: the sampler's own.
+    """
+
+    name: str
+    sampler: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ladder: str | None = None
+
+    def recipe(self, model: ScoreModel, nfe: int) -> SamplingRecipe:
+        """The recipe of at most nfe evaluations.
+
+        Raises:
+            InputError: Where the sampler cannot keep to that number.
+        """
+        if self.sampler is None:
+            return resolve_sampling(model, None, nfe, self.ladder)
+        # A kernel has its own defaults; a name would take the options of the model's card.
+        kernel = make_kernel(self.sampler, self.options)
+        return resolve_sampling(model, kernel, nfe, self.ladder)
+
+
+def _value(word: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(word.lower(), word)
+
+
+def read_entrant(name: str) -> Entrant:
+    """Read an entrant from its name.
+
+    Raises:
+        InputError: For an unknown sampler, or a word that is not NAME=VALUE.
+    """
+    words = text(name, "sampler").split()
+    if not words:
+        raise InputError("a sampler is a name such as unipc, or unipc p=3; got an empty text")
+    options: dict[str, Any] = {}
+    for word in words[1:]:
+        key, equals, value = word.partition("=")
+        if not key or not equals or not value:
+            raise InputError(
+                f"options of a sampler are NAME=VALUE, for example unipc p=3; got {word!r}"
+            )
+        options[key] = _value(value)
+    ladder = options.pop("ladder", None)
+    if words[0] == DEFAULT:
+        if options:
+            raise InputError(f"default takes no options; got {name!r}. Name the sampler")
+        return Entrant(" ".join(words), None, {}, ladder)
+    find_sampler(words[0])
+    return Entrant(" ".join(words), words[0], options, ladder)
+
+
+def all_entrants() -> list[Entrant]:
+    """The default, every sampler of SAMPLERS, and VARIANTS of some."""
+    return [read_entrant(name) for name in (DEFAULT, *SAMPLERS, *VARIANTS)]
+
+
+def read_entrants(names: Sequence[str] | None) -> list[Entrant]:
+    """The entrants of the names, each once; None: `all_entrants`."""
+    if names is None:
+        return all_entrants()
+    found = {entrant.name: entrant for entrant in map(read_entrant, names)}
+    if not found:
+        raise InputError("name one sampler or more")
+    return list(found.values())
