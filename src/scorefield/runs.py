@@ -10,6 +10,8 @@ ema/                snapshots of the averages, from which averages of other leng
 previews/           pictures from fixed seeds, made during training
 segments/           1/model.safetensors: the model of a finished segment, where the run went on
 nonfinite/          batch and weights of a step that was not finite
+tensorboard/        events for TensorBoard, where that tracker was chosen
+trackers/           what other trackers have had, and their files
 old-1/, old-2/      earlier runs that --restart set aside, each a run directory of its own
 loss_per_sigma.png  held-out loss at each noise level, made at the end
 training.png        losses and learning rate over the images seen, made at the end
@@ -48,6 +50,8 @@ class Run:
         self.previews = self.folder / "previews"
         self.segments = self.folder / "segments"
         self.evidence = self.folder / "nonfinite"
+        self.tensorboard = self.folder / "tensorboard"
+        self.trackers = self.folder / "trackers"
         self.loss_per_sigma = self.folder / "loss_per_sigma.png"
         self.training_curve = self.folder / "training.png"
 
@@ -95,7 +99,7 @@ class Run:
         names = (
             *(self.config, self.model, self.last, self.state, self.metrics, self.schedule),
             *(self.snapshots, self.previews, self.segments, self.evidence),
-            *(self.loss_per_sigma, self.training_curve),
+            *(self.loss_per_sigma, self.training_curve, self.tensorboard, self.trackers),
         )
         found = [path for path in names if path.exists()]
         if not found:
@@ -109,6 +113,10 @@ class Run:
     def segment_model(self, number: int) -> Path:
         """The model file of a finished segment, by its number from 1."""
         return self.segments / str(number) / self.model.name
+
+    def preview(self, images: int) -> Path:
+        """The picture of samples made after `images` images."""
+        return self.previews / f"{images:09d}.png"
 
     def log(self, record: Record) -> None:
         """Append one line to metrics.jsonl; numbers that are not finite become null."""

@@ -167,7 +167,8 @@ def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
     0 and -0 are equal.
     """
     seen: dict[bytes, int] = {}
-    kept, numbers = [], []
+    kept: list[int] = []
+    numbers: list[int] = []
     for k, row in enumerate((rows + 0.0).numpy()):
         digest = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
         if digest not in seen:

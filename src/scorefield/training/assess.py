@@ -17,6 +17,7 @@ from .build import Setup
 from .pictures import draw_loss_per_sigma, draw_preview, draw_training_curve
 from .schedule import Schedule
 from .verdict import Verdict, appraise
+from .watch import Copies, CopyWatch
 from .writer import RunWriter
 
 Table = dict[str, list[float]]
@@ -34,6 +35,7 @@ class Assessor:
     Attributes:
         best: The best point of the run.
         verdict: Where the model stands; None before the last evaluation.
+        watch: Counts copies of training examples among the samples of previews.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class Assessor:
         self.evaluator, self.state = setup.evaluator, setup.state
         self.best = BestPoint()
         self.verdict: Verdict | None = None
+        self.watch = CopyWatch.of(setup.dataset, setup.config.seed, setup.config.data.held_out)
+        self._warned = False  # whether a notice about copies was passed
 
     def kept_model(self) -> Preconditioned:
         """The averaged model with the weights that the run keeps as its model.
@@ -77,7 +81,7 @@ class Assessor:
             self.best.add(images, evaluator.losses(model, count), self.state.averages[0])
 
     def evaluate(self, seconds: float, trained: float | None = None) -> dict[str, Any]:
-        """Held-out loss and a preview; at the end the loss per sigma and the verdict too.
+        """Held-out loss, a preview and its copies; at the end loss per sigma and verdict too.
 
         Args:
             seconds: Seconds that the evaluation may take.
@@ -109,9 +113,14 @@ class Assessor:
         if evaluator.unconditional:
             without = evaluator.held_out_loss(model, count, conditional=False)
             line |= {"unconditional": without.value, "unconditional_se": without.se}
-        self._preview(model, samples)
+        copies = self._preview(model, samples)
+        if copies is not None:
+            line |= copies.entries()
+        if trained is None:
+            self._warn(copies)
         if trained is not None and baselines is not None:
-            table = self._appraise(model, baselines, count, self.state.images / max(trained, 1e-9))
+            rate = self.state.images / max(trained, 1e-9)
+            table = self._appraise(model, baselines, count, rate, copies)
             missing = draw_loss_per_sigma(self.writer.run, table, self.setup.config.objective.name)
             if missing:
                 self.notice(f"no loss_per_sigma.png: {missing}")
@@ -125,7 +134,12 @@ class Assessor:
         return fit_baselines(model, pipeline.batch(0, rows)[0])
 
     def _appraise(
-        self, model: Preconditioned, baselines: Baselines, count: int, rate: float
+        self,
+        model: Preconditioned,
+        baselines: Baselines,
+        count: int,
+        rate: float,
+        copies: Copies | None,
     ) -> Table:
         """Make the verdict; return the loss per sigma of the model and of the baselines."""
         evaluator = self.evaluator
@@ -136,6 +150,7 @@ class Assessor:
             rate=rate,
             falling=self.best.falling(),
             best_images=self.best.best_images,
+            copies=(copies.fraction, copies.by_chance) if copies and copies.memorising else None,
         )
         table = evaluator.loss_per_sigma(model, count)
         for name, baseline in (("nothing", baselines.nothing), ("gaussian", baselines.gaussian)):
@@ -152,12 +167,30 @@ class Assessor:
         if missing:
             self.notice(f"no training.png: {missing}")
 
-    def _preview(self, model: Preconditioned, count: int) -> None:
-        """A picture of samples. Training does not end where there is none."""
+    def _preview(self, model: Preconditioned, count: int) -> Copies | None:
+        """A picture of samples, and the copies among them.
+
+        Training does not end where there is no picture.
+        """
+        copies: Copies | None = None
         try:
             drawn = self.evaluator.preview(model, count)
-            missing = draw_preview(self.writer.run, self.state.images, drawn, self.setup.dataset)
+            shown = drawn[: self.evaluator.preview_size(model)[0]]
+            missing = draw_preview(self.writer.run, self.state.images, shown, self.setup.dataset)
+            copies = self.watch.look(drawn)
         except InputError as error:
             missing = str(error)
         if missing:
             self.notice(f"no preview: {missing}")
+        return copies
+
+    def _warn(self, copies: Copies | None) -> None:
+        """Pass a notice about the first preview on the way in which there are copies."""
+        if copies is None or not copies.memorising or self._warned:
+            return
+        self._warned = True
+        turned = "has turned" if self.best.best_images is not None else "has not turned yet"
+        self.notice(
+            f"after {self.state.images:,} images {copies.sentence}; the held-out loss {turned}. "
+            "More data or a shorter run help; the run keeps the point of the lowest held-out loss"
+        )

@@ -29,6 +29,7 @@ FIRST_KEY = 1 << 40  # keys of the held-out noise lie beyond those of the traini
 MEASURABLE = 0.1  # seconds: what took longer is timed well enough
 PREVIEW_NFE = 24
 PREVIEW_LADDER_NFE = 200  # for models with fixed noise levels
+WATCHED = 64  # samples in which copies of training examples are sought, where time allows it
 CHUNK = 256  # examples an evaluation
 
 
@@ -285,12 +286,18 @@ class Evaluator:
                 return took / min(count, self.evaluations)
             count *= 4
 
-    def last_seconds(self, model: Preconditioned, baselines: Sequence[ScoreModel] = ()) -> float:
+    def last_seconds(
+        self,
+        model: Preconditioned,
+        baselines: Sequence[ScoreModel] = (),
+        each: float | None = None,
+    ) -> float:
         """Estimate the time of a whole last evaluation, with the loss at every bin of sigma.
 
         Args:
             model: The model, which is timed.
             baselines: Models whose losses are evaluated too; they are timed.
+            each: Seconds per evaluation of the model; None: it is timed.
 
         Returns:
             Seconds.
@@ -298,7 +305,7 @@ class Evaluator:
         samples, steps = self.preview_size(model)
         passes = self.evaluations * (self.passes + 1 + SIGMA_BINS)  # the verdict is one more
         others = sum(self.seconds_per_evaluation(other) for other in baselines)
-        seconds = self.seconds_per_evaluation(model)
+        seconds = self.seconds_per_evaluation(model) if each is None else each
         return seconds * (passes + samples * steps) + self.evaluations * (1 + SIGMA_BINS) * others
 
     def affordable(
@@ -309,6 +316,8 @@ class Evaluator:
         baselines: Sequence[ScoreModel] = (),
     ) -> tuple[int, int]:
         """Sizes of the loss and of the preview in an evaluation that takes at most `seconds`.
+
+        Where time is left, more samples are drawn than a preview shows, up to `WATCHED`.
 
         Args:
             model: The model, which is timed.
@@ -325,11 +334,15 @@ class Evaluator:
         whole = self.evaluations
         if math.isinf(seconds):
             return whole, samples
+        each = self.seconds_per_evaluation(model)
         if per_sigma:
-            fraction = min(1.0, seconds / self.last_seconds(model, baselines))
+            needed = self.last_seconds(model, baselines, each)
         else:
-            limit = seconds / self.seconds_per_evaluation(model)
-            if limit < 2 * self.passes + steps:
+            if seconds < each * (2 * self.passes + steps):
                 return 0, 0
-            fraction = min(1.0, limit / (whole * self.passes + samples * steps))
+            needed = each * (whole * self.passes + samples * steps)
+        if seconds >= needed:
+            more = samples + int((seconds - needed) / (each * steps))
+            return whole, max(samples, min(WATCHED, more))
+        fraction = seconds / needed
         return max(min(2, len(self)), int(fraction * whole)), max(1, int(fraction * samples))

@@ -40,7 +40,7 @@ def draw_preview(run: Run, images: int, samples: Tensor, dataset: Dataset) -> st
     # The distributions alone: a whole page would take seconds, which a short run does not have.
     picture = dataset.view.picture(samples, data, title, parts=["marginals"])
     try:
-        picture.save(run.previews / f"{images:09d}.png")
+        picture.save(run.preview(images))
     except InputError as error:
         return str(error)
     return ""

@@ -1,5 +1,6 @@
 """`train_with_progress`: training as the command line and a notebook show it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..config import Request
 from ..progress import is_watched, progress
 from .run import train
 from .summary import Hooks, Summary
+from .trackers import Tracker, read_trackers
 
 
 def train_with_progress(
@@ -23,6 +25,7 @@ def train_with_progress(
     checkpoint_seconds: float = 60.0,
     restart: bool = False,
     began: float | None = None,
+    trackers: Sequence[Tracker | str] = (),
 ) -> Summary:
     """`train`, with its progress and its notices on a terminal, in a notebook, or in a log.
 
@@ -37,6 +40,7 @@ def train_with_progress(
         checkpoint_seconds: Seconds between checkpoints.
         restart: Whether to set aside what the run directory holds, and begin again.
         began: `time.perf_counter()` from which a time budget counts; None: now.
+        trackers: As for `Hooks`.
 
     Returns:
         How the run ended.
@@ -51,8 +55,9 @@ def train_with_progress(
         if loud:
             console.print(text, soft_wrap=True, markup=False)
 
+    found = read_trackers(trackers)
     with progress("training", console, log) as report:
-        hooks = Hooks(on_notice=say, on_progress=lambda p: report(p.fraction, p.words, p.stage))
+        hooks = Hooks(lambda p: report(p.fraction, p.words, p.stage), say, found)
         summary = train(request, run, data, network, hooks, checkpoint_seconds, restart, began)
         if not summary.signal:
             report(1.0, f"{summary.images:,} images")

@@ -1,6 +1,6 @@
 """What training reports: its progress, notices, and how it ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from ..plotting import Picture, paragraph, with_picture
 from ..progress import duration
 from ..runs import Run
 from .pictures import loss_picture
+from .trackers import Tracker, read_trackers
 from .verdict import Verdict
 
 
@@ -105,12 +106,21 @@ class Summary:
 
 @dataclass
 class Hooks:
-    """Functions that receive the progress and the notices of a training.
+    """What receives the progress, the notices and the numbers of a training.
 
     Attributes:
         on_progress: Called about twice a second.
         on_notice: Called with sentences that the user should read.
+        trackers: Objects with the methods of `Tracker`, or names of `trackers.TRACKERS`:
+            "tensorboard", "trackio" and "wandb".
+
+    Raises:
+        InputError: For another tracker, or one whose package is not installed.
     """
 
     on_progress: Callable[[Progress], None] = lambda _: None
     on_notice: Callable[[str], None] = lambda _: None
+    trackers: Sequence[Tracker | str] = ()
+
+    def __post_init__(self) -> None:
+        self.trackers = read_trackers(self.trackers)

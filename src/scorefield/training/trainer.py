@@ -6,23 +6,28 @@ saved together, so that a resumed run goes on as if it had not stopped.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from ..errors import NonFiniteError
+from ..runs import Record
 from .assess import Assessor
 from .batches import Batch
 from .best import mark
 from .budget import FINAL, FINAL_SECONDS, UNFINISHED, Budget, Clock, time_left
 from .build import Setup
 from .existing import Existing
+from .feed import Feed
 from .meter import Meter
 from .schedule import Schedule
 from .signals import StopRequest
 from .state import StepResult, train_step
 from .summary import Hooks, Progress, Summary
+from .trackers import read_trackers
 from .writer import RunWriter
 
 PREVIEWS_AT = (0.1, 0.25, 0.5)  # of a segment; the last picture is made when training ends
@@ -45,7 +50,7 @@ class Trainer:
     Args:
         setup: The parts of the training, with the budget of the segment.
         writer: Writes the run directory, which this process holds.
-        hooks: Progress and notices.
+        hooks: Progress, notices and trackers.
         schedule: The schedule; the segment is the one in force.
         checkpoint_seconds: Seconds between checkpoints.
     """
@@ -72,6 +77,7 @@ class Trainer:
         self._logged = (0, 0.0)  # images and seconds of the last line of metrics
         self.notices: list[str] = []
         self.assessor = Assessor(setup, writer, self.schedule, self.notice)
+        self.feed = Feed(read_trackers(hooks.trackers), self.notice)
 
     def notice(self, text: str) -> None:
         """Pass a notice to the caller, and keep it for the summary.
@@ -107,6 +113,18 @@ class Trainer:
                 self._save_model(self.clock.seconds)
             return self._summary(f"already complete ({self.ended})")
         self.writer.rewind(self.state.images, self.schedule.segment.start)
+        self.feed.start(self.writer.run.folder, self.config.to_dict())
+        try:
+            summary = self._train(stop)
+        except Exception:
+            self.feed.finish(None)
+            raise
+        self.feed.finish(summary)
+        # Notices of trackers that failed at the end.
+        return replace(summary, notices=tuple(self.notices))
+
+    def _train(self, stop: StopRequest) -> Summary:
+        """Train to the end of the segment, and evaluate."""
         if not self.ended:
             self._loop(stop)
             if not self.ended:
@@ -324,9 +342,15 @@ class Trainer:
             "lr": self.state.optimiser.param_groups[0]["lr"],
             "grad_norm": self.grad_norm.item(),
             "skipped": self.state.skipped,
+            "ema_initial": self.state.averages[0].initial_fraction,
         }
-        self.writer.log(head | self.meter.read() | tail)
+        self._write(head | self.meter.read() | tail)
         self.meter.reset()
+
+    def _write(self, line: Record, pictures: Mapping[str, Path] | None = None) -> None:
+        """Write a line of metrics, and hand it to the trackers."""
+        self.writer.log(line)
+        self.feed.log(line, pictures)
 
     def _show(self, shown: "_Shown", result: StepResult) -> None:
         self._report(*shown.update(self.state.images, result.losses.mean().item()))
@@ -357,7 +381,7 @@ class Trainer:
         self.budget.pause(time.perf_counter() - start)
 
     def _evaluate(self, seconds: float, final: bool = False) -> dict[str, list[float]]:
-        """Held-out loss and a preview; at the end the loss per sigma too, which is returned."""
+        """What `Assessor.evaluate` measures; the loss per sigma at the end is returned."""
         start, assessor = time.perf_counter(), self.assessor
         line = assessor.evaluate(seconds, self.clock.seconds if final else None)
         if not line:
@@ -369,7 +393,8 @@ class Trainer:
         line = {"images": self.state.images, "seconds": round(self.clock.seconds, 3)} | line
         if final:
             assessor.draw_curve(line)
-        self.writer.log(line)  # last: a run is evaluated when its final line is there
+        # Last: a run is evaluated when its final line is there.
+        self._write(line, self.writer.pictures(self.state.images, final))
         self.budget.pause(time.perf_counter() - start)
         table: dict[str, list[float]] = line.get("held_out_by_sigma", {})
         return table

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..progress import duration
 from .evaluator import HeldOutLoss
+from .watch import memorising
 
 Standing = Literal["learned", "hardly begun", "Gaussian", "past its best"]
 ERRORS = 2.0  # standard errors beyond which a difference counts
@@ -53,6 +54,8 @@ class Verdict:
             last weights are.
         needed_images: hardly begun: images after which the loss might be that of the best
             Gaussian (module docstring); None where it cannot be estimated.
+        copies: The fraction of samples that are copies of training examples, and that of examples
+            that are new, where the model memorises (`watch`); None where it does not.
     """
 
     standing: Standing
@@ -69,6 +72,7 @@ class Verdict:
     rate: float
     best_images: int | None = None
     needed_images: int | None = None
+    copies: tuple[float, float] | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Verdict":
@@ -94,7 +98,8 @@ class Verdict:
             "Gaussian": self._gaussian,
             "past its best": self._past,
         }[self.standing]()
-        return f"{found} ({self.rate:,.3g} images a second)"
+        copied = "" if self.copies is None else f"; {memorising(*self.copies)}"
+        return f"{found}{copied} ({self.rate:,.3g} images a second)"
 
     @property
     def _numbers(self) -> str:
@@ -164,6 +169,7 @@ def appraise(
     rate: float,
     falling: tuple[float, float] | None = None,
     best_images: int | None = None,
+    copies: tuple[float, float] | None = None,
 ) -> Verdict:
     """Compare a model with the baselines.
 
@@ -177,6 +183,7 @@ def appraise(
         falling: How much the loss fell over the last doubling of the images, with its standard
             error from paired differences; None where that is not known.
         best_images: Images seen at the best point, where its weights are the model.
+        copies: As `Verdict` has them.
 
     Returns:
         The verdict.
@@ -210,6 +217,7 @@ def appraise(
         rate,
         best_images,
         needed,
+        copies,
     )
 
 

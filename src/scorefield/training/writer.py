@@ -162,6 +162,21 @@ class RunWriter:
         """
         self.run.log(line)
 
+    def pictures(self, images: int, final: bool) -> dict[str, Path]:
+        """The pictures of an evaluation by name; a file is there where it could be drawn.
+
+        Args:
+            images: Images seen.
+            final: Whether it is the last evaluation.
+
+        Returns:
+            Paths of PNG files.
+        """
+        run = self.run
+        found = {"preview": run.preview(images)}
+        last = {"loss_per_sigma": run.loss_per_sigma, "training": run.training_curve}
+        return found | (last if final else {})
+
     def rewind(self, images: int, start: int) -> None:
         """Drop what was written after a checkpoint; the run writes it again.
 
