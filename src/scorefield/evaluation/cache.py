@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from ..errors import InputError
 from ..files import write_bytes
 
 
@@ -48,6 +49,6 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> bool:
 
     try:
         write_bytes(path, save({name: value.contiguous() for name, value in tensors.items()}))
-    except OSError:
+    except (OSError, InputError):
         return False
     return True

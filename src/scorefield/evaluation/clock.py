@@ -14,18 +14,19 @@ class Clock:
 
     def __init__(self, report: Report | None) -> None:
         self.seconds: dict[str, float] = {}
-        self._report, self._done = report, 0.0
+        self._report, self._done = report, 0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[..., None]]:
         """Time a stage; the value reports the fraction of the stage."""
-        began, part = time.perf_counter(), STAGES[name] / sum(STAGES.values())
+        began, part = time.perf_counter(), STAGES[name]
 
         def within(fraction: float, words: str = "", stage: str = "") -> None:
             if self._report is not None:
-                self._report(self._done + part * fraction, words or name)
+                self._report((self._done + part * fraction) / sum(STAGES.values()), words or name)
 
         within(0.0)
         yield within
+        within(1.0)
         self.seconds[name] = time.perf_counter() - began
         self._done += part

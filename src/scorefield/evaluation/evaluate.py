@@ -141,7 +141,7 @@ def run_evaluation(
         health, sweep = examine_score(model, material, wanted, run)
     with clock.stage("page"):
         right = class_accuracy(collected, material, sides)
-        verdict = judge(rows[0], classes, copies, health, broken, right)
+        verdict = judge(*rows, classes, copies, health, broken, right)
         pairs = () if copies is None else copies.pairs
         pictures = draw_pictures(material, collected, pairs, health, sweep)
     count = wanted.samples(material) if collected is None else len(collected)

@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..models import Guidance, ScoreModel
 from ..sampling import SamplingRecipe
 from .classes import ClassRow, compare_classes, overall
-from .collect import Collected, features_of_part
+from .collect import KEPT, Collected, features_of_part
 from .ema_sweep import EMASweep, ema_sweep, live_model
 from .estimate import Estimate
 from .features import Chosen, Columns, Features, GivenFeatures
@@ -32,7 +32,9 @@ IN_FEATURES = (
     *("frechet", "kernel_distance", "sliced_features", "c2st_accuracy", "c2st_auc"),
     *("precision", "recall", "density", "coverage"),
 )
-ON_EXAMPLES = ("sliced_w1", "sliced_w2", "mmd")
+ON_EXAMPLES = ("precision", "recall", "coverage")  # a classifier's features may hide noise
+SLOWER = ("sliced_w1", "sliced_w2", "mmd")
+MOST_EXAMPLES = {True: 512, False: KEPT}
 TABLE = ("marginal_w1", "category_tv", "correlation")
 
 
@@ -142,15 +144,16 @@ def _metrics(
         categories=categories,
     )
     examples: list[MetricRow] = []
-    if len(dataset.event_shape) > 1 and not wanted.quick:
-        some = len(collected.kept)
+    if len(dataset.event_shape) > 1:
+        some = min(len(collected.kept), MOST_EXAMPLES[wanted.quick])
+        grid = () if wanted.quick or not has_spectrum(dataset.event_shape) else ("spectrum",)
         examples = measure_sets(
-            collected.kept,
+            collected.kept[:some],
             material.held_out.first(some),
             material.train.first(some),
             seed=wanted.seed,
             level=LEVEL,
-            metrics=ON_EXAMPLES + (("spectrum",) if has_spectrum(dataset.event_shape) else ()),
+            metrics=ON_EXAMPLES + (() if wanted.quick else SLOWER) + grid,
         )
     return tuple(features), tuple(examples)
 

@@ -82,6 +82,7 @@ class Verdict:
 
 def judge(
     rows: Sequence[MetricRow],
+    examples: Sequence[MetricRow],
     classes: Sequence[ClassRow],
     memorisation: Memorisation | None,
     health: Health | None,
@@ -92,6 +93,7 @@ def judge(
 
     Args:
         rows: Metrics in the feature space.
+        examples: Metrics of the examples themselves; empty where they are their own features.
         classes: Class by class; empty without classes.
         memorisation: Of the samples; None where there are none.
         health: Of the score; None without a model.
@@ -103,7 +105,8 @@ def judge(
         The verdict.
     """
     held_out = {row.metric: row for row in rows if row.against == "held-out"}
-    faults = [*_of_samples(held_out, broken), *_of_classes(classes)]
+    themselves = {row.metric: row for row in examples if row.against == "held-out"}
+    faults = [*_of_samples(held_out, themselves, broken), *_of_classes(classes)]
     if memorisation is not None and memorisation.memorised:
         faults.append(Fault("memorised", memorisation.sentence, "memorisation"))
     if health is not None:
@@ -130,22 +133,30 @@ def _standing(faults: Sequence[Fault], rows: Mapping[str, MetricRow]) -> str:
     return "rough" if told is not None and told.estimate.low > ROUGH else "learned"
 
 
-def _of_samples(rows: Mapping[str, MetricRow], broken: str) -> list[Fault]:
+def _of_samples(
+    rows: Mapping[str, MetricRow], examples: Mapping[str, MetricRow], broken: str
+) -> list[Fault]:
+    """Faults of the samples as a whole; a feature space may hide what the examples show."""
     if broken:
         return [Fault("not finite", broken, "samples")]
-    if not {"precision", "recall", "coverage"} <= rows.keys():
-        return []
-    precision, recall, coverage = (rows[name] for name in ("precision", "recall", "coverage"))
+    needed = {"precision", "recall", "coverage"}
 
     def below(row: MetricRow, part: float) -> bool:
         return row.estimate.high < part * row.floor.value
 
-    if below(precision, APART) and below(coverage, APART):
-        sentence = (
-            f"Samples share nothing with the data: precision {_beside(precision)}, coverage "
-            f"{_beside(coverage)}. They are of another data set, or sampling broke."
-        )
-        return [Fault("other data", sentence, "samples")]
+    for space in (rows, examples):
+        if needed <= space.keys() and all(
+            below(space[n], APART) for n in ("precision", "coverage")
+        ):
+            sentence = (
+                f"Samples share nothing with the data: precision {_beside(space['precision'])}, "
+                f"coverage {_beside(space['coverage'])}. They are of another data set, or sampling "
+                "broke."
+            )
+            return [Fault("other data", sentence, "samples")]
+    if not needed <= rows.keys():
+        return []
+    precision, recall = rows["precision"], rows["recall"]
     if below(recall, VARIED) and precision.estimate.value > TRUE * precision.floor.value:
         sentence = f"Most of the data have no sample near them: recall {_beside(recall)}."
         return [Fault("little variety", sentence, "samples")]
