@@ -23,6 +23,7 @@ from .state import train_step
 MOST_WORK = 2e11
 FEW_ROWS, MANY_ROWS = 4, 16  # examples of the two short steps
 FEW_VECTORS, MANY_VECTORS = 128, 1024  # the same for vectors
+MEASURED = 0.01  # of a time budget that each of them takes, about
 SHORT_WORK = 2e10  # multiplications of the longer one at most
 SHORT_STEPS = 1.0  # seconds after which no further step is measured
 
@@ -90,22 +91,27 @@ def step_seconds(
     """
     values = config.to_dict()
     values["execution"]["compile"] = "off"
+    limit = SHORT_STEPS if config.seconds is None else MEASURED * config.seconds
     if not scales:
-        return {1.0: _line(values, dataset, network, 0)}
+        return {1.0: _line(values, dataset, network, 0, limit)}
     options = values["network"]["options"]
     found: dict[float, tuple[float, float]] = {}
     for scale in sorted(scales):
         values["network"]["options"] = {**options, "scale": scale}
-        found[scale] = _line(values, dataset, network, scales[scale])
+        found[scale] = _line(values, dataset, network, scales[scale], limit)
         if not enough(found[scale], config.seconds or math.inf, config.optim.batch):
             break
     return found
 
 
 def _line(
-    values: dict[str, Any], dataset: Dataset, network: nn.Module | None, work: float
+    values: dict[str, Any], dataset: Dataset, network: nn.Module | None, work: float, limit: float
 ) -> tuple[float, float]:
-    """Seconds of a step and of each example in it, of resolved settings as plain values."""
+    """Seconds of a step and of each example in it, of resolved settings as plain values.
+
+    Each of the two kinds of step is repeated for about `limit` seconds. Where one short step takes
+    longer, half of it is taken to be fixed, and nothing more is measured.
+    """
     vectors = len(dataset.event_shape) == 1
     few, many = (FEW_VECTORS, MANY_VECTORS) if vectors else (FEW_ROWS, MANY_ROWS)
     if work > 0:
@@ -115,14 +121,20 @@ def _line(
     with torch.random.fork_rng(devices=[]):
         setup = build(Config.from_dict(values), dataset, network)
         with training_threads(setup):
-            short, long = (_fastest(setup, rows) for rows in (few, many))
+            short = _fastest(setup, few, limit)
+            if short > limit:  # the machine is too slow, or too busy, for a second one
+                return short / 2, short / 2 / few
+            long = _fastest(setup, many, limit)
     each = max(long - short, 0.2 * long * (many - few) / many) / (many - few)
     return max(long - many * each, 0.0), each
 
 
-def _fastest(setup: Setup, rows: int) -> float:
-    """Seconds of the faster of two steps after one that warms up."""
-    return min([_step(setup, k * rows, rows) for k in range(3)][1:])
+def _fastest(setup: Setup, rows: int, limit: float) -> float:
+    """Seconds of the faster of two steps after one that warms up; of fewer where they are slow."""
+    taken: list[float] = []
+    while len(taken) < 3 and sum(taken) <= limit:
+        taken.append(_step(setup, len(taken) * rows, rows))
+    return min(taken[1:] or taken)
 
 
 @contextmanager
