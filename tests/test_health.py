@@ -90,7 +90,7 @@ def test_identities_hold_for_the_exact_score(sound, level):
     assert row.asymmetry.value < 1e-8 and row.fisher.value < 1e-20
     assert math.isnan(row.detail.value) or row.detail.value > 0.95
     assert near(row.gap, 0.0)
-    assert near(row.learned, 1 - row.loss.value, ERRORS * row.loss.se)
+    assert row.learned.value < 1 - row.loss.value + ERRORS * row.loss.se
 
 
 def test_loss_is_the_expected_loss_of_a_gaussian():
@@ -197,14 +197,15 @@ FAULTS = {
         SHIFT[torch.tensor([4, 9, 1, 7, 0, 11, 3, 6, 10, 2, 8, 5])][None], 0.2
     ),
     "start": Changed(P, nothing),
+    "start ": Changed(P, lambda D, x, sigma: STD**2 / (STD**2 + sigma**2) * x),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_found_by_its_name(name):
     found = health(FAULTS[name], examples=500)
-    assert found.names == (name,), str(found)
-    assert found.sentence.startswith(name)
+    assert found.names == (name.strip(),), str(found)
+    assert found.sentence.startswith(name.strip())
 
 
 @pytest.mark.parametrize(("a", "b"), [(-1.0, 0.0), (0.5, 0.5), (2.0, -1.0), (1.0, 1.0)], ids=str)

@@ -98,7 +98,10 @@ class Probe:
             ratio_of(sigma**2 * trace, held["error"]),
             self._asymmetry(sigma, level),
             detail,
-            ratio_of(held["from nothing"], held["nothing"]),
+            min(
+                ratio_of(held["from nothing"], held["nothing"]),
+                ratio_of(held["from scaling"], held["nothing"]),
+            ),
             float(spread),
             None if self.live is None else mean_of(held["live"] / nothing),
             None if self.truth is None else mean_of(held["fisher"]),
@@ -136,6 +139,7 @@ class Probe:
         wide = x.reshape(noisy.shape)
         gauss = reference.baselines.gaussian.denoise(wide, sigma).flatten(1)
         nothing = reference.baselines.nothing.denoise(wide, sigma).flatten(1)
+        bent = D - (D * x).sum() / x.square().sum() * x
         memorised = self._memorised(wide, sigma)
         part, error, predicted = slice(0, len(memorised)), D - x0, (x - D) / sigma
         # The linear denoiser is a control variate: its part is averaged over z in closed form.
@@ -149,6 +153,7 @@ class Probe:
             "distance": _dot(memorised - D[part], memorised - D[part]),
             "nothing": _dot(nothing - x0, nothing - x0),
             "from nothing": _dot(nothing - D, nothing - D),
+            "from scaling": _dot(bent, bent),
             "stein": stein,
             "z": z.sum(1),
             "z_hat": predicted.sum(1),

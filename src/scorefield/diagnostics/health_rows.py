@@ -57,8 +57,9 @@ class HealthRow:
         asymmetry: |J - J'|/|J|, between 0 and 2; NaN where it is not measured.
         detail: Covariance of D with x0 over that of the best Gaussian's D in fine directions; NaN
             where the noise leaves even that one less than a tenth of the data's variance.
-        learned: E|D - D_nothing|²/E|x0 - D_nothing|², D_nothing of knowing nothing but means and
-            variances: 0 for that, and 1 - loss for the true D.
+        learned: E|D - D_0|²/E|x0 - D_nothing|², the smaller one of D_0 = D_nothing, of knowing
+            nothing but means and variances, and D_0 = a x with the best number a, which an
+            untrained network gives. At most 1 - loss for the true D.
         mean_shift: Root mean square over elements of E[D - D_gauss], in standard deviations of
             the data; the model's mean less the data's where sigma is large.
         live: Loss of the live weights; None where they were not given.

@@ -3,14 +3,15 @@
 A finding counts by its size, where the measure lies beyond that size by three standard errors: with
 enough examples every network differs significantly from the truth. The sizes lie between what sound
 networks show (perceptrons and U-Nets on digits) and what the faults show. Rules are tried in order;
-the first four explain all other measures, and the last one is for what nothing else explains.
+the first five explain all other measures, and the last one is for what nothing else explains.
 
     not finite     a denoised value is NaN or infinite
     sign           the predicted noise falls where the noise rises: slope below 0
-    start          the averaged weights are worse than the live ones by SIZE; or D is close to that
-                   of knowing nothing, and far worse than the best Gaussian's
+    start          the averaged weights are worse than the live ones by SIZE
     range          the model's mean is a m + b with the data's m, or its variance is a multiple of
                    the data's: the values were scaled otherwise when it was trained
+    start          D is close to a x, as that of an untrained network is, or to that of knowing
+                   nothing but means and variances, and far worse than the best Gaussian's
     curl           |J - J'| is as large as |J|
     memorised      the training loss is below half of the held-out loss
     over-smoothed  D follows the data far less than the best linear denoiser does in directions of
@@ -35,10 +36,11 @@ from .health_rows import HealthRow, plain_number
 ERRORS = 3.0  # standard errors that a measure must lie beyond the size that counts
 SIZE = 0.05  # the size from which a difference counts
 INFORMED = 0.7  # a Gaussian's loss below which a level tells whether something was learned
-NEAR = 0.5  # `learned` over that of the best Gaussian, below which D is close to knowing nothing
+NEAR = 0.5  # of what the best Gaussian knows, below which `learned` is that of an untrained network
 SHIFT = 0.25  # of a mean, in standard deviations of the data; sound networks: up to 0.08
 SCALE = 2.5  # factor of a variance; sound networks: 0.7 to 1.1
 AFFINE = 0.9  # part of a mean's difference that a m + b explains, where it is taken as a cause
+LEAST_SCALE = 0.2  # of |a|: an untrained network has the mean 0, whatever the data are
 ELEMENTS = 8  # elements from which a and b are estimated
 WORSE = 1.25  # loss over a Gaussian's, and error over its own prediction; sound networks: up to 1.2
 MEMORISED = 0.5  # gap; sound networks: up to 0.2
@@ -91,7 +93,7 @@ def judge(rows: Rows, reference: Reference) -> list[Finding]:
     Returns:
         The findings; empty for a sound model.
     """
-    for rule in (_not_finite, _sign, _start, _range):
+    for rule in (_not_finite, _sign, _lagging, _range, _start):
         found = rule(rows, reference)
         if found is not None:
             return [found]
@@ -168,7 +170,7 @@ def _sign(rows: Rows, reference: Reference) -> Finding | None:
     )
 
 
-def _start(rows: Rows, reference: Reference) -> Finding | None:
+def _lagging(rows: Rows, reference: Reference) -> Finding | None:
     lagging = [row for row in rows if _lag(row) > SIZE]
     if len(lagging) >= len(rows) / 2:
         worst = max(lagging, key=_lag)
@@ -182,6 +184,10 @@ def _start(rows: Rows, reference: Reference) -> Finding | None:
             _lag(worst),
             worst.sigma,
         )
+    return None
+
+
+def _start(rows: Rows, reference: Reference) -> Finding | None:
     informed = [row for row in rows if row.gaussian.value < INFORMED]
     if not informed or not all(_bare(row) for row in informed):
         return None
@@ -198,7 +204,7 @@ def _start(rows: Rows, reference: Reference) -> Finding | None:
 
 
 def _bare(row: HealthRow) -> bool:
-    """Whether D is close to that of knowing nothing, and far worse than the best Gaussian's."""
+    """Whether D is close to that of an untrained network, and far worse than a Gaussian's."""
     worse = min(row.loss.value, row.training_loss.value) > WORSE * row.gaussian.value
     return worse and row.learned.value < NEAR * (1 - row.gaussian.value)
 
@@ -264,9 +270,8 @@ def _affine(mean: Tensor, believed: Tensor, std: float) -> tuple[float, float] |
     a = float((centred * believed).sum() / centred.square().sum())
     b = float(believed.mean() - a * mean.mean())
     left = (believed - a * mean - b).square().mean()
-    if float(left) > (1 - AFFINE) * float((believed - mean).square().mean()):
-        return None
-    return a, b
+    explained = float(left) <= (1 - AFFINE) * float((believed - mean).square().mean())
+    return (a, b) if explained and abs(a) > LEAST_SCALE else None
 
 
 def _other_data(rows: Rows, reference: Reference) -> Finding | None:
