@@ -18,6 +18,7 @@ from argument_forms import KINDS
 from scorefield import (
     conditions,
     diagnostics,
+    evaluation,
     exact,
     interop,
     likelihood,
@@ -1076,8 +1077,73 @@ PLOTTING: dict[str, Argument] = {
         lambda v: plotting.to_pixels([v]), [[0.25, 0.5], [1.0, 0.0]], "matrix", "images", FLAGS
     ),
 }
+SETS = {"x": rng.normal(rng.keys(1, 24), rng.Stream.TOY, 0, (3,), torch.float64)}
+SETS["y"] = SETS["x"].flip(0, 1) + 0.25
+SIGNALS = {name: one.reshape(-1, 1, 6) for name, one in SETS.items()}
+AGAINST = {"samples": SETS["x"], "held_out": torch.cat([SETS["y"], SETS["x"] + 1])}
+LABELS = {"sample_classes": [0] * 24, "held_out_classes": [0] * 48}
+SEED_LEVEL = {"seed": (3, "count"), "level": (0.75, "number")}
+EVALUATION: dict[str, Argument] = {
+    key: argument
+    for name in ("classifier_test", "frechet", "kernel_distance", "mmd", "prdc", "sliced")
+    for key, argument in several(
+        getattr(evaluation, name), f"evaluation.{name}", SETS, **SEED_LEVEL
+    ).items()
+}
+EVALUATION |= {
+    **several(evaluation.mmd, "evaluation.mmd", SETS, bandwidth=(1.5, "number", "", OPTIONAL)),
+    **several(evaluation.prdc, "evaluation.prdc", SETS, k=(2, "count")),
+    **several(evaluation.two_sample_test, "evaluation.two_sample_test", SETS, seed=(3, "count")),
+    **several(
+        evaluation.sliced_wasserstein,
+        "evaluation.sliced_wasserstein",
+        {**SETS, "along": torch.eye(3)},
+        power=(2, "count"),
+    ),
+    **several(evaluation.directions, "evaluation.directions", {"size": 2}, seed=(3, "count")),
+    **several(evaluation.directions, "evaluation.directions", {}, size=(3, "count")),
+    **several(evaluation.radial_spectrum, "evaluation.radial_spectrum", SIGNALS, **SEED_LEVEL),
+    **several(
+        evaluation.compare_columns,
+        "evaluation.compare_columns",
+        {**SETS, "names": ["a", "b", "c"]},
+        **SEED_LEVEL,
+        categories=({"k": [1, 2]}, "mapping", "", OPTIONAL),
+    ),
+    **several(
+        evaluation.measure_sets,
+        "evaluation.measure_sets",
+        {**AGAINST, "metrics": ["mmd"]},
+        **SEED_LEVEL,
+    ),
+    **several(
+        evaluation.measure_sets,
+        "evaluation.measure_sets",
+        {**AGAINST, "names": ["a", "b", "c"], "metrics": ["category_tv"]},
+        categories=({"k": [1, 2]}, "mapping", "", OPTIONAL),
+    ),
+    **several(
+        evaluation.measure_sets,
+        "evaluation.measure_sets",
+        AGAINST,
+        metrics=(["mmd", "precision"], "names", "metric", OPTIONAL),
+    ),
+    **several(
+        evaluation.measure_classes,
+        "evaluation.measure_classes",
+        {**AGAINST, **LABELS, "metrics": ["mmd"]},
+        **SEED_LEVEL,
+    ),
+    **several(
+        evaluation.measure_classes,
+        "evaluation.measure_classes",
+        {**AGAINST, **LABELS},
+        metrics=(["mmd", "precision"], "names", "metric", OPTIONAL),
+    ),
+}
 ARGUMENTS = {
     **PLOTTING,
+    **EVALUATION,
     **FILES,
     **SAMPLING,
     **NOISE,

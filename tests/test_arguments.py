@@ -95,7 +95,8 @@ def test_a_wrong_kind_is_refused_with_the_name_of_the_argument(place: str) -> No
 # ---- every public function's arguments are listed above
 
 ROOMS = [
-    *("checkpoint", "conditions", "diagnostics", "exact", "interop", "inverse", "likelihood"),
+    *("checkpoint", "conditions", "diagnostics", "evaluation", "exact", "interop", "inverse"),
+    "likelihood",
     *("models", "networks", "noise", "objectives", "rng", "sampling", "units"),
 ]
 EXEMPT = {
@@ -106,7 +107,14 @@ EXEMPT = {
     "likelihood.BitsPerDim likelihood.Density likelihood.SmoothedDensity diagnostics.Level "
     "diagnostics.Report diagnostics.Health diagnostics.HealthRow diagnostics.Finding "
     "interop.Imported models.Cost "
-    "models.Prior objectives.Estimate",
+    "models.Prior objectives.Estimate evaluation.ClassRow evaluation.Classifier "
+    "evaluation.Comparison evaluation.EMASweep evaluation.Estimate evaluation.Evaluation "
+    "evaluation.Fault evaluation.Given evaluation.GivenFeatures evaluation.Memorisation "
+    "evaluation.Metric evaluation.MetricRow evaluation.Spectrum evaluation.Table "
+    "evaluation.Verdict",
+    "whole evaluations, whose own tests have them": "evaluation.compare "
+    "evaluation.compare_classes evaluation.ema_sweep evaluation.evaluate "
+    "evaluation.measure_memorisation evaluation.read_evaluation",
     "called by this package alone, with its own values": "sampling.Draws sampling.Multistep "
     "sampling.DPMSolver2MSDE.fraction sampling.State.replace noise.stratified "
     "models.Preconditioner models.Coefficients models.Restricted models.ScoreModel.check "

@@ -131,9 +131,11 @@ def test_intervals_of_kernel_and_frechet_distances_cover(equal: bool) -> None:
     assert covers(fractions, high=1.0 if equal else HIGH), fractions
 
 
-def test_intervals_of_neighbour_metrics_cover() -> None:
+@pytest.mark.parametrize("scale", [0.8, 1.0])
+def test_intervals_of_neighbour_metrics_cover(scale: float) -> None:
     def draw(seed: int) -> Found:
-        return evaluation.prdc(*gaussians(seed), seed=seed, level=LEVEL)
+        x, y = gaussians(seed, shift=1.0, scale=scale)
+        return evaluation.prdc(x, y, seed=seed, level=LEVEL)
 
     fractions = held(draw, {})
     assert covers(fractions), fractions

@@ -47,7 +47,7 @@ from .intervals import (
     subset,
 )
 
-MOST = 20_000  # examples a side
+MOST = 10_000  # examples a side
 GROUP, GROUPS, DIRECTIONS = 64, 8, 256  # most directions a group, least groups, least directions
 SPLITS, EXCHANGES = 8, 12  # into halves and quarters; between the sets
 LEAST = 8  # examples a side

@@ -34,7 +34,7 @@ from .. import rng
 from ..errors import InputError
 from ..rng import Stream
 from ..tensors import float64
-from ..values import finite
+from ..values import finite, whole
 from .estimate import Estimate
 
 SPLITS = 16  # random pairs of halves; the bias and the variance of Q come from them
@@ -121,6 +121,7 @@ def read_level(level: Any) -> float:
 
 def subset(x: Tensor, most: int, seed: int) -> Tensor:
     """At most `most` rows, chosen at random and in their order."""
+    seed = whole(seed, "seed", 0)
     if len(x) <= most:
         return x
     chosen = torch.randperm(len(x), generator=generator(seed, Purpose.SUBSET))[:most]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..values import texts
+from ..values import mapping, texts, whole_numbers
 from .distances import influence_w1, plan_of, powers_of
 from .estimate import Estimate
 from .intervals import (
@@ -52,6 +52,19 @@ class Columns:
     categories: Mapping[str, tuple[int, ...]]
 
 
+def read_categories(categories: Any) -> dict[str, tuple[int, ...]]:
+    """Name -> indices of the elements of its words; None for no categories.
+
+    Raises:
+        InputError: For anything but a mapping from names to two or more whole numbers each.
+    """
+    found = {} if categories is None else mapping(categories, "categories")
+    read = {name: tuple(whole_numbers(v, f"categories[{name!r}]", 0)) for name, v in found.items()}
+    if any(len(index) < 2 for index in read.values()):
+        raise InputError("categories must list two or more elements each")
+    return read
+
+
 def read_columns(
     names: Any, size: int, categories: Mapping[str, Sequence[int]] | None = None
 ) -> Columns:
@@ -71,10 +84,10 @@ def read_columns(
     found = texts(names, "names")
     if len(found) != size:
         raise InputError(f"names must have one name for each of {size} elements; got {len(found)}")
-    words = {name: tuple(int(k) for k in index) for name, index in (categories or {}).items()}
+    words = read_categories(categories)
     taken = {k for index in words.values() for k in index}
-    if not taken <= set(range(size)) or any(len(index) < 2 for index in words.values()):
-        raise InputError(f"categories must list two or more elements each, of 0 to {size - 1}")
+    if not taken <= set(range(size)):
+        raise InputError(f"categories must list elements of 0 to {size - 1}")
     numbers = {name: k for k, name in enumerate(found) if k not in taken}
     return Columns(numbers, words)
 

@@ -31,7 +31,7 @@ from .estimate import METRICS, Estimate
 from .frechet import frechet
 from .intervals import Purpose, generator, read_level
 from .kernels import kernel_distance, mmd
-from .marginals import compare_columns
+from .marginals import compare_columns, read_categories
 from .neighbours import prdc
 from .spectra import has_spectrum, radial_spectrum
 from .two_sample import classifier_test
@@ -145,10 +145,12 @@ def measure_sets(
     level = read_level(level)
     sets = _read_sets(samples, held_out, train, seed)
     shape = tuple(sets["samples"].shape[1:])
-    chosen = _choose(metrics, shape, names is not None)
+    columns = None if names is None else texts(names, "names")
+    chosen = _choose(metrics, shape, columns is not None)
+    families = _families(columns, read_categories(categories))
     rows: list[MetricRow] = []
     for against, (x, floor_x, y) in _comparisons(sets).items():
-        for family, measure in _families(names, categories).items():
+        for family, measure in families.items():
             wanted = [name for name in family if name in chosen]
             if not wanted:
                 continue
@@ -195,6 +197,7 @@ def measure_classes(
     Raises:
         InputError: As `measure_sets`, and for another number of classes than examples.
     """
+    metrics = None if metrics is None else texts(metrics, "metrics")
     found = {}
     parts = {"samples": (samples, sample_classes), "held_out": (held_out, held_out_classes)}
     read = {}
@@ -281,12 +284,11 @@ def _choose(metrics: Sequence[str] | None, shape: tuple[int, ...], table: bool) 
 
 
 def _families(
-    names: Any, categories: Mapping[str, Sequence[int]] | None
+    columns: list[str] | None, categories: Mapping[str, Sequence[int]]
 ) -> dict[tuple[str, ...], Measure]:
     """The computations, with that of tables where there are names."""
     found = dict(FAMILIES)
-    if names is not None:
-        columns = texts(names, "names")
+    if columns is not None:
         found["marginal_w1", "category_tv", "correlation"] = lambda x, y, seed, level: (
             compare_columns(x, y, columns, categories, seed=seed, level=level).summary
         )
