@@ -20,7 +20,7 @@ from .loop import run
 from .recipe import SamplingRecipe, default_batch, first_state, resolve_sampling
 
 MOST_STARTS, LEAST_STARTS = 1024, 32
-CHECKED_ELEMENTS = 1 << 15  # numbers that the starts of a check hold: 512 digits
+CHECKED_ELEMENTS = 1 << 14  # numbers that the starts of a check hold: 256 digits
 FIRST_KEY = 1 << 42  # far from the samples' own keys
 ROUNDS = 5  # choices at most
 FINER = 3  # evaluations of the flow that a check compares with, in those of the recipe

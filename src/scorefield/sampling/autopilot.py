@@ -120,13 +120,13 @@ class Predictor:
                 "this model is defined at the noise levels of its ladder only, so that no solver "
                 "of the probability flow applies. Choose steps_per_level for 'annealed-langevin'"
             )
-        self.variances = spectrum(known)
-        if not float(self.variances.max()) > 0:
+        variances = spectrum(known)
+        if not float(variances.max()) > 0:
             raise InputError("the data are constant: there is no scale for a relative accuracy")
         # A normal density is known to be one; the other shapes stand for what moments do not show.
         names = ("normal",) if isinstance(model, Gaussian) else tuple(SHAPES)
         self.model = model
-        self.surrogate = Surrogate(self.variances, {name: SHAPES[name] for name in names})
+        self.surrogate = Surrogate(variances, {name: SHAPES[name] for name in names})
         u = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
         # The last row, one standard deviation, gives the linear maps of the normal directions.
         self.z = torch.cat([torch.special.ndtri(u), torch.ones(1, dtype=torch.float64)])
@@ -164,15 +164,15 @@ class Predictor:
             ).x
         except NonFiniteError:  # an unstable sampler
             x = torch.full_like(start, math.inf)
-        total, gaps = self.variances.sum(), x - self.ends
+        blocks = self.surrogate.variances
+        parts = (x - self.ends).split([len(block) for block in blocks.values()], 1)
         errors = {}
-        for name, block in zip(
-            self.surrogate.shapes, gaps.split(len(self.variances), 1), strict=True
-        ):
-            squares = block[-1:].square() if name == "normal" else block[:-1].square()
-            errors[name] = float((squares.mean(0).sum() / total).sqrt())
-        grown = x[-1, : len(self.variances)].abs()
-        distance = float(((grown - self.variances.sqrt()).square().sum() / total).sqrt())
+        for (name, block), gaps in zip(blocks.items(), parts, strict=True):
+            squares = gaps[-1:].square() if name == "normal" else gaps[:-1].square()
+            errors[name] = float((squares.mean(0).sum() / block.sum()).sqrt())
+        normal = blocks["normal"]
+        grown = x[-1, : len(normal)].abs() - normal.sqrt()
+        distance = float((grown.square().sum() / normal.sum()).sqrt())
         return Prediction(max(errors.values()), errors, distance, recipe.evaluations, reason)
 
 

@@ -23,7 +23,9 @@ from torch import Tensor
 from ..conditions import Condition
 from ..models import Moments, ScoreModel, broadcast
 
-MOST_DIRECTIONS = 256  # directions that are told apart; more are averaged in groups of equal size
+# Directions that are distinguished, of the normal shape and of others; more are averaged in groups of
+# equal size.
+MOST_DIRECTIONS, FEW_DIRECTIONS = 256, 24
 # Points of the terminal law, at the middle of intervals of equal probability. Their number is even:
 # a point between two modes goes to either, and no solver is right there.
 QUANTILES = 96
@@ -71,32 +73,33 @@ SHAPES: Mapping[str, Shape] = MappingProxyType(
 
 
 def spectrum(moments: Moments) -> Tensor:
-    """Eigenvalues of the covariance, or variances where it is not known: at most MOST_DIRECTIONS.
-
-    Of more, neighbours in size are averaged, which leaves the mean variance as it is to the
-    rounding of the groups' sizes.
+    """Eigenvalues of the covariance, or variances where it is not known: (K,) float64, ascending.
 
     Args:
         moments: Moments of the whole data, without a dimension of conditions.
 
     Returns:
-        float64 (K,), ascending.
+        The numbers.
     """
     if moments.covariance is not None:
-        found = torch.linalg.eigvalsh(moments.covariance).clamp(min=0)
-    else:
-        found = moments.variance.flatten().sort().values
-    if len(found) <= MOST_DIRECTIONS:
-        return found
-    return torch.stack([part.mean() for part in found.tensor_split(MOST_DIRECTIONS)])
+        return torch.linalg.eigvalsh(moments.covariance).clamp(min=0)
+    return moments.variance.flatten().sort().values
+
+
+def grouped(values: Tensor, most: int) -> Tensor:
+    """At most `most` numbers: of more, neighbours are averaged in groups of almost equal size."""
+    if len(values) <= most:
+        return values
+    return torch.stack([part.mean() for part in values.tensor_split(most)])
 
 
 class Surrogate(ScoreModel):
-    """Independent elements, each of one of the shapes, with given variances.
+    """Independent elements, a block of them for each of the shapes.
 
     Args:
-        variances: (K,) variances, at least one of them above zero.
-        shapes: Each shape has a block of K elements.
+        variances: The variances of all directions, ascending, one of them above zero.
+        shapes: The shapes by name. The block of "normal" has up to MOST_DIRECTIONS elements, the
+            others up to FEW_DIRECTIONS.
     """
 
     sigma_min, sigma_max = 0.0, float("inf")
@@ -104,8 +107,13 @@ class Surrogate(ScoreModel):
     def __init__(self, variances: Tensor, shapes: Mapping[str, Shape]) -> None:
         super().__init__()
         self.shapes = dict(shapes)
-        self.event_shape = (len(variances) * len(shapes),)
-        self.std = variances.sqrt().repeat(len(shapes))
+        self.variances = {
+            name: grouped(variances, MOST_DIRECTIONS if name == "normal" else FEW_DIRECTIONS)
+            for name in shapes
+        }
+        sizes = torch.tensor([len(block) for block in self.variances.values()])
+        self.std = torch.cat([*self.variances.values()]).sqrt()
+        self.event_shape = (len(self.std),)
         widest = max(len(shape.places) for shape in shapes.values())
         means = torch.zeros(len(shapes), widest, dtype=torch.float64)
         shares = torch.zeros_like(means)
@@ -113,9 +121,9 @@ class Surrogate(ScoreModel):
             count = len(shape.places)
             means[row, :count], shares[row, :count] = shape.components()
         widths = torch.tensor([shape.width for shape in shapes.values()], dtype=torch.float64)
-        self.means = means.repeat_interleave(len(variances), 0)  # of the elements / their std
-        self.log_shares = shares.log().repeat_interleave(len(variances), 0)
-        self.widths = widths.repeat_interleave(len(variances))
+        self.means = means.repeat_interleave(sizes, 0)  # of the elements / their std
+        self.log_shares = shares.log().repeat_interleave(sizes, 0)
+        self.widths = widths.repeat_interleave(sizes)
 
     def summary(self) -> str:
         return f"Surrogate of {len(self.shapes)} shapes, {self.event_shape[0]} elements"
