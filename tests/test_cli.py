@@ -29,6 +29,8 @@ from scorefield.config import settings
 from scorefield.data import fit_units
 from scorefield.data import open as open_data
 from scorefield.errors import InputError
+from scorefield.evaluation import classifier as label_classifier
+from scorefield.evaluation import measuring
 from scorefield.models import FORMS, Preconditioned
 from scorefield.networks import build
 from scorefield.plotting import read_layout
@@ -911,6 +913,8 @@ def quick_demo(monkeypatch):
     """Fewer samples and draws."""
     for name, value in {"EACH": 2, "INPUTS": 2, "DRAWS": 2, "STEPS_PER_LEVEL": 1}.items():
         monkeypatch.setattr(demo_module, name, value)
+    monkeypatch.setattr(measuring, "COUNTS", {True: 40})
+    monkeypatch.setattr(label_classifier, "QUICK", 2000)
 
 
 def test_the_demo_writes_a_report_and_repairs_a_lost_evaluation(tmp_path, command, quick_demo):
@@ -923,6 +927,9 @@ def test_the_demo_writes_a_report_and_repairs_a_lost_evaluation(tmp_path, comman
     for name in ("report.md", "samples/grid.png", "samples/forming.gif", "restore/inpaint.png"):
         assert (run / name).stat().st_size > 0
     report = (run / "report.md").read_text()
+    assert "(evaluation/evaluation.html)" in report
+    judged = json.loads((run / "evaluation" / "evaluation.json").read_text())
+    assert all(line in report for line in judged["verdict"]["lines"])
     assert "digits" in report and "guidance of scale 1.5" in report
     final = final_evaluation(run)
     for name, key in (("the class", "held_out"), ("no class", "unconditional")):

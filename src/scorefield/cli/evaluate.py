@@ -24,6 +24,7 @@ def evaluate_command(
     count: e.Count = None,
     features: e.FeaturesFile = None,
     quick: e.Quick = False,
+    pictures: e.Pictures = False,
     dry_run: e.DryRun = False,
     seed: o.Seed = 0,
     force: o.Force = False,
@@ -44,9 +45,9 @@ def evaluate_command(
         raise InputError("--ema rebuilds weights of a RUN; there is none")
     folder = out or (run / "evaluation" if run is not None and run.is_dir() else Path("evaluation"))
     o.check_folder(folder)
-    files = [folder / "evaluation.json", folder / "evaluation.html"]
+    earlier = o.existing(folder, ("evaluation.json", "evaluation.html", "pictures"))
     if not dry_run:
-        o.refuse_existing(files, force)
+        o.refuse_existing(earlier, force)
     from ..evaluation.evaluate import run_evaluation
     from ..evaluation.features import GivenFeatures
     from ..evaluation.measuring import Wanted
@@ -78,7 +79,9 @@ def evaluate_command(
             model, data, samples, wanted, report, run if ema is None else None, facts
         )
     show(found)
-    return Outcome(found.save(folder), next_command(run, folder, quick), facts_of(found))
+    written = found.save(folder, pictures and bool(found.pictures))
+    o.remove_stale(earlier, written)
+    return Outcome(written, next_command(run, folder, quick), facts_of(found))
 
 
 def check_given(
@@ -180,14 +183,16 @@ def show(found: Any) -> None:
         found.verdict.standing, "yellow"
     )
     console.print(f"[bold {tone}]{escape(found.verdict.title)}[/]", soft_wrap=True)
-    for line in found.verdict.lines:
+    others = [fault.sentence for fault in found.verdict.faults if fault.seen_in == "samples"]
+    for line in dict.fromkeys((*found.verdict.lines, *others)):
         say(line)
     rows = Table(box=None, pad_edge=False)
     for head in ("against held-out data", "samples", "data against data"):
         rows.add_column(head)
     from ..evaluation import METRICS
 
-    for row in (*found.features, *found.examples):
+    grid = [row for row in found.examples if row.metric == "spectrum"]
+    for row in (*found.features, *grid):
         if row.against == "held-out" and row.metric in SHOWN:
             rows.add_row(METRICS[row.metric].title, str(row.estimate), str(row.floor))
     if rows.row_count:
@@ -210,7 +215,7 @@ def facts_of(found: Any) -> dict[str, Any]:
         "verdict": found.verdict.to_dict(),
         "metrics": {
             row.metric: {"value": row.estimate.value, "floor": row.floor.value}
-            for row in (*found.features, *found.examples)
+            for row in (*found.examples, *found.features)  # those of features, where both have one
             if row.against == "held-out"
         },
         "seconds_of_stages": found.protocol["run"]["seconds"],

@@ -19,6 +19,7 @@ from .measuring import (
     Sides,
     Wanted,
     class_accuracy,
+    class_metrics,
     examine_score,
     find_copies,
     measure,
@@ -135,6 +136,7 @@ def run_evaluation(
         collected, broken = _collect(model, given, material, chosen, wanted, within)
     with clock.stage("metrics"):
         rows, classes = measure(collected, material, chosen, sides, wanted)
+        by_class = class_metrics(collected, material, sides, wanted)
     with clock.stage("memorisation"):
         copies = None if collected is None else find_copies(collected, material)
     with clock.stage("score"):
@@ -155,6 +157,7 @@ def run_evaluation(
         "memorisation": None if copies is None else copies.to_dict(),
         "health": None if health is None else health.to_dict(),
         "ema": None if sweep is None else sweep.to_dict(),
+        "class_metrics": by_class,
         "class_accuracy": None if right is None else {n: v.to_dict() for n, v in right.items()},
     }
     title = _title(model, material, given)

@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from .features import Chosen, Columns, Features, GivenFeatures
 from .health_step import measure_health
 from .material import Material
 from .memorisation import Memorisation, measure_memorisation
-from .sets import MetricRow, measure_sets
+from .sets import MetricRow, measure_classes, measure_sets
 from .spectra import has_spectrum
 
 COUNTS = {True: 256, False: 1000}  # samples by default, quick or not
@@ -35,6 +36,7 @@ IN_FEATURES = (
 ON_EXAMPLES = ("precision", "recall", "coverage")  # a classifier's features may hide noise
 SLOWER = ("sliced_w1", "sliced_w2", "mmd")
 MOST_EXAMPLES = {True: 512, False: KEPT}
+OF_CLASSES = ("sliced_features", "precision", "recall", "coverage")
 TABLE = ("marginal_w1", "category_tv", "correlation")
 
 
@@ -181,6 +183,40 @@ def _classes(
         collected.wanted,
         LEVEL,
     )
+
+
+def class_metrics(
+    collected: Collected | None, material: Material, sides: Sides, wanted: Wanted
+) -> dict[str, list[dict[str, Any]]] | None:
+    """Metrics of each class in the feature space, against held-out data of the class.
+
+    Args:
+        collected: The samples, or None.
+        material: The data.
+        sides: Features of the data.
+        wanted: Seed, and whether the quick form does.
+
+    Returns:
+        Name of the class -> rows as JSON holds them, for classes with 20 samples and 40 held-out
+        examples; None for the quick form and without classes.
+    """
+    labels, dataset = material.held_out.labels, material.dataset
+    classes = None if collected is None else collected.wanted
+    if collected is not None and classes is None:
+        classes = collected.classes
+    if collected is None or classes is None or labels is None or wanted.quick:
+        return None
+    found = measure_classes(
+        collected.features,
+        sides.held_out,
+        classes,
+        labels.numpy(),
+        seed=wanted.seed,
+        level=LEVEL,
+        metrics=OF_CLASSES,
+    )
+    names = dataset.class_names or [str(k) for k in range(int(dataset.classes or 0))]
+    return {names[k]: [row.to_dict() for row in rows] for k, rows in found.items()}
 
 
 def class_accuracy(

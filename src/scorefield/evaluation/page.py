@@ -85,7 +85,11 @@ def verdict_card(verdict: Mapping[str, Any]) -> str:
         f"<dt>{name}</dt><dd>{escape(line)}</dd>"
         for name, line in zip(LINES, verdict["lines"], strict=True)
     )
-    faults = "".join(f"<li><b>{escape(f['name'])}</b></li>" for f in _distinct(verdict["faults"]))
+    faults = "".join(
+        f"<li><b>{escape(fault['name'])}</b>: {escape(fault['sentence'])}</li>"
+        for fault in _distinct(verdict["faults"])
+        if fault["sentence"] not in verdict["lines"]
+    )
     listed = f'<ul class="faults">{faults}</ul>' if faults else ""
     title = escape(verdict["title"][:1].upper() + verdict["title"][1:])
     return f'<section class="card verdict {tone}"><h2>{title}</h2><dl>{rows}</dl>{listed}</section>'
@@ -142,9 +146,19 @@ def _class_table(document: Mapping[str, Any]) -> list[str]:
             _percent(row["data"]),
         ]
         found += [_percent(row["accuracy"]), _percent(row["data_accuracy"])] if asked else []
+        found += _coverage((document.get("class_metrics") or {}).get(row["name"]))
         cells.append(found)
+    if max(len(row) for row in cells) > len(heads):
+        heads += ["coverage of the class", "data against data"]
+        cells = [[*row, *[""] * (len(heads) - len(row))] for row in cells]
     words = "Classes as a classifier of the labels finds them, with 90% intervals"
     return ["<h2>Class by class</h2>", table(heads, cells, words, numbers=2, stack=True)]
+
+
+def _coverage(rows: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """Coverage of a class by its samples, and data against data."""
+    row = next((one for one in rows or () if one["metric"] == "coverage"), None)
+    return [] if row is None else [_percent(row["estimate"]), _percent(row["floor"])]
 
 
 def _percent(estimate: Mapping[str, Any] | None) -> str:

@@ -16,7 +16,7 @@ from .sets import MetricRow
 from .verdict import Verdict
 
 FORMAT, VERSION = "scorefield evaluation", 1
-JSON, PAGE = "evaluation.json", "evaluation.html"
+JSON, PAGE, PICTURES = "evaluation.json", "evaluation.html", "pictures"
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,27 @@ class Evaluation:
         """The page of the evaluation, one file that fetches nothing."""
         return write_page(self.to_dict(), self.pictures)
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, folder: str | Path, pictures: bool = False) -> list[Path]:
         """Write evaluation.json and evaluation.html.
 
         Args:
             folder: Where; it is made if it does not exist.
+            pictures: Whether the pictures of the page are files of their own too, in the folder
+                pictures.
 
         Returns:
-            Both files.
+            Both files, and the folder of pictures.
         """
         place = file_path(folder, "folder")
-        text = self.html().encode()
-        return [write_json(place / JSON, self.to_dict()), write_bytes(place / PAGE, text)]
+        written = [
+            write_json(place / JSON, self.to_dict()),
+            write_bytes(place / PAGE, self.html().encode()),
+        ]
+        if pictures:
+            for name, shown in self.pictures.items():
+                write_bytes(place / PICTURES / f"{name.replace(' ', '_')}.png", shown.png)
+            written.append(place / PICTURES)
+        return written
 
     def __repr__(self) -> str:
         lines = [paragraph(line) for line in (self.verdict.title, *self.verdict.lines)]

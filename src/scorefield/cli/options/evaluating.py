@@ -58,6 +58,10 @@ Quick = Annotated[
         "--quick", help="A quarter of the samples, half of the noise levels, fewer metrics."
     ),
 ]
+Pictures = Annotated[
+    bool,
+    typer.Option("--pictures", help="Also write the page's pictures as PNG files, in pictures/."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be compared, and stop.")]
 Results = Annotated[
     Path | None,
