@@ -23,8 +23,8 @@ from torch import Tensor
 from ..conditions import Condition
 from ..models import Moments, ScoreModel, broadcast
 
-# Directions that are distinguished, of the normal shape and of others; more are averaged in groups of
-# equal size.
+# Directions that are distinguished, of the normal shape and of the others; more are averaged in
+# groups of equal size.
 MOST_DIRECTIONS, FEW_DIRECTIONS = 256, 24
 # Points of the terminal law, at the middle of intervals of equal probability. Their number is even:
 # a point between two modes goes to either, and no solver is right there.
