@@ -20,7 +20,7 @@ from ..noise import check_ladder
 from ..plotting import paragraph
 from ..rng import Stream
 from ..values import describe, finite, items, mapping, one_of, whole
-from .budget import TABLES, Row, find_row, table_of
+from .budget import TABLES, Row, find_row, raised, table_of
 from .kernel import Kernel
 from .ladders import named_ladder
 from .loop import FINALS, check_fit
@@ -204,25 +204,15 @@ def resolve_sampling(
     nfe = None if nfe is None else whole(nfe, "nfe", 0)
     levels = None if levels is None else whole(levels, "the number of noise levels", 1)
     free = all(v is None for v in (ladder, steps_per_level, start, final, options, levels))
+    seen = model  # by default ladders
     tuned = tuned_kernel(model, nfe) if free and sampler in (None, "tuned") else None
     if tuned is not None:  # `tune` fitted it to this model and number of evaluations
         return SamplingRecipe(tuned, tuned.default_ladder(model), final="none")
-    if isinstance(sampler, Kernel):
-        if named:
-            raise InputError("options go with a sampler's name; give a kernel its options itself")
-        kernel, card = sampler, {}
-    else:
-        stored = card_recipe(model)
-        row = None
-        if sampler is None and not named and levels is None and steps_per_level is None:
-            row = budget_row(model, nfe)
-        name = default_sampler(model) if sampler is None else sampler
-        card = stored if name == stored.get("sampler", default_sampler(model)) else {}
-        chosen = card.get("options", {})
-        if row is not None:
-            name, chosen = row.sampler, row.options
-            ladder = row.ladder if ladder is None else ladder
-        kernel = make_kernel(name, {**chosen, **named})
+    by_budget = sampler is None and not named and levels is None and steps_per_level is None
+    row = budget_row(model, nfe) if by_budget else None
+    kernel, card = _kernel(model, sampler, named, row)
+    if row is not None and ladder is None:
+        ladder, seen = row.ladder, raised(model, row.raised)
     length_given = any(v is not None for v in (nfe, ladder, steps_per_level, levels))
     if not length_given:
         nfe = card.get("nfe")
@@ -236,7 +226,7 @@ def resolve_sampling(
     sigmas = _ladder(model, kernel, ladder, levels)
     if nfe is not None:
         sigmas, steps_per_level = _spend(
-            model, kernel, nfe, (sigmas, ladder, levels), steps_per_level, int(final == "denoise")
+            seen, kernel, nfe, (sigmas, ladder, levels), steps_per_level, int(final == "denoise")
         )
     sigmas = kernel.default_ladder(model) if sigmas is None else sigmas
     steps = kernel.default_steps_per_level(sigmas) if steps_per_level is None else steps_per_level
@@ -244,6 +234,22 @@ def resolve_sampling(
     check_fit(kernel, model, sigmas)
     check_levels(model, sigmas)
     return SamplingRecipe(kernel, sigmas, steps, start, final)
+
+
+def _kernel(
+    model: ScoreModel, sampler: str | Kernel | None, named: Mapping[str, Any], row: Row | None
+) -> tuple[Kernel, Mapping[str, Any]]:
+    """The kernel, and the card's settings that go with it."""
+    if isinstance(sampler, Kernel):
+        if named:
+            raise InputError("options go with a sampler's name; give a kernel its options itself")
+        return sampler, {}
+    stored, usual = card_recipe(model), default_sampler(model)
+    name = usual if sampler is None else sampler
+    card = stored if name == stored.get("sampler", usual) else {}
+    if row is not None:
+        return make_kernel(row.sampler, row.options), card
+    return make_kernel(name, {**card.get("options", {}), **named}), card
 
 
 def _ladder(

@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import InputError
 from ..models import ScoreModel
 from ..sampling import SAMPLERS, SamplingRecipe, find_sampler, make_kernel, resolve_sampling
-from ..values import text
+from ..sampling.budget import raised
+from ..values import finite, text
 
 DEFAULT = "default"
 VARIANTS = (
@@ -34,12 +35,14 @@ class Entrant:
         sampler: A name of SAMPLERS; None: what the number of evaluations decides.
         options: Options of the sampler.
         ladder: A named ladder; None: the sampler's own.
+        raised: Its smallest noise level in units of the model's smallest one, 1 or more.
     """
 
     name: str
     sampler: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     ladder: str | None = None
+    raised: float = 1.0
 
     def recipe(self, model: ScoreModel, nfe: int) -> SamplingRecipe:
         """The recipe of at most nfe evaluations.
@@ -51,7 +54,7 @@ class Entrant:
             return resolve_sampling(model, None, nfe, self.ladder)
         # A kernel has its own defaults; a name would take the options of the model's card.
         kernel = make_kernel(self.sampler, self.options)
-        return resolve_sampling(model, kernel, nfe, self.ladder)
+        return resolve_sampling(raised(model, self.raised), kernel, nfe, self.ladder)
 
 
 def _value(word: str) -> Any:
@@ -81,12 +84,13 @@ def read_entrant(name: str) -> Entrant:
             )
         options[key] = _value(value)
     ladder = options.pop("ladder", None)
+    factor = finite(options.pop("raised", 1.0), "raised", 1.0)
     if words[0] == DEFAULT:
-        if options:
+        if options or factor != 1:
             raise InputError(f"default takes no options; got {name!r}. Name the sampler")
         return Entrant(" ".join(words), None, {}, ladder)
     find_sampler(words[0])
-    return Entrant(" ".join(words), words[0], options, ladder)
+    return Entrant(" ".join(words), words[0], options, ladder, factor)
 
 
 def all_entrants() -> list[Entrant]:

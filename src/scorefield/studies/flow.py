@@ -1,10 +1,10 @@
 """The converged probability flow: the sample that an exact solver makes of the same start.
 
 The flow is solved from an entrant's own x_T, at its own largest noise level, down to the lowest
-level of the model's range and the final denoising step, by UniPC with p = 3 on as many levels as
-asked for. Solved with half the evaluations, the solution moves by `change`: the error of the
-converged flow is of that size or smaller, since the order is above one. A distance counts as
-measured where `change` is below one per cent of it.
+level of the model's range and the final denoising step, by UniPC with p = 3. Solved with half the
+evaluations, the solution moves by `change`: the error of the converged flow is of that size or
+smaller, since the order is above one. A distance counts as measured where `change` is below one per
+cent of it.
 """
 
 from dataclasses import dataclass, field
