@@ -9,7 +9,7 @@ The ball of an example reaches to its k-th nearest neighbour in its own set.
 
 Balls shrink as sets grow, so these numbers belong to the numbers of examples: the intervals are
 about the expected value at the same numbers. Both sets vary, and the bootstrap is wrong here, since
-repeated examples are their own neighbours; the jackknife's variance is too large, 1.3 to 1.6 times
+repeated examples are their own neighbours; the jackknife's variance is too large, 1.3 to 1.7 times
 in standard deviations where it was tried. Halves of both sets are independent of each other, and a
 fraction of half as many examples has twice the variance, so that
 
