@@ -30,6 +30,7 @@ from .health_rows import HealthRow
 from .health_verdicts import Finding, judge, notes
 
 FINEST, WIDEST = 25.0, 10.0  # the default levels lie within std/FINEST and WIDEST std
+TOP = 2.0  # of a picture's axis
 VERSION = 1  # of `to_dict`
 
 
@@ -108,7 +109,7 @@ class Health:
         charts = self._charts()
         caption = (
             f"{self.held_out:,} held-out and {self.training:,} training examples. Loss: 1 is "
-            "knowing nothing but means and variances."
+            f"knowing nothing but means and variances. Values above {TOP:g} are cut off."
         )
         return Picture(
             lambda path: save_seed_curves(path, charts, "Score health", caption, columns),
@@ -121,17 +122,24 @@ class Health:
             "held-out": [row.loss.value for row in self.rows],
             "training": [row.training_loss.value for row in self.rows],
             "best Gaussian": [row.gaussian.value for row in self.rows],
+            "memoriser": [row.memoriser.value for row in self.rows],
         }
         off = {
             "Stein's identity": [abs(row.stein.value) for row in self.rows],
-            "slope of the noise": [abs(row.slope.value - 1) for row in self.rows],
             "asymmetry": [row.asymmetry.value for row in self.rows],
         }
         axis = "noise level σ (model units)"
+        tables = ("Denoising loss", "loss", losses), ("Relative deviations", "deviation", off)
         return [
-            Chart("Denoising loss", axis, "loss", _series(sigma, losses), "x", bottom=0.0),
-            Chart("Relative deviations", axis, "deviation", _series(sigma, off), "x", bottom=0.0),
+            Chart(title, axis, label, _series(sigma, table), "x", bottom=0.0, top=_top(table))
+            for title, label, table in tables
         ]
+
+
+def _top(values: Mapping[str, list[float]]) -> float:
+    """Upper end of a vertical axis: TOP at most, above which a value is simply too large."""
+    finite_ones = [v for column in values.values() for v in column if math.isfinite(v)]
+    return min(TOP, max(1.1 * max(finite_ones, default=1.0), 0.1))
 
 
 def _series(sigma: list[float], values: Mapping[str, list[float]]) -> dict[str, Any]:
