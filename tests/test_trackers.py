@@ -11,8 +11,11 @@ import torch
 from bench.kills import tensors
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from cli_helpers import call
 from scorefield.checkpoint import load_state
+from scorefield.cli.app import app
 from scorefield.errors import InputError
 from scorefield.runs import Run
 from scorefield.training import Hooks, assess, train, trainer
@@ -194,9 +197,11 @@ def killed_and_resumed(folder: Path, tracker: str, monkeypatch) -> Run:
 
 @pytest.mark.training
 def test_resumed_run_goes_on_in_tensorboard_without_repetitions(tmp_path, quick, monkeypatch):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     run = killed_and_resumed(tmp_path / "run", "tensorboard", monkeypatch)
-    events = accumulator.EventAccumulator(str(run.tensorboard))
+    events = EventAccumulator(str(run.tensorboard))
     events.Reload()
     records = run.records()
     for name in ("loss", "held_out", "by_sigma/loss/0.1436"):
@@ -208,7 +213,7 @@ def test_resumed_run_goes_on_in_tensorboard_without_repetitions(tmp_path, quick,
     previews = [event.step for event in events.Images("preview")]
     assert previews == [int(path.stem) for path in sorted(run.previews.glob("*.png"))]
     # Negative control: a reader that does not drop what the run wrote again has repetitions.
-    whole = accumulator.EventAccumulator(str(run.tensorboard), purge_orphaned_data=False)
+    whole = EventAccumulator(str(run.tensorboard), purge_orphaned_data=False)
     whole.Reload()
     assert len(whole.Scalars("loss")) > len(events.Scalars("loss"))
 
@@ -323,3 +328,31 @@ def test_missing_packages_are_refused_with_the_command(kind, words, monkeypatch)
 def test_other_modes_of_wandb_are_refused():
     with pytest.raises(InputError, match="mode"):
         WeightsAndBiases(mode="later")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("tensorbord", "tensorboard"), ("wandb", "pip install")]
+)
+def test_command_refuses_a_tracker_before_the_run_begins(
+    name, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run = tmp_path / "run"
+    arguments = ["train", "--data", "digits", "--run", run, "--images", 64]
+    assert call(*arguments, "--tracker", name) == 2
+    assert words in capsys.readouterr().err
+    assert not run.exists()
+
+
+@pytest.mark.training
+def test_command_takes_several_trackers(tmp_path, quick, monkeypatch):
+    for name in ("trackio", "wandb"):
+        monkeypatch.setitem(sys.modules, name, stand_in(name)[0])
+    run = tmp_path / "run"
+    small_run = ["--set", "network.name=mlp", "--set", "network.options.width=16"]
+    named = ["--tracker", "trackio", "--tracker", "wandb"]
+    arguments = ["train", "--data", "digits", "--run", str(run), "--images", "64", "--json"]
+    done = CliRunner().invoke(app, [*arguments, *small_run, *named])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["images"] >= 64
+    assert {path.name for path in Run(run).trackers.iterdir()} == {"trackio.json", "wandb.json"}

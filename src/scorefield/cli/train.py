@@ -92,6 +92,16 @@ Restart = Annotated[
         help="Begin again: what the run's folder holds is moved to its folder old-1, old-2, ...",
     ),
 ]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker",
+        metavar="NAME",
+        help="Show numbers and pictures of the training in tensorboard, trackio or wandb "
+        "(repeatable). The package must be installed.",
+        autocompletion=completion.words(("tensorboard", "trackio", "wandb")),
+    ),
+]
 CheckpointEvery = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")]
 DryRun = Annotated[
     bool,
@@ -136,6 +146,7 @@ def train(
     set: Assignments = None,
     restart: Restart = False,
     checkpoint_every: CheckpointEvery = 60.0,
+    tracker: Trackers = None,
     dry_run: DryRun = False,
     reading: o.Reading = o.Reading(),
     objective: Objective = None,
@@ -167,7 +178,7 @@ def train(
         again = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
         found = resolved_settings(request, module)
         return Outcome((), again, document=("config", found))
-    summary = run_training(request, run, module, checkpoint_every, restart)
+    summary = run_training(request, run, module, checkpoint_every, restart, tracker or ())
     return Outcome(
         [path for path in (run / "model.safetensors", run / "loss_per_sigma.png") if path.exists()],
         next_command(run, request, summary),
@@ -214,6 +225,7 @@ def run_training(
     network: Any = None,
     checkpoint_seconds: float = 60.0,
     restart: bool = False,
+    trackers: Sequence[str] = (),
 ) -> Any:
     """Train with a progress report.
 
@@ -223,6 +235,7 @@ def run_training(
         network: a network of the user's own, or None.
         checkpoint_seconds: seconds between checkpoints.
         restart: whether to set aside what the run's folder holds, and begin again.
+        trackers: names of trackers.
 
     Returns:
         The `Summary`; where a signal stopped the training its `signal` is not 0.
@@ -238,6 +251,7 @@ def run_training(
         checkpoint_seconds=checkpoint_seconds,
         restart=restart,
         began=began(),
+        trackers=trackers,
     )
     say(summary.sentence)
     return summary

@@ -5,6 +5,7 @@ Evaluator                 held-out losses and previews
 RunWriter                 what a run directory holds
 Schedule, Budget, Goal    progress from images and from a durable record of the clock's decisions
 train, fit                from settings or data to a run directory that can go on
+Tracker                   what receives numbers and pictures; TensorBoard, Trackio, WeightsAndBiases
 set_aside                 makes room for a new run in the directory of another one
 """
 
@@ -20,6 +21,7 @@ from .segment import Goal, learning_rate
 from .shown import train_with_progress
 from .state import StepResult, TrainState, train_step
 from .summary import Hooks, Progress, Summary
+from .trackers import TensorBoard, Tracker, Trackio, WeightsAndBiases
 from .verdict import Verdict
 from .writer import RunWriter
 
@@ -37,8 +39,12 @@ __all__ = [
     "Schedule",
     "StepResult",
     "Summary",
+    "TensorBoard",
+    "Tracker",
+    "Trackio",
     "TrainState",
     "Verdict",
+    "WeightsAndBiases",
     "draw_sigma",
     "fit",
     "learning_rate",

@@ -46,7 +46,7 @@ class Assessor:
         self.best = BestPoint()
         self.verdict: Verdict | None = None
         self.watch = CopyWatch.of(setup.dataset, setup.config.seed, setup.config.data.held_out)
-        self._warned = False  # whether a notice about copies was passed
+        self._warned = 0  # how much of a notice about copies was passed: 2 that there are some
 
     def kept_model(self) -> Preconditioned:
         """The averaged model with the weights that the run keeps as its model.
@@ -150,7 +150,7 @@ class Assessor:
             rate=rate,
             falling=self.best.falling(),
             best_images=self.best.best_images,
-            copies=(copies.fraction, copies.by_chance) if copies and copies.memorising else None,
+            memorising="" if copies is None else copies.sentence,
         )
         table = evaluator.loss_per_sigma(model, count)
         for name, baseline in (("nothing", baselines.nothing), ("gaussian", baselines.gaussian)):
@@ -185,10 +185,10 @@ class Assessor:
         return copies
 
     def _warn(self, copies: Copies | None) -> None:
-        """Pass a notice about the first preview on the way in which there are copies."""
-        if copies is None or not copies.memorising or self._warned:
+        """Pass a notice where a preview shows for the first time that the model memorises."""
+        if copies is None or not copies.begins or self._warned >= 1 + copies.memorising:
             return
-        self._warned = True
+        self._warned = 1 + copies.memorising
         turned = "has turned" if self.best.best_images is not None else "has not turned yet"
         self.notice(
             f"after {self.state.images:,} images {copies.sentence}; the held-out loss {turned}. "

@@ -85,7 +85,7 @@ class TensorBoard:
             self._writer.add_text("config", f"```json\n{words}\n```", 0)
 
     def log(self, images: int, values: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
-        """Add scalars and images, with the images seen as their step."""
+        """Add scalars and images at the images seen. The arguments are those of `Tracker`."""
         import numpy as np
         from PIL import Image
 
@@ -134,7 +134,7 @@ class Trackio:
             )
 
     def log(self, images: int, values: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
-        """Log the numbers and pictures, with the images seen as their step."""
+        """Log numbers and pictures at the images seen. The arguments are those of `Tracker`."""
         import trackio
 
         if self._sent.is_new(images):
@@ -193,7 +193,7 @@ class WeightsAndBiases:
             self._run.define_metric("*", step_metric="images")
 
     def log(self, images: int, values: Mapping[str, float], pictures: Mapping[str, Path]) -> None:
-        """Log the numbers and pictures over the images seen."""
+        """Log numbers and pictures over the images seen. The arguments are those of `Tracker`."""
         import wandb
 
         if self._sent.is_new(images):

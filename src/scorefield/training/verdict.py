@@ -24,7 +24,6 @@ from torch import Tensor
 
 from ..progress import duration
 from .evaluator import HeldOutLoss
-from .watch import memorising
 
 Standing = Literal["learned", "hardly begun", "Gaussian", "past its best"]
 ERRORS = 2.0  # standard errors beyond which a difference counts
@@ -54,8 +53,8 @@ class Verdict:
             last weights are.
         needed_images: hardly begun: images after which the loss might be that of the best
             Gaussian (module docstring); None where it cannot be estimated.
-        copies: The fraction of samples that are copies of training examples, and that of examples
-            that are new, where the model memorises (`watch`); None where it does not.
+        memorising: What samples show of memorisation, in words (`watch.Copies`); empty where they
+            show nothing.
     """
 
     standing: Standing
@@ -72,7 +71,7 @@ class Verdict:
     rate: float
     best_images: int | None = None
     needed_images: int | None = None
-    copies: tuple[float, float] | None = None
+    memorising: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Verdict":
@@ -98,8 +97,8 @@ class Verdict:
             "Gaussian": self._gaussian,
             "past its best": self._past,
         }[self.standing]()
-        copied = "" if self.copies is None else f"; {memorising(*self.copies)}"
-        return f"{found}{copied} ({self.rate:,.3g} images a second)"
+        memorising = f"; {self.memorising}" if self.memorising else ""
+        return f"{found}{memorising} ({self.rate:,.3g} images a second)"
 
     @property
     def _numbers(self) -> str:
@@ -169,7 +168,7 @@ def appraise(
     rate: float,
     falling: tuple[float, float] | None = None,
     best_images: int | None = None,
-    copies: tuple[float, float] | None = None,
+    memorising: str = "",
 ) -> Verdict:
     """Compare a model with the baselines.
 
@@ -183,7 +182,7 @@ def appraise(
         falling: How much the loss fell over the last doubling of the images, with its standard
             error from paired differences; None where that is not known.
         best_images: Images seen at the best point, where its weights are the model.
-        copies: As `Verdict` has them.
+        memorising: As `Verdict` has it.
 
     Returns:
         The verdict.
@@ -217,7 +216,7 @@ def appraise(
         rate,
         best_images,
         needed,
-        copies,
+        memorising,
     )
 
 

@@ -1,14 +1,22 @@
-"""The watch for memorisation: how many samples of a preview are copies of training examples.
+"""The watch for memorisation: copies of training examples among the samples of a preview.
 
-A sample is a copy where the nearest training example is less than a third as far as the second
-nearest distinct one (`diagnostics.copies`). Beside it stands the same number of examples that are
-distributed as the data and new: held-out ones, and training examples among the others. In few
-dimensions and in data whose rows repeat, many of those are copies by chance. The model memorises
-where both hold:
+With d1 <= d2 the distances of a sample to the nearest two distinct training examples, and h that to
+the nearest held-out example,
 
-    size      5 % more of the samples than of the new examples are copies
-    chance    samples from the distribution of the new examples have so many copies with a
-              probability of ALPHA at most (Fisher's exact test)
+    copy    d1/d2 < 1/3 (`diagnostics.copies`)
+    pull    median of d1/h over samples, over its median over new examples; below 1 where the
+            samples are nearer to the training data than new data are. Blurred or noisy samples
+            change d1 and h alike
+
+New examples are distributed as the data and were not trained on: held-out ones, and training
+examples of which each is compared with the others. In few dimensions and in data whose rows repeat,
+many of them are copies by chance. A model memorises, or begins to, where size and chance say so:
+
+    memorising    5 % more of the samples than of the new examples are copies (Fisher's exact test)
+    begins to     the pull is below 0.9 (the rank-sum test of Mann and Whitney)
+
+Both tests have the level ALPHA. The pull shows before the held-out loss turns, copies show later
+(docs/trackers.md has a measurement).
 
 Distances are taken between examples as they are stored: samples are rounded to the levels of images
 and to the values of a table's columns. Elements are in standard deviations of the training data,
@@ -17,20 +25,23 @@ part is searched, `MOST_EXAMPLES` or `MOST_NUMBERS`, so that copies of the rest 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
 from ..data import Dataset
 from ..data.pipeline import split
-from ..diagnostics.copies import Nearest, TrainingNeighbours
+from ..diagnostics.copies import TrainingNeighbours
 from ..errors import InputError
 from ..units import quantise
 
 SIZE = 0.05  # fraction of copies beyond chance, from which it counts
-ALPHA = 0.001  # false alarms of the test an evaluation
+PULL = 0.9  # below which the samples are drawn to the training data
+ALPHA = 0.001  # false alarms of either test an evaluation
+FEWEST_HELD = 8  # distinct held-out examples, of which the nearest one is measured
 MOST_EXAMPLES, MOST_NUMBERS = 2**16, 2**25  # of the training data that are searched
 # New examples of each kind, as many as cost so many products of numbers, but at least FEWEST.
 MOST_NEW, FEWEST_NEW, WORK = 500, 32, 2**29
@@ -47,6 +58,8 @@ class Copies:
         new: Number of new examples.
         distance_ratio: Median distance of samples to the nearest training example, over that of
             held-out data; NaN where the latter is 0 or nothing is held out.
+        pull: As the module docstring has it; NaN where few examples are held out.
+        pull_chance: The probability of ranks as low as these by chance; 1 where there is no pull.
     """
 
     hits: int
@@ -54,6 +67,8 @@ class Copies:
     new_hits: int
     new: int
     distance_ratio: float = math.nan
+    pull: float = math.nan
+    pull_chance: float = 1.0
 
     @property
     def fraction(self) -> float:
@@ -72,9 +87,24 @@ class Copies:
         return more >= SIZE and tail(self.hits, self.samples, self.new_hits, self.new) <= ALPHA
 
     @property
+    def begins(self) -> bool:
+        """Whether the model memorises or begins to."""
+        return self.memorising or (self.pull < PULL and self.pull_chance <= ALPHA)
+
+    @property
     def sentence(self) -> str:
-        """Copies in words."""
-        return memorising(self.fraction, self.by_chance)
+        """What the samples show, in words; empty where they show nothing."""
+        if self.memorising:
+            return (
+                f"memorising: {self.fraction:.0%} of the samples are copies of training examples "
+                f"({self.by_chance:.1%} of examples that are new)"
+            )
+        if self.begins:
+            return (
+                f"beginning to memorise: samples lie {1 - self.pull:.0%} closer to training "
+                "examples than new examples do"
+            )
+        return ""
 
     def entries(self) -> dict[str, float]:
         """Entries of a line of metrics."""
@@ -83,15 +113,8 @@ class Copies:
             "copies_by_chance": self.by_chance,
             "copies_samples": self.samples,
             "distance_ratio": self.distance_ratio,
+            "pull": self.pull,
         }
-
-
-def memorising(copies: float, by_chance: float) -> str:
-    """The sentence about a model that memorises."""
-    return (
-        f"memorising: {copies:.0%} of the samples are copies of training examples "
-        f"({by_chance:.1%} of examples that are new)"
-    )
 
 
 def tail(hits: int, count: int, new_hits: int, new: int) -> float:
@@ -112,6 +135,73 @@ def tail(hits: int, count: int, new_hits: int, new: int) -> float:
         for k in range(hits, min(every, count) + 1)
     )
     return ways / math.comb(both, count)
+
+
+def rank_sum(low: Tensor, high: Tensor) -> float:
+    """The probability by chance of ranks of `low` as low as they are (Mann and Whitney).
+
+    Args:
+        low: (n,).
+        high: (m,).
+
+    Returns:
+        One-sided, by the normal approximation with the correction for ties.
+    """
+    n, m = len(low), len(high)
+    _, place, ties = torch.cat([low, high]).unique(return_inverse=True, return_counts=True)
+    ranks = (ties.cumsum(0).double() - (ties - 1) / 2)[place]
+    above = float(ranks[:n].sum()) - n * (n + 1) / 2
+    tied = float((ties.double() ** 3 - ties).sum()) / ((n + m) * (n + m - 1))
+    variance = n * m / 12 * (n + m + 1 - tied)
+    return NormalDist().cdf((above + 0.5 - n * m / 2) / math.sqrt(variance)) if variance else 1.0
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What samples are compared with.
+
+    Attributes:
+        train: The training examples.
+        held_out: The held-out ones; None where fewer than FEWEST_HELD are distinct.
+        hits: Number of copies among new examples.
+        count: Number of new examples.
+        distance: Median distance of held-out data to the training data; NaN without them.
+        nearness: d1/(d1 + h) of the new examples; empty without `held_out`.
+    """
+
+    train: TrainingNeighbours
+    held_out: TrainingNeighbours | None
+    hits: int
+    count: int
+    distance: float
+    nearness: Tensor
+
+    @classmethod
+    def of(cls, train: Tensor, held_out: Tensor, new: int) -> "_Known":
+        """Compare new examples, at most `new` of each kind, with the training data (N, *event)."""
+        known = TrainingNeighbours(train)
+        own = known.left_out(new)
+        if len(held_out) == 0:
+            none = torch.zeros(0, dtype=torch.float64)
+            return cls(known, None, int(own.copies.sum()), len(own.index), math.nan, none)
+        fresh = known.nearest(held_out)
+        hits = int(own.copies.sum()) + int(fresh.copies.sum())
+        distance = float(fresh.distance.median())
+        held: TrainingNeighbours | None = None
+        parts = [torch.zeros(0, dtype=torch.float64)]
+        if len(held_out.flatten(1).unique(dim=0)) >= FEWEST_HELD:
+            held = TrainingNeighbours(held_out)
+            others = held.left_out(len(held_out)).distance
+            parts += [nearness(fresh.distance, others)]
+            if len(own.index):
+                parts += [nearness(own.distance, held.nearest(train[: len(own.index)]).distance)]
+        count = len(own.index) + len(fresh.index)
+        return cls(known, held, hits, count, distance, torch.cat(parts))
+
+
+def nearness(d1: Tensor, h: Tensor) -> Tensor:
+    """d1/(d1 + h), which orders examples as d1/h does; 1/2 where both are 0."""
+    return torch.where(d1 + h > 0, d1 / (d1 + h), 0.5)
 
 
 class CopyWatch:
@@ -154,29 +244,31 @@ class CopyWatch:
             The counts; None where samples are not finite, or fewer than two training examples are
             distinct.
         """
-        found = self._known
-        if found is None or len(samples) == 0 or not bool(torch.isfinite(samples).all()):
+        known = self._known
+        if known is None or len(samples) == 0 or not bool(torch.isfinite(samples).all()):
             return None
-        known, new_hits, new, distance = found
-        near = known.nearest(self._scaled(self._as_stored(samples.detach().cpu())))
-        ratio = float(near.distance.median()) / distance if distance > 0 else math.nan
-        return Copies(int(near.copies.sum()), len(samples), new_hits, new, ratio)
+        scaled = self._scaled(self._as_stored(samples.detach().cpu()))
+        near = known.train.nearest(scaled)
+        ratio = float(near.distance.median()) / known.distance if known.distance > 0 else math.nan
+        found = Copies(int(near.copies.sum()), len(samples), known.hits, known.count, ratio)
+        if known.held_out is None:
+            return found
+        drawn = nearness(near.distance, known.held_out.nearest(scaled).distance)
+        middle, usual = float(drawn.quantile(0.5)), float(known.nearness.quantile(0.5))
+        if not (middle < 1 and 0 < usual < 1):
+            return found
+        pull = middle / (1 - middle) * (1 - usual) / usual
+        return replace(found, pull=pull, pull_chance=rank_sum(drawn, known.nearness))
 
     @cached_property
-    def _known(self) -> tuple[TrainingNeighbours, int, int, float] | None:
-        """Training neighbours, copies and number of new examples, and held-out distance."""
+    def _known(self) -> _Known | None:
+        """What samples are compared with; None where all training examples are equal."""
+        held_out = self._dataset.floats(self._held_out[: self._new])
         try:
-            known = TrainingNeighbours(self._scaled(self._dataset.floats(self._train)))
-        except InputError:  # all training examples are equal
+            train = self._scaled(self._dataset.floats(self._train))
+            return _Known.of(train, self._scaled(held_out), self._new)
+        except InputError:
             return None
-        groups: list[Nearest] = [known.left_out(self._new)]
-        distance = math.nan
-        if len(self._held_out):
-            rows = self._dataset.floats(self._held_out[: self._new])
-            groups.append(known.nearest(self._scaled(rows)))
-            distance = float(groups[-1].distance.median())
-        hits = sum(int(group.copies.sum()) for group in groups)
-        return known, hits, sum(len(group.index) for group in groups), distance
 
     @cached_property
     def _scale(self) -> Tensor:
