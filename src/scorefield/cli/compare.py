@@ -42,7 +42,6 @@ def table(found: Any) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    from ..evaluation import METRICS
     from ..evaluation.page_parts import interval
 
     rows = Table(box=None, pad_edge=False)
@@ -54,5 +53,5 @@ def table(found: Any) -> Any:
                 f"[bold]{interval(one)}[/]" if row.better == side else interval(one)
                 for side, one in (("first", row.first), ("second", row.second))
             ]
-            rows.add_row(METRICS[row.metric].title, *sides, interval(row.floor))
+            rows.add_row(row.title, *sides, interval(row.floor))
     return rows

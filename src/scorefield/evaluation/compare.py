@@ -13,6 +13,7 @@ from .page_parts import KEY, bar, escape, interval, page, record, table
 from .record import differences
 from .result import Evaluation, read_evaluation
 
+IN_BOTH = ("precision", "recall", "coverage")
 FORMAT, VERSION = "scorefield comparison", 1
 
 
@@ -37,6 +38,12 @@ class ComparedRow:
     second: Mapping[str, Any]
     floor: Mapping[str, Any]
     better: str
+
+    @property
+    def title(self) -> str:
+        """Name for tables; the space where the metric is measured in both."""
+        of = " of examples" if self.space == "examples" and self.metric in IN_BOTH else ""
+        return METRICS[self.metric].title + of
 
 
 @dataclass(frozen=True)
@@ -116,13 +123,13 @@ class Comparison:
                 if row.against != against:
                     continue
                 metric = METRICS[row.metric]
-                name = (
-                    f'{escape(metric.title)}<br><span class="soft">{ARROWS[metric.better]}</span>'
-                )
+                name = f'{escape(row.title)}<br><span class="soft">{ARROWS[metric.better]}</span>'
                 marks = ["<b>" if row.better == side else "" for side in ("first", "second")]
                 sides = [
-                    bar(one, row.floor) + mark + interval(one) + ("</b>" if mark else "")
-                    for one, mark in zip((row.first, row.second), marks, strict=True)
+                    bar(one, row.floor, other) + mark + interval(one) + ("</b>" if mark else "")
+                    for one, other, mark in zip(
+                        (row.first, row.second), (row.second, row.first), marks, strict=True
+                    )
                 ]
                 cells.append((name, *sides, interval(row.floor)))
             if cells:

@@ -19,6 +19,7 @@ COPIES = {
     "held_out_copies": "the same of held-out data",
     "distance_ratio": "distance to the training data, samples over held-out data",
 }
+LEVELS = {"gaussian": "best Gaussian", "stein": "Stein", "gap": "training gap"}
 ARROWS = {"low": "lower is better", "high": "higher is better", "near floor": "near the floor"}
 
 
@@ -133,39 +134,46 @@ def _class_table(document: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     asked = any(row["accuracy"] is not None for row in rows)
-    heads = ["class", "", "frequency in samples", "in held-out data"]
-    heads += ["right class of samples", "of held-out data"] if asked else []
+    heads = ["class", "", "frequency", "of data"]
+    heads += ["right class", "of data"] if asked else []
     cells = []
     for row in rows:
         mark = ' <b style="color:var(--bad)">missing</b>' if row["missing"] else ""
         mark += ' <b style="color:var(--bad)">not followed</b>' if row["lost"] else ""
         found = [
             f"{escape(row['name'])}{mark}",
-            bar(row["samples"], row["data"]),
+            f'<span class="small">{bar(row["samples"], row["data"])}</span>',
             _percent(row["samples"]),
-            _percent(row["data"]),
+            _plain(row["data"]),
         ]
-        found += [_percent(row["accuracy"]), _percent(row["data_accuracy"])] if asked else []
+        found += [_percent(row["accuracy"], 0), _plain(row["data_accuracy"])] if asked else []
         found += _coverage((document.get("class_metrics") or {}).get(row["name"]))
         cells.append(found)
     if max(len(row) for row in cells) > len(heads):
-        heads += ["coverage of the class", "data against data"]
+        heads += ["coverage", "of data"]
         cells = [[*row, *[""] * (len(heads) - len(row))] for row in cells]
-    words = "Classes as a classifier of the labels finds them, with 90% intervals"
+    words = (
+        "Samples with 90% intervals, and held-out data beside them, classes as a classifier of the "
+        "labels finds them"
+    )
     return ["<h2>Class by class</h2>", table(heads, cells, words, numbers=2, stack=True)]
 
 
 def _coverage(rows: Sequence[Mapping[str, Any]] | None) -> list[str]:
     """Coverage of a class by its samples, and data against data."""
     row = next((one for one in rows or () if one["metric"] == "coverage"), None)
-    return [] if row is None else [_percent(row["estimate"]), _percent(row["floor"])]
+    return [] if row is None else [_percent(row["estimate"], 0), _plain(row["floor"])]
 
 
-def _percent(estimate: Mapping[str, Any] | None) -> str:
+def _percent(estimate: Mapping[str, Any] | None, places: int = 1) -> str:
     if estimate is None:
         return ""
     low, value, high = (estimate[name] for name in ("low", "value", "high"))
-    return f"{value:.1%} ({low:.1%} to {high:.1%})"
+    return f"{value:.{places}%} ({low:.{places}%} to {high:.{places}%})"
+
+
+def _plain(estimate: Mapping[str, Any] | None) -> str:
+    return "" if estimate is None else f"{estimate['value']:.0%}"
 
 
 def _memorisation_table(found: Mapping[str, Any] | None) -> list[str]:
@@ -180,7 +188,7 @@ def _health_table(health: Mapping[str, Any] | None) -> list[str]:
         return []
     levels = health["levels"]
     names = [n for n, v in levels[0].items() if isinstance(v, Mapping) and "value" in v]
-    heads = ("σ", *(name.replace("_", " ") for name in names))
+    heads = ("σ", *(LEVELS.get(name, name.replace("_", " ")) for name in names))
     rows = [
         (number(level["sigma"]), *(number(level[name]["value"]) for name in names))
         for level in levels

@@ -77,17 +77,24 @@ def interval(estimate: Mapping[str, Any] | None) -> str:
     return number(estimate["value"]) + (f" ({low} to {high})" if low and high else "")
 
 
-def bar(estimate: Mapping[str, Any], floor: Mapping[str, Any] | None) -> str:
+def bar(
+    estimate: Mapping[str, Any],
+    floor: Mapping[str, Any] | None,
+    beside: Mapping[str, Any] | None = None,
+) -> str:
     """An estimate over its floor on one axis: a dot with its interval, over a grey band.
 
     Args:
         estimate: Value, low and high.
         floor: The same of data against data.
+        beside: Another estimate, drawn elsewhere on an axis of the same ends; None for none.
 
     Returns:
         An inline drawing.
     """
-    found = [one[name] for one in (estimate, floor) if one for name in ("low", "high", "value")]
+    found = [
+        one[name] for one in (estimate, floor, beside) if one for name in ("low", "high", "value")
+    ]
     known = [value for value in found if value is not None and math.isfinite(value)]
     if not known or estimate["value"] is None:
         return ""

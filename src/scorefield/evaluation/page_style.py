@@ -48,7 +48,7 @@ figure img {{
   display: block; max-width: 100%; height: auto; margin: 0 auto 8px; background: #fff;
   border-radius: 6px;
 }}
-.scroll {{ overflow-x: auto; -webkit-overflow-scrolling: touch; }}
+.scroll, .stack {{ overflow-x: auto; -webkit-overflow-scrolling: touch; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 caption {{ text-align: left; padding: 0 0 8px; }}
 th, td {{
@@ -57,9 +57,10 @@ th, td {{
 }}
 th {{ color: var(--soft); font-weight: 600; }}
 td.number {{ white-space: nowrap; }}
-td.name {{ min-width: 9rem; }}
+td.name {{ min-width: 5rem; }}
 tr:last-child td {{ border-bottom: 0; }}
 .bar {{ display: block; width: 200px; height: 24px; }}
+.small .bar {{ width: 120px; }}
 .bar .axis {{ stroke: var(--line); }}
 .bar .band {{ fill: var(--floor); opacity: .55; }}
 .bar .floor {{ stroke: var(--soft); stroke-width: 2; }}
@@ -95,6 +96,6 @@ footer {{ margin-top: 40px; color: var(--soft); font-size: .85rem; }}
   .stack td.number[data-head]:not([data-head=""])::before {{
     content: attr(data-head) ": "; color: var(--soft);
   }}
-  .stack .bar {{ width: 100%; max-width: 320px; }}
+  .stack .bar, .stack .small .bar {{ width: 100%; max-width: 320px; }}
 }}
 """
