@@ -25,6 +25,7 @@ from torch import Tensor
 from .. import rng
 from ..config import Scales
 from ..errors import InputError
+from ..pairs import squared_distances
 from ..rng import Stream
 from .dataset import Dataset
 from .fitting import FittedUnits
@@ -144,13 +145,7 @@ def pair_distances(flat: Tensor) -> Tensor:
     """Distances between every two of the rows (n, D), sorted."""
     flat = flat - flat.mean(0)
     rows, columns = torch.triu_indices(len(flat), len(flat), 1)
-    return _squared(flat, flat)[rows, columns].sqrt().sort().values
-
-
-def _squared(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distances (A, B) between rows; the data are centred, so that little cancels."""
-    squares = a.square().sum(1)[:, None] + b.square().sum(1)[None]
-    return (squares - 2 * a @ b.T).clamp_min(0)
+    return squared_distances(flat, flat)[rows, columns].sqrt().sort().values
 
 
 def _nearest(flat: Tensor) -> Tensor:
@@ -159,7 +154,7 @@ def _nearest(flat: Tensor) -> Tensor:
     found = []
     for first in range(0, len(queries), 128):
         part = queries[first : first + 128]
-        squared = _squared(part, flat)
+        squared = squared_distances(part, flat)
         # Equal examples are at distance 0 up to the rounding of the squares.
         equal = 1e-12 * part.square().sum(1)[:, None]
         squared[squared <= equal] = torch.inf
@@ -174,7 +169,7 @@ def _collapse(flat: Tensor, largest: float) -> float | None:
     queries = flat[:QUERIES]
     keys = rng.keys(0, len(queries))
     z = rng.normal(keys, Stream.PLAN, 0, (flat.shape[1],), torch.float64)
-    squared = _squared(queries, flat).float()
+    squared = squared_distances(queries, flat).float()
     across = ((z * queries).sum(1, keepdim=True) - z @ flat.T).float()  # z · (x_i - x_j)
     own = torch.arange(len(queries))
     squared[own, own], across[own, own] = 0.0, 0.0

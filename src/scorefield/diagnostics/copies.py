@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..pairs import row_chunks, squared_distances
 from ..tensors import check_finite, floats
-from .pairs import row_chunks, squared_distances
 
 COPY = 1 / 3  # d1/d2 below which a sample is a copy
 BLOCK = 8192  # training examples at a time

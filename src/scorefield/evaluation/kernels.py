@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..pairs import median_distance, row_chunks, squared_distances
 from ..values import finite
 from .estimate import Estimate
 from .intervals import (
@@ -29,7 +30,6 @@ from .intervals import (
     square_interval,
     subset,
 )
-from .pairs import median_distance, row_chunks, squared_distances
 
 MOST = 5000  # examples a side
 DEGREE = 3

@@ -33,10 +33,10 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..pairs import row_chunks, squared_distances
 from ..values import whole
 from .estimate import Estimate
 from .intervals import Purpose, generator, interval, read_level, read_pair, subset
-from .pairs import row_chunks, squared_distances
 
 MOST = 5000  # examples a side
 REACH, NEIGHBOUR_SPLITS = 5, 64

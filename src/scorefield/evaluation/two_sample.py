@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..pairs import median_distance
 from .estimate import Estimate
 from .intervals import (
     Purpose,
@@ -38,7 +39,6 @@ from .intervals import (
     splits,
     subset,
 )
-from .pairs import median_distance
 
 MOST = 5000  # examples a side that classifiers see
 MOST_TESTED = 10_000  # examples a side of the permutation test
