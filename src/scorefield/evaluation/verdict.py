@@ -3,7 +3,7 @@
     broke         the score is wrong, or samples share nothing with the data
     memorised     the training data come back
     incomplete    a class or much of the variety is missing
-    rough         no fault, and samples are told from data in more than 2 of 3 cases
+    rough         no fault, and a classifier tells samples from data in over 2 of 3 cases
     learned       no fault
 
 A fault counts by its size, with its interval beyond that size. The names of the score's faults are
@@ -193,11 +193,11 @@ def quality_line(rows: Mapping[str, MetricRow]) -> str:
         return "The samples were not compared with held-out data."
     accuracy = told.estimate
     if accuracy.low <= max(NEAR, told.floor.high):
-        words = "Samples are hardly told from held-out data"
+        words = "Samples are hardly distinguished from held-out data"
     elif accuracy.value < ROUGH:
         words = "Samples are close to held-out data"
     else:
-        words = "Samples are easily told from held-out data"
+        words = "Samples are easily distinguished from held-out data"
     parts = [f"a classifier is right in {_percent(accuracy)} of cases (50% is chance)"]
     if "frechet" in rows:
         found, floor = rows["frechet"].estimate, rows["frechet"].floor
