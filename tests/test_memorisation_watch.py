@@ -13,7 +13,7 @@ from scorefield.data import Dataset
 from scorefield.data import open as open_data
 from scorefield.runs import Run
 from scorefield.training import Evaluator, Hooks, Verdict, assess, fit, train, trainer, watch
-from scorefield.training.watch import ALPHA, Copies, CopyWatch, rank_sum, tail
+from scorefield.training.watch import ALPHA, Copies, CopyWatch, most_numbers, rank_sum, tail
 from small_runs import small
 
 
@@ -197,6 +197,16 @@ def test_samples_that_are_not_finite_are_left_out(value):
 
 def test_data_without_two_distinct_examples_have_no_watch():
     assert CopyWatch.of(open_data(np.ones((20, 3))), 0, 0.1).look(torch.ones(4, 3)) is None
+
+
+def test_size_of_the_search_follows_from_the_budget():
+    """60 s of the demo search all of 5,000 images; 5 minutes of 60,000 a part; a day all."""
+    assert most_numbers(None, 60.0, 784) >= 4500 * 784
+    assert 20_000 < most_numbers(None, 300.0, 784) // 784 < 30_000
+    assert most_numbers(None, 86_400.0, 784) == most_numbers(10**8, None, 784) == 2**25
+    assert most_numbers(100, None, 64) == 2**22
+    few = CopyWatch.of(open_data(normal(5000, 64, 0)), 0, 0.1, 64 * 1000)
+    assert len(few._train) == 1000
 
 
 # -- in a training

@@ -17,7 +17,7 @@ from .build import Setup
 from .pictures import draw_loss_per_sigma, draw_preview, draw_training_curve
 from .schedule import Schedule
 from .verdict import Verdict, appraise
-from .watch import Copies, CopyWatch
+from .watch import Copies, CopyWatch, most_numbers
 from .writer import RunWriter
 
 Table = dict[str, list[float]]
@@ -45,7 +45,9 @@ class Assessor:
         self.evaluator, self.state = setup.evaluator, setup.state
         self.best = BestPoint()
         self.verdict: Verdict | None = None
-        self.watch = CopyWatch.of(setup.dataset, setup.config.seed, setup.config.data.held_out)
+        c, data = setup.config, setup.dataset
+        most = most_numbers(c.images, c.seconds, math.prod(data.event_shape))
+        self.watch = CopyWatch.of(data, c.seed, c.data.held_out, most)
         self._warned = 0  # how much of a notice about copies was passed: 2 that there are some
 
     def kept_model(self) -> Preconditioned:

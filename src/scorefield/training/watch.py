@@ -21,7 +21,8 @@ Both tests have the level ALPHA. The pull shows before the held-out loss turns, 
 Distances are taken between examples as they are stored: samples are rounded to the levels of images
 and to the values of a table's columns. Elements are in standard deviations of the training data,
 one for each column of vectors and for each channel of other data. Of large training sets a random
-part is searched, `MOST_EXAMPLES` or `MOST_NUMBERS`, so that copies of the rest are missed.
+part is searched, so that copies of the rest are missed; its size follows from the budget, so that
+the search takes about one percent of the time (`most_numbers`).
 """
 
 import math
@@ -43,6 +44,9 @@ PULL = 0.9  # below which the samples are drawn to the training data
 ALPHA = 0.001  # false alarms of either test an evaluation
 FEWEST_HELD = 8  # distinct held-out examples, of which the nearest one is measured
 MOST_EXAMPLES, MOST_NUMBERS = 2**16, 2**25  # of the training data that are searched
+# A search of a run takes about 0.15 microseconds a number, all previews together. Training takes
+# longer than 1.5 microseconds a number of an image.
+FEWEST_NUMBERS, PER_SECOND, PER_IMAGE = 2**22, 2**16, 0.1
 # New examples of each kind, as many as cost so many products of numbers, but at least FEWEST.
 MOST_NEW, FEWEST_NEW, WORK = 500, 32, 2**29
 
@@ -199,6 +203,23 @@ class _Known:
         return cls(known, held, hits, count, distance, torch.cat(parts))
 
 
+def most_numbers(images: int | None, seconds: float | None, elements: int) -> int:
+    """How many numbers of the training data are searched, by the budget of a run.
+
+    Args:
+        images: The budget in images; None: it is one in seconds.
+        seconds: The budget in seconds.
+        elements: Numbers an example has.
+
+    Returns:
+        The number.
+    """
+    by_budget = (
+        PER_SECOND * seconds if seconds is not None else PER_IMAGE * (images or 0) * elements
+    )
+    return int(min(MOST_NUMBERS, max(FEWEST_NUMBERS, by_budget)))
+
+
 def nearness(d1: Tensor, h: Tensor) -> Tensor:
     """d1/(d1 + h), which orders examples as d1/h does; 1/2 where both are 0."""
     return torch.where(d1 + h > 0, d1 / (d1 + h), 0.5)
@@ -211,28 +232,34 @@ class CopyWatch:
         dataset: The data.
         train: int64 (N,), the training part.
         held_out: int64 (M,), the held-out part.
+        most: Numbers of the training part that are searched at most.
     """
 
-    def __init__(self, dataset: Dataset, train: Tensor, held_out: Tensor) -> None:
+    def __init__(
+        self, dataset: Dataset, train: Tensor, held_out: Tensor, most: int = MOST_NUMBERS
+    ) -> None:
         elements = max(1, math.prod(dataset.event_shape))
-        count = min(len(train), MOST_EXAMPLES, max(2, MOST_NUMBERS // elements))
+        count = min(len(train), MOST_EXAMPLES, max(2, most // elements))
         self._dataset, self._train, self._held_out = dataset, train[:count], held_out
         new = max(FEWEST_NEW, WORK // (count * elements))
         self._new = min(MOST_NEW, new)
 
     @classmethod
-    def of(cls, dataset: Dataset, seed: int, held_out: float) -> "CopyWatch":
+    def of(
+        cls, dataset: Dataset, seed: int, held_out: float, most: int = MOST_NUMBERS
+    ) -> "CopyWatch":
         """The watch of a run, which has split its data in the same way.
 
         Args:
             dataset: The data.
             seed: The seed of the run.
             held_out: Which part is held out, as for `data.pipeline.split`.
+            most: As `CopyWatch` has it.
 
         Returns:
             The watch.
         """
-        return cls(dataset, *split(dataset.labels, len(dataset), seed, held_out))
+        return cls(dataset, *split(dataset.labels, len(dataset), seed, held_out), most)
 
     def look(self, samples: Tensor) -> Copies | None:
         """Count the copies among samples.
