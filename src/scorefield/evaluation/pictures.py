@@ -53,7 +53,7 @@ def draw_pictures(
         makers["closest pairs"] = lambda: _pairs(material, collected, pairs)
         makers["spectrum"] = lambda: _spectrum(material, collected)
     if health is not None:
-        makers["score"] = lambda: _health(health)
+        makers["score"] = lambda: _health(health, not has_spectrum(material.dataset.event_shape))
     if sweep is not None:
         makers["averages"] = lambda: _averages(material.dataset, sweep)
     found = {}
@@ -187,12 +187,13 @@ def _spectrum(material: Material, collected: Collected) -> Shown | None:
     )
 
 
-def _health(health: Health) -> Shown:
+def _health(health: Health, alone: bool) -> Shown:
+    """Charts below each other beside the spectrum, or side by side where they stand alone."""
     words = (
         "Held-out loss far above training loss is memorisation; at the best Gaussian's it is a "
         "model that has learned little. Deviations of a true score are 0."
     )
-    return Shown(health.picture(columns=1).png(), words)
+    return Shown(health.picture(columns=2 if alone else 1).png(), words, wide=alone)
 
 
 def _averages(dataset: Dataset, sweep: EMASweep) -> Shown | None:

@@ -194,7 +194,7 @@ def quality_line(rows: Mapping[str, MetricRow]) -> str:
     accuracy = told.estimate
     if accuracy.low <= max(NEAR, told.floor.high):
         words = "Samples are hardly distinguished from held-out data"
-    elif accuracy.value < ROUGH:
+    elif accuracy.low <= ROUGH:
         words = "Samples are close to held-out data"
     else:
         words = "Samples are easily distinguished from held-out data"
