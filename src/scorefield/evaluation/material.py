@@ -212,10 +212,10 @@ def read_samples(source: Any, dataset: Dataset) -> Given:
     """Read samples of any system in the units of the data.
 
     Args:
-        source: An array or tensor, the path of an .npy or .npz (such as samples.npz of `scorefield
-            sample`), or anything else that `data.open` takes. Floats of the data's own shape are in
-            data units (images in [0, 1]); whole numbers, pictures and tables are read as the data
-            were.
+        source: An array or tensor, the path of an .npy or .npz (such as the samples.npz that the
+            command `sample` writes), or anything else that `data.open` takes. Floats of the data's
+            own shape are in data units (images in [0, 1]); whole numbers, pictures and tables are
+            read as the data were.
         dataset: The data.
 
     Returns:
