@@ -21,6 +21,8 @@ from .watch import Copies, CopyWatch, most_numbers
 from .writer import RunWriter
 
 Table = dict[str, list[float]]
+PICTURE = 0.005  # part of a time budget that a picture on the way may take
+COLUMN_SECONDS, SHEET_SECONDS = 0.05, 0.2  # to draw one of a table, a sheet: until it is measured
 
 
 class Assessor:
@@ -48,6 +50,8 @@ class Assessor:
         c, data = setup.config, setup.dataset
         most = most_numbers(c.images, c.seconds, math.prod(data.event_shape))
         self.watch = CopyWatch.of(data, c.seed, c.data.held_out, most)
+        vectors = len(data.event_shape) == 1
+        self._drawing = COLUMN_SECONDS * data.event_shape[0] if vectors else SHEET_SECONDS
         self._warned = 0  # how much of a notice about copies was passed: 2 that there are some
 
     def kept_model(self) -> Preconditioned:
@@ -115,7 +119,7 @@ class Assessor:
         if evaluator.unconditional:
             without = evaluator.held_out_loss(model, count, conditional=False)
             line |= {"unconditional": without.value, "unconditional_se": without.se}
-        copies = self._preview(model, samples)
+        copies = self._preview(model, samples, final)
         if copies is not None:
             line |= copies.entries()
         if trained is None:
@@ -169,16 +173,22 @@ class Assessor:
         if missing:
             self.notice(f"no training.png: {missing}")
 
-    def _preview(self, model: Preconditioned, count: int) -> Copies | None:
+    def _preview(self, model: Preconditioned, count: int, final: bool) -> Copies | None:
         """A picture of samples, and the copies among them.
 
-        Training does not end where there is no picture.
+        Training does not end where there is no picture. On the way, one that takes more than
+        PICTURE of a time budget is left out.
         """
-        copies: Copies | None = None
+        copies, missing, seconds = None, "", self.setup.config.seconds
+        if count == 0:
+            return None
         try:
             drawn = self.evaluator.preview(model, count)
             shown = drawn[: self.evaluator.preview_size(model)[0]]
-            missing = draw_preview(self.writer.run, self.state.images, shown, self.setup.dataset)
+            if final or seconds is None or self._drawing <= PICTURE * seconds:
+                start, run = time.perf_counter(), self.writer.run
+                missing = draw_preview(run, self.state.images, shown, self.setup.dataset)
+                self._drawing = time.perf_counter() - start
             copies = self.watch.look(drawn)
         except InputError as error:
             missing = str(error)

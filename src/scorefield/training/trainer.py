@@ -246,7 +246,9 @@ class Trainer:
         shown, saved = _Shown(state.images), time.perf_counter()
         self._logged = (state.images, clock.seconds)
         marks = self._marks()
-        reason = self.budget.over(state.images, clock.seconds)
+        # One step at least, however long it took to come here.
+        begun = state.images > self.schedule.segment.start
+        reason = self.budget.over(state.images, clock.seconds) if begun else ""
         left = self.schedule.left
         while not reason and not stop.signal and state.images != left:
             began = time.perf_counter()
