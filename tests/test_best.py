@@ -134,7 +134,7 @@ def quick(monkeypatch):
 
 
 def _quick(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Assessor, "_preview", lambda self, model, count: None)
+    patch.setattr(Assessor, "_preview", lambda *_: None)
     patch.setattr("scorefield.training.assess.evaluations", lambda whole, seconds, most: most)
 
 

@@ -332,7 +332,9 @@ def test_draws_have_the_moments_of_the_closed_form(density: str, observation: st
         if sigma:
             score = q.score(x, sigma)
             assert (score.mean(0).abs() < SE * score.std(0) / math.sqrt(count)).all()
-    assert torch.equal(q.sample(10, 0.5, seed=3), q.sample(50, 0.5, seed=3)[:10])
+    # Equal up to the rounding of matrix products, which depends on the number of rows.
+    first, second = q.sample(10, 0.5, seed=3), q.sample(50, 0.5, seed=3)[:10]
+    assert torch.allclose(first, second, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("density", DENSITIES)

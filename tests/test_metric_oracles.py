@@ -18,9 +18,9 @@ from scorefield import evaluation
 from scorefield.evaluation.distances import plan_of, powers_of
 from scorefield.evaluation.marginals import compare_columns
 from scorefield.evaluation.neighbours import nearest
-from scorefield.evaluation.pairs import median_distance
 from scorefield.evaluation.spectra import band_powers
 from scorefield.evaluation.two_sample import _auc
+from scorefield.pairs import median_distance
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(0.3, 1.2, (120, 5)), RNG.normal(0.0, 1.0, (90, 5))

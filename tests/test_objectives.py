@@ -651,7 +651,15 @@ RUNS = {**{name: [] for name in OBJECTIVES}, "energy, scalar": ["objective.energ
 
 def settings(name: str, images: int, *extra: str) -> Request:
     objective = f"objective.name={name.split(',')[0]}"
-    chosen = [f"images={images}", "data.source=ring", objective, *SMALL, *RUNS[name], *extra]
+    chosen = [
+        f"images={images}",
+        "data.source=ring",
+        "plan=none",
+        objective,
+        *SMALL,
+        *RUNS[name],
+        *extra,
+    ]
     return override(preset("mlp"), chosen)
 
 

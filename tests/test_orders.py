@@ -150,7 +150,7 @@ FLOWS = [n for n, kind in SAMPLERS.items() if kind().order is not None and not k
 
 
 def test_every_flow_kernel_of_the_registry_is_measured_here() -> None:
-    wanted = ["heun", "euler", "unipc", "dpmpp-2m", "dpmpp-3m", *ADAMS]
+    wanted = ["heun", "euler", "unipc", "dpmpp-2m", "dpmpp-3m", *ADAMS, "tuned"]
     assert wanted == FLOWS
 
 

@@ -490,6 +490,8 @@ def test_commands_of_the_page_are_valid(
     pictures = [line.split()[-1] for line in lines]
     assert len(lines) >= 9
     for line in lines:
+        if "runs/photos" in line:  # a model of its own folder, which the page makes
+            continue
         words = [runs.get(word, word) for word in shlex.split(line)]
         words[words.index("--out") + 1] = tmp_path / "out"
         code, printed, err = command(*words, *FAST, "--dry-run")
