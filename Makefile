@@ -33,8 +33,7 @@ demo: env
 	$(BIN)/scorefield demo --run $(DEMO_RUN) $(if $(DEMO_BUDGET),--budget $(DEMO_BUDGET),)
 
 # One process a core, one thread each: two test files at a time are faster than one on two threads.
-# In order of their names: by number of tests the long pages of docs/ would come last, on one core.
-PYTEST := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=3000 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 GOMP_SPINCOUNT=3000 $(BIN)/python -m pytest -n auto --dist loadfile
 PYTEST_FLAGS ?=
 # What the numerical core promises; trainings are left out.
 CORE := contract conditions units rng noise wrapped exact orders sde_kernels sampling objectives networks config code
