@@ -8,31 +8,20 @@ import pytest
 import torch
 
 import scorefield as sf
+from evaluation_helpers import digit_halves, evaluate_little
 from scorefield import data
-from scorefield.evaluation import Evaluation, measuring
+from scorefield.evaluation import Evaluation
 from scorefield.evaluation.material import open_material
 
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    from scorefield.evaluation import classifier, health_step
-
-    monkeypatch.setattr(measuring, "COUNTS", {True: 96, False: 96})
-    monkeypatch.setattr(measuring, "VECTORS", 1)
-    monkeypatch.setattr(classifier, "QUICK", 8000)
-    monkeypatch.setattr(health_step, "QUICK_LEVELS", 2)
-    monkeypatch.setattr(health_step, "QUICK_EXAMPLES", 32)
+    evaluate_little(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def halves() -> tuple[data.Dataset, torch.Tensor, torch.Tensor]:
-    """1,000 of the digits as a reference, and the other 797 as samples with their classes."""
-    digits = data.open("digits")
-    order = torch.randperm(1797, generator=torch.Generator().manual_seed(7))
-    some, rest = order[:1000], order[1000:]
-    x, labels = digits.values.numpy(), digits.labels
-    reference = data.open({"images": x[some], "labels": labels[some].numpy()}, range=(0, 16))
-    return reference, digits.floats(rest), labels[rest]
+    return digit_halves()
 
 
 def judged(reference: data.Dataset, samples: Any, labels: Any, folder: Path) -> Evaluation:

@@ -11,11 +11,12 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
 import scorefield as sf
+from evaluation_helpers import Changed
 from scorefield import noise, rng
 from scorefield.diagnostics import score_health
 from scorefield.evaluation.classes import compare_classes
 from scorefield.evaluation.memorisation import measure_memorisation
-from scorefield.models import Moments, Preconditioned, Wrapped
+from scorefield.models import Moments, Preconditioned
 from scorefield.networks import build
 from scorefield.objectives import make_objective
 from scorefield.training import EMA, Batch, TrainState, train_step
@@ -55,20 +56,6 @@ def trained(x0: torch.Tensor, steps: int, width: int = 192) -> TrainState:
         rate = 2e-3 * (1 - step / steps)
         train_step(state, Batch(x0[rows], sigma, rng.keys(1, BATCH, step * BATCH), None), rate)
     return state
-
-
-class Changed(Wrapped):
-    """A model whose denoised value is changed: change(D, x, sigma)."""
-
-    def __init__(self, inner, change):
-        super().__init__(inner)
-        self.change = change
-
-    def denoise(self, x, sigma, condition=None):
-        return self.change(self.inner.denoise(x, sigma, condition), x, float(sigma))
-
-    def score(self, x, sigma, condition=None):
-        return (self.denoise(x, sigma, condition) - x) / float(sigma) ** 2
 
 
 def names(model, held_out=HELD_OUT, train=TRAIN, **options):

@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 
+from evaluation_helpers import Changed
 from scorefield import diagnostics
 from scorefield.conditions import ConditionSpec
 from scorefield.diagnostics import health_levels, score_health
@@ -17,7 +18,7 @@ from scorefield.diagnostics.health_data import Reference
 from scorefield.diagnostics.health_rows import ratio_of
 from scorefield.errors import InputError
 from scorefield.exact import Empirical, GaussianMixture
-from scorefield.models import Preconditioned, Wrapped
+from scorefield.models import Preconditioned
 from scorefield.networks import build
 from scorefield.objectives import Estimate, fisher_divergence
 
@@ -42,20 +43,6 @@ P = mixture()
 STD = math.sqrt(float(P.moments().variance.mean()))
 TRAIN, HELD_OUT = P.sample(4000, seed=1), P.sample(1000, seed=2)
 LEVELS = [4 * STD, STD, STD / 3, STD / 10]
-
-
-class Changed(Wrapped):
-    """A model whose denoised value is changed: change(D, x, sigma)."""
-
-    def __init__(self, inner, change):
-        super().__init__(inner)
-        self.change = change
-
-    def denoise(self, x, sigma, condition=None):
-        return self.change(self.inner.denoise(x, sigma, condition), x, float(sigma))
-
-    def score(self, x, sigma, condition=None):
-        return (self.denoise(x, sigma, condition) - x) / float(sigma) ** 2
 
 
 def health(model=P, **options):

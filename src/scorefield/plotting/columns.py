@@ -252,7 +252,10 @@ def pair_columns(
             )
         mine = _present(values)
         theirs = None if other is None else _present(other)
-        blanks = 1 - len(mine) / len(values), 0.0 if other is None else 1 - len(theirs) / len(other)  # type: ignore[arg-type]
+        absent = 0.0
+        if other is not None and theirs is not None:
+            absent = 1 - len(theirs) / len(other)
+        blanks = 1 - len(mine) / len(values), absent
         pairs.append(Pair(_describe(given.get(name), name, mine, theirs), mine, theirs, blanks))
     return pairs
 

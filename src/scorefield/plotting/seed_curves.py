@@ -91,7 +91,9 @@ def _draw(axes: "Axes", chart: Chart, names: Sequence[str]) -> None:
             at = _beside(at, every, DODGE * (n - (len(series) - 1) / 2), "x" in chart.log)
             if len(rows) > 1:
                 axes.plot(at, rows.T, "o", color=colour, alpha=0.6, ms=2.5)
-            axes.plot(at, rows.mean(0), marker=MARKERS[style], ms=6, mfc="white", **mean)  # type: ignore[arg-type]
+            mark = MARKERS[style]
+            middle = rows.mean(0)
+            axes.plot(at, middle, marker=mark, ms=6, mfc="white", **mean)  # type: ignore[arg-type]
             continue
         if len(rows) > 1:
             axes.fill_between(at, rows.min(0), rows.max(0), color=colour, alpha=0.15, lw=0)
