@@ -224,3 +224,8 @@ def _owner(model: type[Group], location: Iterable[Any]) -> type[Group]:
         kind, _, _ = split_type(model.model_fields[name].annotation)
         model = kind
     return model
+
+
+def chosen(rule: str) -> dict[str, Any]:
+    """Mark a field that `resolve` chooses where it is None; `rule` describes the choice."""
+    return {"chosen": rule}
