@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from scorefield.studies.problems import IsotropicMixture, components_of, find_pr
 from scorefield.studies.report import compared_with_exact, digits, ratios
 from scorefield.studies.samplers import plan_study
 from scorefield.studies.study import Measurer, read_record
+from scorefield.units import Units
 
 DOCS = Path(__file__).parent.parent / "docs"
 TINY = Protocol(seeds=2, count=64, pairs=4, directions=8, flow_rows=16, flow_nfe=64)
@@ -36,7 +37,7 @@ PAIR = GaussianMixture([[-2.0, 0.0], [2.0, 1.0]], 0.25, [0.3, 0.7])
 
 
 def projected(x: torch.Tensor, model: Any = PAIR, count: int = 16) -> Projected:
-    return Projected.of(x, model, count)
+    return Projected.of(x, studies.Problem("p", "a density", model), count)
 
 
 class TestMeasures:
@@ -108,7 +109,7 @@ class TestProblems:
 class TestFlow:
     def test_it_is_the_flow_of_a_normal_distribution(self) -> None:
         p = Gaussian([1.0, -1.0], [0.25, 4.0])
-        flow, top = Flow(p, 32, 256), 30.0
+        flow, top = Flow(studies.Problem("p", "a density", p), 32, 256), 30.0
         x, change = flow.at(top, 0)
         low = p.sampling_range()[0]
         recipe = sf.SamplingRecipe(make_kernel("euler"), [top], final="none")
@@ -120,8 +121,9 @@ class TestFlow:
         assert change < 1e-4
 
     def test_halving_shows_a_flow_that_has_not_converged(self) -> None:
-        coarse = Flow(PAIR, 64, 16).at(20.0, 0)[1]
-        fine = Flow(PAIR, 64, 256).at(20.0, 0)[1]
+        pair = studies.Problem("pair", "two modes", PAIR)
+        coarse = Flow(pair, 64, 16).at(20.0, 0)[1]
+        fine = Flow(pair, 64, 256).at(20.0, 0)[1]
         assert fine < 0.01 * coarse
 
 
@@ -297,6 +299,37 @@ class TestTrainedModel:
         assert np.mean(good["frechet"]) < np.mean(bad["frechet"])
         assert record["problems"]["net"]["exact"] is False
         assert len(record["floors"]["net"]["sw1"]) == 1  # the pair of two reference sets
+
+    def test_distances_of_a_table_do_not_depend_on_the_units_of_its_columns(self) -> None:
+        """Columns of standard deviations 1e-6 and 1e6 count as columns of 1/2 and 1/2."""
+        records = []
+        for scale in ([1.0, 1.0], [2e-6, 2e6]):
+            model = GaussianMixture([[-0.4, 0.0], [0.4, 0.2]], 0.02, [0.3, 0.7])
+            model.units = Units.affine([3.0, -1.0], scale)
+            held_out = model.units.to_data(model.sample(40, seed=9).to(torch.float64))
+            table = studies.Problem("t", "a table", model, None, held_out, standardised=True)
+            records.append(benchmark_samplers([table], ["veab"], [5], TINY).record)
+            plain = replace(table, standardised=False)
+            hidden = benchmark_samplers([plain], ["veab"], [5], TINY).record
+        first, second = (record["cells"]["t | veab | 5"] for record in records)
+        for name in ("sw1", "flow", "flow_change", "sw1_data", "frechet"):
+            assert first[name] == pytest.approx(second[name], rel=1e-3), name
+        assert hidden["cells"]["t | veab | 5"]["sw1"][0] > 1e4 * second["sw1"][0]
+        assert records[1]["problems"]["t"]["units"] == "model"
+
+    def test_numbers_in_other_units_are_measured_anew(self, tmp_path: Path) -> None:
+        studied = studies.Problem("net", "a network", PAIR, None)
+        benchmark_samplers([studied], ["veab"], [5], TINY, tmp_path)
+        path = tmp_path / "samplers.json"
+        old = json.loads(path.read_text())
+        del old["problems"]["net"]["units"]  # as an earlier version wrote it
+        old["cells"]["net | veab | 5"]["sw1"] = [9.0, 9.0]
+        path.write_text(json.dumps(old))
+        kept = benchmark_samplers([studied], ["veab"], [5], TINY, tmp_path).record
+        assert kept["cells"]["net | veab | 5"]["sw1"] == [9.0, 9.0]
+        standard = replace(studied, standardised=True)
+        anew = benchmark_samplers([standard], ["veab"], [5], TINY, tmp_path).record
+        assert max(anew["cells"]["net | veab | 5"]["sw1"]) < 9
 
 
 class TestBudget:

@@ -13,33 +13,33 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..models import ScoreModel
 from ..noise import few_step, geometric
 from ..sampling import SamplingRecipe, draw, make_kernel
 from .measures import rms
+from .problems import Problem
 
 RESOLVED = 0.01  # largest part of a reported distance by which halving may move the flow
 
 
 @dataclass
 class Flow:
-    """Converged flows of a model, each solved once.
+    """Converged flows of a problem's model, each solved once.
 
     Attributes:
-        model: The score model.
+        problem: The problem.
         rows: Number of starts of a seed.
         nfe: Evaluations of the converged solution; half of them check it.
     """
 
-    model: ScoreModel
+    problem: Problem
     rows: int
     nfe: int
     known: dict[tuple[float, int], tuple[Tensor, float]] = field(default_factory=dict)
 
     def ladder(self, top: float, nfe: int) -> Tensor:
         """The levels of a solution of nfe evaluations from a level on."""
-        low = self.model.sampling_range()[0]
-        moments = self.model.moments()
+        low = self.problem.model.sampling_range()[0]
+        moments = self.problem.model.moments()
         std = None if moments is None else moments.data_std
         if top <= low:
             return torch.tensor([top], dtype=torch.float64)
@@ -58,7 +58,7 @@ class Flow:
             (rows, *event) in data units.
         """
         recipe = SamplingRecipe(make_kernel("unipc", {"p": 3}), self.ladder(top, nfe))
-        return draw(self.model, recipe, rng.keys(seed, rows)).x
+        return draw(self.problem.model, recipe, rng.keys(seed, rows)).x
 
     def at(self, top: float, seed: int) -> tuple[Tensor, float]:
         """The converged samples of a seed from a level, and by how much halving moves them."""
@@ -66,5 +66,6 @@ class Flow:
         if key not in self.known:
             found = self.solve(top, seed, self.nfe, self.rows)
             half = self.solve(top, seed, self.nfe // 2, self.rows)
-            self.known[key] = found, rms(found, half)
+            change = rms(self.problem.measured(found), self.problem.measured(half))
+            self.known[key] = found, change
         return self.known[key]

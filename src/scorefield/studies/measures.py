@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from ..evaluation.frechet import frechet_of_moments
-from ..models import ScoreModel
-from .problems import components_of
+from .problems import Problem, components_of
 
 DIRECTIONS_SEED = 7
 Array = np.ndarray
@@ -47,23 +46,23 @@ class Projected:
     weights: Array | None
 
     @staticmethod
-    def of(x: Tensor, model: ScoreModel, count: int) -> "Projected":
+    def of(x: Tensor, problem: Problem, count: int) -> "Projected":
         """Project samples.
 
         Args:
             x: (N, *event) in data units.
-            model: The model, whose components decide the weights.
+            problem: Its units are those of the projections, its components decide the weights.
             count: Number of directions.
 
         Returns:
             The projections.
         """
-        flat = x.detach().cpu().to(torch.float64).flatten(1).numpy()
+        flat = problem.measured(x.detach().cpu()).flatten(1).numpy()
         projections = np.sort(directions(flat.shape[1], count) @ flat.T, axis=1)
-        chosen = components_of(model, x)
+        chosen = components_of(problem.model, x)
         if chosen is None:
             return Projected(projections, None)
-        size = len(model.means)  # type: ignore[arg-type]
+        size = len(problem.model.means)  # type: ignore[arg-type]
         return Projected(projections, np.bincount(chosen.numpy(), minlength=size) / len(flat))
 
 

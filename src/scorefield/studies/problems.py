@@ -49,6 +49,8 @@ class Problem:
             trained model, whose reference is its own converged flow.
         held_out: (N, *event) examples in data units that a trained model did not see; None for
             exact densities.
+        standardised: Whether distances are in model units, where every column of a table has the
+            same standard deviation, instead of data units.
     """
 
     name: str
@@ -56,6 +58,12 @@ class Problem:
     model: ScoreModel
     exact: Draw | None = None
     held_out: Tensor | None = None
+    standardised: bool = False
+
+    def measured(self, x: Tensor) -> Tensor:
+        """Samples (N, *event) in data units, in the units in which distances are taken; float64."""
+        x = x.to(torch.float64)
+        return self.model.units.to_model(x) if self.standardised else x
 
 
 class IsotropicMixture(GaussianMixture):
@@ -174,6 +182,8 @@ def find_problem(name: str) -> Problem:
 def run_problem(model: ScoreModel, name: str = "run") -> Problem:
     """A problem of a trained model, whose reference is its own converged probability flow.
 
+    Distances of tables and points are in model units, so that no column hides the others.
+
     Args:
         model: A trained model; where its data can be opened, held-out examples are compared too.
         name: Its name in the tables.
@@ -195,7 +205,8 @@ def run_problem(model: ScoreModel, name: str = "run") -> Problem:
         held_out = split.dataset.floats(split.held_out).to(torch.float64)
     except InputError:
         pass  # imported models and data that are gone: the flow alone is compared
-    return Problem(name, f"trained model {name} against its own flow", model, None, held_out)
+    summary = f"trained model {name} against its own flow"
+    return Problem(name, summary, model, None, held_out, standardised=len(model.event_shape) == 1)
 
 
 def components_of(model: ScoreModel, x: Tensor) -> Tensor | None:

@@ -181,7 +181,7 @@ def text_table(record: Record, metric: str = "sw1") -> str:
         about = record["problems"][problem]
         scale = about["scale"]
         units = "" if scale is None else f"; standard deviation of the data {digits(scale)}"
-        title = f"{problem}: {about['summary']}. {TITLES[metric]}, data units{units}"
+        title = f"{problem}: {about['summary']}. {TITLES[metric]}, {about['units']} units{units}"
         head = ["evaluations", *map(str, budgets)]
         lines += [*_plain(title, head, rows_of(record, problem, metric))]
         lines += [floor_words(record, problem, metric), ""]
@@ -210,7 +210,7 @@ def markdown(record: Record) -> str:
         "# Samplers by number of evaluations",
         "",
         f"Sets of {p['count']:,} samples against as many exact ones, {p['directions']} directions, "
-        "mean ± standard error over seeds that all samplers share; distances are in data units. "
+        "mean ± standard error over seeds that all samplers share. "
         f"The converged flow: UniPC with p = 3 at {p['flow_nfe']} evaluations, {p['flow_rows']} "
         "starts a seed; < marks distances below a hundred times what halving its evaluations "
         "changes. – marks numbers of evaluations that a sampler cannot keep to.",
@@ -221,6 +221,7 @@ def markdown(record: Record) -> str:
         about = record["problems"][problem]
         scale = about["scale"]
         lines += [f"## {problem}", "", f"{about['summary']}, {about['elements']} elements"]
+        lines[-1] += f", distances in {about['units']} units"
         lines[-1] += "." if scale is None else f", standard deviation {digits(scale)}."
         lines += [""]
         for metric, title in TITLES.items():
@@ -304,8 +305,8 @@ def save_picture(path: Path, record: Record, metric: str = "sw1") -> Path:
         if series and floor is not None:
             series[EXACT] = budgets, [[floor[0]] * len(budgets)]
         if series:
-            title = record["problems"][problem]["summary"]
-            label = f"{TITLES[metric]}, data units"
+            about = record["problems"][problem]
+            title, label = about["summary"], f"{TITLES[metric]}, {about['units']} units"
             charts.append(Chart(title, "evaluations a sample", label, series, "xy", marks=True))
     if not charts:
         raise InputError("the study has no numbers to draw")

@@ -4,8 +4,9 @@ A cell is one sampler on one problem at one number of evaluations. For each seed
 distances of `count` samples to as many exact ones, the total variation of mode weights, for
 samplers of the probability flow the RMS distance to the converged flow from the same starts, and
 seconds. All samplers of a seed share their random numbers, the exact set and the directions, so
-that differences between cells are paired. Distances are in data units; each problem has its
-`scale`, the root mean variance of its elements, for standardised units.
+that differences between cells are paired. Distances are in data units, those of trained models of
+tables and points in model units; each problem has its `scale`, the root mean variance of its
+elements in these units.
 
 The record is written every few seconds and holds what is finished: a second call with the same
 protocol measures what is missing, seed by seed. A cell whose recipe has changed is measured anew.
@@ -212,7 +213,7 @@ class Measurer:
         """The converged flows of a problem."""
         if problem.name not in self.flows:
             p = self.protocol
-            self.flows[problem.name] = Flow(problem.model, p.flow_rows, p.flow_nfe)
+            self.flows[problem.name] = Flow(problem, p.flow_rows, p.flow_nfe)
         return self.flows[problem.name]
 
     def exact(self, problem: Problem, seed: int) -> Tensor:
@@ -225,7 +226,7 @@ class Measurer:
 
     def project(self, x: Tensor, problem: Problem) -> Projected:
         """A set, ready to be compared."""
-        return Projected.of(x, problem.model, self.protocol.directions)
+        return Projected.of(x, problem, self.protocol.directions)
 
     def reference(self, problem: Problem, seed: int) -> Projected:
         """The exact set that all samplers of a seed are compared with."""
@@ -255,18 +256,25 @@ class Measurer:
         self.save()
 
     def describe(self, problem: Problem) -> None:
-        """Note the problem's scale and shape."""
+        """Note the problem's scale and shape; cells in other units are measured anew."""
         moments, shape = problem.model.moments(), problem.model.event_shape
         scale = None if moments is None else moments.data_std
-        if scale is not None:
+        if scale is not None and not problem.standardised:
             ends = torch.tensor([0.0, scale], dtype=torch.float64)
             ends = ends.reshape(2, *[1] * len(shape)).expand(2, *shape)
             low, high = problem.model.units.to_data(ends)
             scale = rms(high, low)
+        units = "model" if problem.standardised else "data"
+        known = self.record["problems"].get(problem.name)
+        if known is not None and known.get("units", "data") != units:
+            self.record["floors"].pop(problem.name, None)
+            for name in [n for n in self.record["cells"] if n.startswith(f"{problem.name} | ")]:
+                del self.record["cells"][name]
         self.record["problems"][problem.name] = {
             "summary": problem.summary,
             "elements": math.prod(shape),
             "scale": scale,
+            "units": units,
             "exact": problem.exact is not None,
         }
 
@@ -318,9 +326,10 @@ class Measurer:
         row |= distances(self.project(x, problem), self.reference(problem, seed))
         if not recipe.kernel.draws_noise and not recipe.kernel.is_langevin:
             flow, change = self.flow(problem).at(float(recipe.ladder[0]), seed)
-            row |= {"flow": rms(x[: p.flow_rows], flow), "flow_change": change}
+            near = rms(problem.measured(x[: p.flow_rows]), problem.measured(flow))
+            row |= {"flow": near, "flow_change": change}
         if problem.held_out is not None:
-            row |= _against_data(x, problem.held_out, p.directions)
+            row |= _against_data(problem, x, p.directions)
         return row
 
     def save(self) -> None:
@@ -330,8 +339,10 @@ class Measurer:
         self.saved = time.monotonic()
 
 
-def _against_data(x: Tensor, held_out: Tensor, count: int) -> Record:
-    """Distances to held-out examples, in the elements themselves."""
+def _against_data(problem: Problem, x: Tensor, count: int) -> Record:
+    """Distances of samples to the held-out examples, in the elements themselves."""
+    assert problem.held_out is not None
+    x, held_out = problem.measured(x), problem.measured(problem.held_out)
     along = directions(x[0].numel(), count)
     return {
         "sw1_data": sliced_wasserstein(x, held_out, along, 1),
