@@ -137,6 +137,25 @@ def test_links_between_pages_point_to_files() -> None:
     assert not broken
 
 
+def ragged(text: str) -> list[str]:
+    """Rows of Markdown tables whose number of cells is not that of the table's first row."""
+    found, width = [], 0
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            width = 0
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line))
+        width = width or cells
+        found += [line] if cells != width else []
+    return found
+
+
+def test_rows_of_tables_have_the_cells_of_their_heads() -> None:
+    pages = [*DOCS.glob("*.md"), *ROOT.glob("*.md")]
+    assert not [f"{page.name}: {row}" for page in pages for row in ragged(page.read_text())]
+    assert ragged("| a | b |\n| --- | --- |\n| 1 | 2 |\n| 1 | 2 | 3 |") == ["| 1 | 2 | 3 |"]
+
+
 def messages() -> str:
     """All texts of the package, one a line; the values in a message are {}."""
     found = []

@@ -23,6 +23,7 @@ from scorefield.exact import Gaussian, GaussianMixture
 from scorefield.sampling import SAMPLERS, Kernel, budget, draw, make_kernel, resolve_sampling
 from scorefield.sampling.recipe import budget_row
 from scorefield.studies import PROBLEMS, Protocol, benchmark_samplers, exact_problem, read_entrant
+from scorefield.studies.entrants import all_entrants
 from scorefield.studies.flow import Flow
 from scorefield.studies.measures import Projected, directions, distances, frechet, mean_quantile
 from scorefield.studies.problems import IsotropicMixture, components_of, find_problem
@@ -140,6 +141,11 @@ class TestEntrants:
 
     def test_a_name_without_options_has_the_samplers_own(self) -> None:
         assert read_entrant("unipc").recipe(PAIR, 9).kernel.p == 2  # not p = 3 of closed forms
+
+    def test_all_samplers_are_entered_but_the_one_fitted_to_a_model(self) -> None:
+        names = {entrant.name for entrant in all_entrants()}
+        assert names >= {"default", "unipc p=3", *SAMPLERS} - {"tuned"}
+        assert "tuned" not in names
 
     @pytest.mark.parametrize(
         ("name", "words"),

@@ -94,8 +94,12 @@ def read_entrant(name: str) -> Entrant:
 
 
 def all_entrants() -> list[Entrant]:
-    """The default, every sampler of SAMPLERS, and VARIANTS of some."""
-    return [read_entrant(name) for name in (DEFAULT, *SAMPLERS, *VARIANTS)]
+    """The default, every sampler of SAMPLERS, and VARIANTS of some.
+
+    "tuned" is left out: its constants belong to one model, and the default takes them there.
+    """
+    names = [name for name in SAMPLERS if name != "tuned"]
+    return [read_entrant(name) for name in (DEFAULT, *names, *VARIANTS)]
 
 
 def read_entrants(names: Sequence[str] | None) -> list[Entrant]:
