@@ -295,6 +295,27 @@ class TestStudy:
         assert not row["reached"]
 
 
+def test_means_over_problems_are_geometric_and_in_common_units() -> None:
+    study = benchmark_samplers(["ring", "ill-scaled"], ["veab", "mala"], nfe=[7], protocol=TINY)
+    record = study.record
+    logs = []
+    for name in ("ring", "ill-scaled"):
+        cell, floor = record["cells"][f"{name} | veab | 7"]["sw1"], record["floors"][name]["sw1"]
+        logs.append(math.log(np.mean(cell) / np.mean(floor)))
+    assert ratios(record) == {"veab": {7: pytest.approx(math.exp(np.mean(logs)))}}
+    flow = [
+        np.mean(record["cells"][f"{name} | veab | 7"]["flow"]) / record["problems"][name]["scale"]
+        for name in ("ring", "ill-scaled")
+    ]
+    assert ratios(record, "flow")["veab"][7] == pytest.approx(math.sqrt(flow[0] * flow[1]))
+    tv = record["cells"]["ring | veab | 7"]["tv"]  # the normal distribution has no modes
+    expected = np.mean(tv) / np.mean(record["floors"]["ring"]["tv"])
+    assert ratios(record, "tv")["veab"][7] == pytest.approx(expected)
+    page = study.markdown()
+    assert page.index("## All problems") < page.index("## ring")
+    assert f"| `veab` | {ratios(record)['veab'][7]:.2f} |" in page
+
+
 class TestTrainedModel:
     def test_it_is_compared_with_its_own_flow_and_the_held_out_examples(self) -> None:
         problem = studies.Problem("net", "a network", PAIR, None, PAIR.sample(40, seed=9))

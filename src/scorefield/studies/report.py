@@ -26,6 +26,8 @@ TITLES = {
 PERCENTS = (5, 50, 95, 99)
 DRAWN = 4  # samplers of the picture beside the default and the exact samples
 EXACT = "exact samples"
+EXACT_UNIT = "units of the mean between two exact sets (1: as good as exact samples)"
+OVER_PROBLEMS = ("sw1", "sw2", "tv", "flow")
 
 
 def mean_and_error(values: list[Any]) -> tuple[float, float] | None:
@@ -126,29 +128,40 @@ def compared_with_exact(record: Record, least: int = 40, metric: str = "sw1") ->
 
 
 def ratios(record: Record, metric: str = "sw1") -> dict[str, dict[int, float]]:
-    """Geometric mean over the problems of the distance as a multiple of the exact sets' mean.
+    """Geometric mean over the problems of a distance in units that problems have in common.
 
     Args:
         record: The record of a study.
-        metric: A distance that the floors have.
+        metric: A distance between sets, which becomes a multiple of the exact sets' mean; or
+            "flow", which is divided by the standard deviation of the data.
 
     Returns:
-        sampler -> {evaluations: ratio}, where every problem has the cell.
+        sampler -> {evaluations: ratio}, where every problem that has the metric has the cell.
     """
     problems, entrants, budgets = names_of(record)
+    units = {problem: _unit(record, problem, metric) for problem in problems}
+    known = {problem: unit for problem, unit in units.items() if unit is not None}
     found: dict[str, dict[int, float]] = {}
     for entrant in entrants:
         for nfe in budgets:
             logs = []
-            for problem in problems:
+            for problem, unit in known.items():
                 cell = record["cells"].get(f"{problem} | {entrant} | {nfe}", {})
                 mean = mean_and_error(cell.get(metric, []))
-                floor = mean_and_error(record["floors"][problem][metric])
-                if mean is not None and floor is not None and mean[0] > 0:
-                    logs.append(math.log(mean[0] / floor[0]))
-            if len(logs) == len(problems):
+                if mean is not None and mean[0] > 0:
+                    logs.append(math.log(mean[0] / unit))
+            if logs and len(logs) == len(known):
                 found.setdefault(entrant, {})[nfe] = math.exp(statistics.fmean(logs))
     return found
+
+
+def _unit(record: Record, problem: str, metric: str) -> float | None:
+    """What a distance of a problem is divided by in `ratios`; None where it is not known."""
+    if metric == "flow":
+        scale: float | None = record["problems"][problem]["scale"]
+        return scale
+    floor = mean_and_error(record["floors"][problem][metric])
+    return None if floor is None or floor[0] == 0 else floor[0]
 
 
 def _plain(title: str, head: list[str], rows: list[list[str]]) -> list[str]:
@@ -217,6 +230,7 @@ def markdown(record: Record) -> str:
         "",
     ]
     head = ["sampler", *(f"{n}" for n in budgets)]
+    lines += _over_problems(record) if len(problems) > 1 else []
     for problem in problems:
         about = record["problems"][problem]
         scale = about["scale"]
@@ -231,6 +245,36 @@ def markdown(record: Record) -> str:
                 floor = floor_words(record, problem, metric)
                 lines += [floor, ""] if floor else []
     return "\n".join([*lines, *_exact_section(record)])
+
+
+def _over_problems(record: Record) -> list[str]:
+    """Geometric means over the problems as Markdown, a table a metric."""
+    _, _, budgets = names_of(record)
+    lines = ["## All problems", ""]
+    for metric in OVER_PROBLEMS:
+        found = ratios(record, metric)
+        order = sorted(found, key=lambda name: (name != DEFAULT, *_ranks(found[name], budgets)))
+        rows = [[name, *(_ratio(found[name].get(n), metric) for n in budgets)] for name in order]
+        unit = "standard deviations of the data" if metric == "flow" else EXACT_UNIT
+        title = f"{TITLES[metric][0].upper()}{TITLES[metric][1:]}, geometric mean over the problems"
+        if rows:
+            table = markdown_table(["sampler", *map(str, budgets)], rows)
+            lines += [f"{title}, in {unit}:", "", *table, ""]
+    return lines
+
+
+def _ranks(found: dict[int, float], budgets: list[int]) -> list[float]:
+    """What samplers are sorted by: the distances from few evaluations on, missing ones last."""
+    return [found.get(n, math.inf) for n in budgets]
+
+
+def _ratio(value: float | None, metric: str) -> str:
+    """A number of the tables over all problems."""
+    if value is None:
+        return "–"
+    if metric == "flow":
+        return f"{value:.2g}"
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _exact_section(record: Record) -> list[str]:
