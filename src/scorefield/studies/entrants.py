@@ -3,7 +3,8 @@
 unipc                     a sampler of SAMPLERS with its defaults
 unipc p=3                 with an option
 unipc p=3 ladder=karras   with a named ladder
-default                   what `sample(model, nfe=N)` takes by itself
+zeab p=3 raised=5         with ladders that end at five times the model's smallest noise level
+default                   the sampler that `sample(model, nfe=N)` chooses
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +33,7 @@ class Entrant:
 
     Attributes:
         name: As in the module docstring.
-        sampler: A name of SAMPLERS; None: what the number of evaluations decides.
+        sampler: A name of SAMPLERS; None: the sampler that the number of evaluations decides.
         options: Options of the sampler.
         ladder: A named ladder; None: the sampler's own.
         raised: Its smallest noise level in units of the model's smallest one, 1 or more.
@@ -46,6 +47,13 @@ class Entrant:
 
     def recipe(self, model: ScoreModel, nfe: int) -> SamplingRecipe:
         """The recipe of at most nfe evaluations.
+
+        Args:
+            model: The score model.
+            nfe: Evaluations of the model a sample, the final denoising step included.
+
+        Returns:
+            The recipe.
 
         Raises:
             InputError: Where the sampler cannot keep to that number.
@@ -68,6 +76,12 @@ def _value(word: str) -> Any:
 
 def read_entrant(name: str) -> Entrant:
     """Read an entrant from its name.
+
+    Args:
+        name: The sampler and its words NAME=VALUE, as in the module docstring.
+
+    Returns:
+        The entrant.
 
     Raises:
         InputError: For an unknown sampler, or a word that is not NAME=VALUE.
@@ -96,7 +110,7 @@ def read_entrant(name: str) -> Entrant:
 def all_entrants() -> list[Entrant]:
     """The default, every sampler of SAMPLERS, and VARIANTS of some.
 
-    "tuned" is left out: its constants belong to one model, and the default takes them there.
+    "tuned" is left out: its coefficients belong to one model, for which "default" takes them.
     """
     names = [name for name in SAMPLERS if name != "tuned"]
     return [read_entrant(name) for name in (DEFAULT, *names, *VARIANTS)]

@@ -4,7 +4,7 @@ The flow is solved from an entrant's own x_T, at its own largest noise level, do
 level of the model's range and the final denoising step, by UniPC with p = 3. Solved with half the
 evaluations, the solution moves by `change`: the error of the converged flow is of that size or
 smaller, since the order is above one. A distance counts as measured where `change` is below one per
-cent of it.
+cent of the distance.
 """
 
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Flow:
     known: dict[tuple[float, int], tuple[Tensor, float]] = field(default_factory=dict)
 
     def ladder(self, top: float, nfe: int) -> Tensor:
-        """The levels of a solution of nfe evaluations from a level on."""
+        """The noise levels of a solution of nfe evaluations that begins at the level `top`."""
         low = self.problem.model.sampling_range()[0]
         moments = self.problem.model.moments()
         std = None if moments is None else moments.data_std
@@ -50,7 +50,7 @@ class Flow:
 
         Args:
             top: The largest noise level.
-            seed: Of the starts.
+            seed: Seed of the starts.
             nfe: Evaluations.
             rows: Number of starts.
 
@@ -61,7 +61,7 @@ class Flow:
         return draw(self.problem.model, recipe, rng.keys(seed, rows)).x
 
     def at(self, top: float, seed: int) -> tuple[Tensor, float]:
-        """The converged samples of a seed from a level, and by how much halving moves them."""
+        """Converged samples from the level `top`, and how far halving moves them (RMS)."""
         key = (top, seed)
         if key not in self.known:
             found = self.solve(top, seed, self.nfe, self.rows)

@@ -51,7 +51,8 @@ class Projected:
 
         Args:
             x: (N, *event) in data units.
-            problem: Its units are those of the projections, its components decide the weights.
+            problem: The problem; projections are in its units, and weights are those of its
+                components.
             count: Number of directions.
 
         Returns:
@@ -84,8 +85,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
         |m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^(1/2))
 
-    in squared data units. It takes the elements themselves, not features
-    of a network.
+    in squared data units. It compares the elements themselves, not features of a network.
 
     Args:
         a: (N, *event).

@@ -166,7 +166,13 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
 
 
 def find_problem(name: str) -> Problem:
-    """The problem of a name.
+    """Find a problem by its name.
+
+    Args:
+        name: A key of PROBLEMS.
+
+    Returns:
+        The problem.
 
     Raises:
         InputError: For an unknown name.
@@ -192,7 +198,7 @@ def run_problem(model: ScoreModel, name: str = "run") -> Problem:
         The problem.
 
     Raises:
-        InputError: For a model that is known at the levels of its ladder only, which has no flow.
+        InputError: For a model that is defined at the levels of its ladder only: it has no flow.
     """
     if model.ladder_only:
         raise InputError(

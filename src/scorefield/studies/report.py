@@ -93,7 +93,7 @@ def floor_words(record: Record, problem: str, metric: str) -> str:
 
 
 def compared_with_exact(record: Record, least: int = 40, metric: str = "sw1") -> list[Record]:
-    """The default's mean beside the 99th percentile of the same mean between exact sets.
+    """The mean distance of the default, with the 99th percentile of that mean for exact sets.
 
     Args:
         record: The record of a study.

@@ -64,7 +64,11 @@ class SamplerStudy:
         return with_picture(repr(self), self.picture)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Write samplers.md and samplers.png into a folder; samplers.json is there already."""
+        """Write samplers.md and samplers.png into a folder.
+
+        samplers.json is written while the study is measured, to the folder `out` of
+        `benchmark_samplers`.
+        """
         folder = Path(folder)
         page = write_bytes(folder / FILES[1], self.markdown().encode())
         return [page, save_picture(folder / FILES[2], self.record)]
@@ -108,10 +112,10 @@ def plan_study(
     """Make the cells of a study; the arguments are those of `benchmark_samplers`.
 
     Args:
-        problems: As there.
-        samplers: As there.
-        nfe: As there.
-        protocol: As there.
+        problems: As in `benchmark_samplers`.
+        samplers: As in `benchmark_samplers`.
+        nfe: As in `benchmark_samplers`.
+        protocol: As in `benchmark_samplers`.
 
     Returns:
         The plan; nothing is measured.
@@ -155,9 +159,9 @@ def benchmark_samplers(
             with further options.
         nfe: Numbers of evaluations of the model a sample, the final denoising step included, 1 or
             more. A sampler that cannot keep to a number is skipped.
-        protocol: Numbers of seeds, samples and pairs; QUICK and FULL are smaller and larger.
-        out: A folder for samplers.json, samplers.md and samplers.png. What samplers.json has is not
-            measured again. None: nothing is written.
+        protocol: Numbers of seeds, samples and pairs; QUICK has fewer, FULL more.
+        out: A folder for samplers.json, samplers.md and samplers.png. Cells that samplers.json
+            holds already are not measured again. None: nothing is written.
         report: Receives the fraction done and the cell's name.
 
     Returns:
@@ -176,7 +180,7 @@ def run_plan(plan: Plan, out: str | Path | None = None, report: Report = _silent
     Args:
         plan: From `plan_study`.
         out: As in `benchmark_samplers`.
-        report: As there.
+        report: As in `benchmark_samplers`.
 
     Returns:
         The study.

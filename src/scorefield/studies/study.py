@@ -5,8 +5,9 @@ distances of `count` samples to as many exact ones, the total variation of mode 
 samplers of the probability flow the RMS distance to the converged flow from the same starts, and
 seconds. All samplers of a seed share their random numbers, the exact set and the directions, so
 that differences between cells are paired. Distances are in data units, those of trained models of
-tables and points in model units; each problem has its `scale`, the root mean variance of its
-elements in these units.
+tables and points in model units; each problem has its `scale`, the square root of the mean variance
+of its elements in these units. The floor of a problem is the same distances between pairs of exact
+sets; for a trained model, between sets of its converged flow.
 
 The record is written every few seconds and holds what is finished: a second call with the same
 protocol measures what is missing, seed by seed. A cell whose recipe has changed is measured anew.
@@ -50,10 +51,10 @@ class Protocol:
     Attributes:
         seeds: Seeds 0, 1, ... of a cell, 1 or more.
         count: Samples of a set, 2 or more.
-        pairs: Pairs of exact sets of the floor, 1 or more; a trained model's floor has the pairs of
-            its reference sets.
+        pairs: Pairs of exact sets of the floor, 1 or more. The floor of a trained model has all
+            pairs of its reference sets instead.
         directions: Directions of the sliced distances.
-        flow_rows: Starts a seed that are compared with the converged flow.
+        flow_rows: Starts of each seed that are compared with the converged flow.
         flow_nfe: Evaluations of the converged flow.
     """
 
@@ -151,7 +152,17 @@ def make_cells(
 
 
 def read_budgets(nfe: Any) -> list[int]:
-    """Numbers of evaluations: whole numbers of 1 or more, in increasing order."""
+    """Read numbers of evaluations.
+
+    Args:
+        nfe: Whole numbers of 1 or more.
+
+    Returns:
+        Each number once, in increasing order.
+
+    Raises:
+        InputError: For anything else, or no number.
+    """
     found = sorted(set(whole_numbers(nfe, "nfe")))
     if not found or found[0] < 1:
         raise InputError(f"nfe must be whole numbers of 1 or more; got {found}")
@@ -256,7 +267,7 @@ class Measurer:
         self.save()
 
     def describe(self, problem: Problem) -> None:
-        """Note the problem's scale and shape; cells in other units are measured anew."""
+        """Record the problem's scale and shape; cells in other units are measured anew."""
         moments, shape = problem.model.moments(), problem.model.event_shape
         scale = None if moments is None else moments.data_std
         if scale is not None and not problem.standardised:
