@@ -1,4 +1,4 @@
-"""`tune`: starts, levels, coefficients, and the judgement on starts that no fit has seen."""
+"""`tune`: fit noise levels and coefficients, and compare them on starts that no fit has seen."""
 
 import math
 import time
@@ -25,9 +25,9 @@ from .unrolled import Parameters
 BUDGET = 180.0  # seconds
 MOST_STARTS, LEAST_STARTS = 512, 32
 SEARCHED = 128  # starts on which the levels are searched
-PATH_ELEMENTS = 1 << 24  # numbers that their paths hold at most
-SHARES = (0.35, 0.95)  # of the budget, at which the search and the refinement end
-EVALUATIONS = 1800  # a start, all parts together, at 6 evaluations: it sizes the starts
+PATH_ELEMENTS = 1 << 24  # most numbers in the paths of those starts
+SHARES = (0.35, 0.95)  # fractions of the budget at which the search and the refinement end
+EVALUATIONS = 1800  # of a start in a fit of 6 evaluations; it decides the number of starts
 MOST_NFE = 32
 
 
@@ -43,23 +43,25 @@ def tune(
     Three sets of starts are followed to the end of the probability flow. On the first the method is
     fitted: levels by search, coefficients by least squares step by step, then all together. The
     second stops the fit, and on the third the method is compared with every untuned sampler.
-    Where it is nearer to the end of the flow by more than two standard errors, it is put into the
-    model's card, and `sample(model, nfe=nfe)` takes it from there on. A model without a card takes
-    it as `sample(model, sampler=result.recipe)`; `result.store(path)` writes it to a model file.
+    Where the method is nearer to the end of the flow than all of them by more than two standard
+    errors, it is put into the model's card, and `sample(model, nfe=nfe)` uses it from then on. For
+    a model without a card use `sample(model, sampler=result.recipe)`; `result.store(path)` writes
+    the method to a model file.
 
     Args:
         model: The model, not a guided one.
         nfe: Evaluations of the model a sample, 2 to 32.
-        budget: Wall time, "3m" or seconds; the fit ends by itself when it gains nothing more.
+        budget: Wall time, "3m" or seconds; the fit ends earlier when it gains nothing more.
         seed: Decides the starts; they are not those of `sample` with the same seed.
-        starts: Starts that are fitted to, 8 or more; half as many stop the fit, and as many are
-            judged. None: 512, or fewer where the budget allows no more, which is measured.
+        starts: Number of starts that are fitted to, 8 or more. Half as many others stop the fit,
+            and as many others judge it. None: 512, or fewer where the measured speed requires it.
 
     Returns:
-        The result: print it, `.recipe`, `.better`, `.store(path)`.
+        The result. print(result) shows it; `.better` states whether the method gained, `.recipe`
+        draws samples with it, and `.store(path)` writes it to a model file.
 
     Raises:
-        InputError: For a guided model, fixed noise levels, or arguments out of range.
+        InputError: For a guided model, a model with fixed noise levels, or arguments out of range.
 
     Example:
         result = sf.tune(model, nfe=6, budget="1m")
@@ -73,7 +75,14 @@ def tune(
 
 
 def check_nfe(value: object, name: str = "nfe") -> int:
-    """A number of evaluations that a method can be fitted for.
+    """Check a number of evaluations that a method can be fitted for.
+
+    Args:
+        value: The number.
+        name: Its name in the message.
+
+    Returns:
+        The number.
 
     Raises:
         InputError: It is no whole number from 2 to 32.
@@ -88,8 +97,8 @@ class Tuner:
         model: The model.
         budget: Wall time of each fit, and of following the flow.
         seed: Decides the starts.
-        starts: Starts that are fitted to; None: chosen.
-        report: Receives the progress; None: nobody.
+        starts: Number of starts that are fitted to; None: chosen as for `tune`.
+        report: Receives the progress; None: no report.
 
     Raises:
         InputError: As for `tune`.
@@ -145,7 +154,7 @@ class Tuner:
         return max(LEAST_STARTS, min(MOST_STARTS, count))
 
     def _spread(self) -> float:
-        """The standard deviation of the ends, an element."""
+        """The standard deviation of one element of the ends."""
         ends = torch.cat([batch.end for batch in self.fitted]).double()
         return float((ends - ends.mean(0)).square().mean().sqrt())
 
@@ -218,7 +227,14 @@ class Tuner:
         )
 
     def distances(self, recipe: SamplingRecipe) -> Tensor:
-        """Mean squared distance an element to the end, a judged start; infinite after a NaN."""
+        """Mean squared distance per element to the end of the flow, for each judged start.
+
+        Args:
+            recipe: The recipe.
+
+        Returns:
+            (starts,) float64, squared model units; infinite where the run is not finite.
+        """
         try:
             return torch.cat([batch.distances(recipe) for batch in self.judged])
         except NonFiniteError:
@@ -228,6 +244,6 @@ class Tuner:
         """The distance in standard deviations of the data, with its standard error."""
         mean = float(found.mean())
         rms = math.sqrt(mean)
-        # The standard error of a root: that of the mean square over twice the root.
+        # The standard error of a root is that of the mean square over twice the root.
         se = float(found.std()) / math.sqrt(len(found)) / (2 * rms) if 0 < rms < math.inf else 0.0
         return Judged(name, rms / self.data_std, se / self.data_std, recipe.evaluations)

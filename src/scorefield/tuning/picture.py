@@ -19,12 +19,12 @@ def save_tuning_picture(
 ) -> Path:
     """Write a picture of the distance to the converged flow before and after tuning.
 
-    Of every untuned sampler the best options and noise levels are shown, and of the samplers those
-    that are nearest at some number of evaluations.
+    Each untuned sampler is shown with its best options and noise levels at each number of
+    evaluations. The five samplers with the best rank at any number of evaluations are drawn.
 
     Args:
         path: A file name that ends in .png, .pdf or .svg.
-        results: Of one model, for one or more numbers of evaluations.
+        results: Results for one model, at one or more numbers of evaluations.
         title: Shown above the axes.
 
     Returns:

@@ -1,12 +1,12 @@
-"""All levels and coefficients together, by Levenberg and Marquardt's method on the end alone.
+"""Fit all levels and coefficients together to the end of the flow (Levenberg and Marquardt).
 
     minimise  mean |x_N(theta) - end|²        (J'J + damping mean(diag J'J) I) step = J'(end - x_N)
 
-The method has a few dozen parameters, and each of them changes only the steps after its own: the
-columns of J are differences of runs that begin in the middle. No gradient of the network is needed,
-so that energies, compiled networks and imported ones are fitted alike. Damping by the identity
-keeps coefficients of nearly equal denoised values small. Starts that are not fitted to decide which
-iteration is kept, and when to stop.
+The method has a few dozen parameters, and each of them changes only the steps after its own, so
+that the columns of J are differences of runs that begin in the middle. No gradient of the network
+is needed: energies, compiled networks and imported networks are fitted in the same way. Damping by
+the identity keeps coefficients of nearly equal denoised values small. A second set of starts, which
+is not fitted to, decides which iteration is kept and when the fit stops.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import Tensor
 from .starts import Batch, squares
 from .unrolled import Parameters, Run, unroll
 
-DIFFERENCE = 1e-3  # of a parameter, of order one, in a column of J
+DIFFERENCE = 1e-3  # step of the differences in J; parameters are of order one
 DAMPING, EASED, DAMPED, MOST_DAMPING = 1e-3, 0.2, 5.0, 1e3
 ITERATIONS = 40
 PATIENCE = 3  # iterations without a gain on the other starts
@@ -27,7 +27,7 @@ LEAST_GAP = 0.02  # between neighbouring levels, in ln sigma
 
 
 def mean_square(batches: Sequence[Batch], parameters: Parameters) -> float:
-    """Mean squared distance an element to the end; infinite where a run is not finite."""
+    """Mean squared distance per element to the end; infinite where a run is not finite."""
     total, count = 0.0, 0
     for batch in batches:
         found = squares(unroll(batch, parameters).states[-1] - batch.end)
@@ -37,7 +37,7 @@ def mean_square(batches: Sequence[Batch], parameters: Parameters) -> float:
 
 
 def columns(batch: Batch, parameters: Parameters, run: Run) -> Tensor:
-    """J: d end / d parameter, (parameters, B * d), rows in the order of `vector`.
+    """J', the derivatives of the end by each parameter, in the order of `vector`.
 
     Args:
         batch: The starts.
@@ -45,10 +45,10 @@ def columns(batch: Batch, parameters: Parameters, run: Run) -> Tensor:
         run: The run there.
 
     Returns:
-        J transposed, in the model's type.
+        J', (parameters, B * d), in the model's type.
     """
     steps, theta = len(parameters.logs), parameters.vector()
-    # Row i changes x_(i+1) and what follows; level i changes x_i too, whose scale r_i it is.
+    # Row i changes x_(i+1) and later states; level i changes x_i too, since it sets r_i.
     begins = [*range(steps), *(i + 1 for i in range(steps) for _ in range(i + 2))]
     found = []
     for k, begin in enumerate(begins):
@@ -78,7 +78,7 @@ def normal_equations(
 
 
 def inside(parameters: Parameters, least: float, most: float) -> Parameters:
-    """The same with levels that decrease and lie within the model's range.
+    """Parameters whose levels decrease and lie within the model's range.
 
     Args:
         parameters: Any parameters.
@@ -107,7 +107,7 @@ def refine(
 
     Args:
         fitted: The starts that are fitted to.
-        others: Other starts, which choose the iteration.
+        others: Other starts; they decide which iteration is kept.
         parameters: Where to begin.
         ends: The model's smallest and largest noise level.
         stop: Whether time is up; the best parameters so far are then returned.

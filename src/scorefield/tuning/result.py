@@ -1,4 +1,4 @@
-"""The result of `tune`: the method, what it gains on other starts, and its place in the card."""
+"""The result of `tune`: the method, its gain on other starts, and its entry in the model card."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from ..plotting import paragraph
 from ..sampling import SamplingRecipe, Tuned
 from ..sampling.tuned import CARD_ENTRY
 
-ERRORS = 2.0  # standard errors beyond which a gain is taken for one
+ERRORS = 2.0  # a difference counts as a gain beyond this many standard errors
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Judged:
 
     Args:
         name: The sampler with its options and noise levels, in words.
-        rms: Root mean square distance an element, in standard deviations of the data.
+        rms: Root mean square distance per element, in standard deviations of the data.
         se: Its standard error.
         evaluations: Evaluations of the model a sample.
     """
@@ -37,7 +37,7 @@ class Judged:
 class Tuning:
     """A method that was fitted to a model, judged on starts that it was not fitted to.
 
-    Distances are root mean squares an element, in standard deviations of the data.
+    Distances are root mean squares over elements, in standard deviations of the data.
 
     Args:
         kernel: The method.
@@ -45,10 +45,10 @@ class Tuning:
         tuned: Its distance to the end of the converged flow.
         untuned: The distances of the samplers that need no fit, nearest first.
         difference: Mean squared distance of the nearest untuned sampler minus that of the method,
-            on the same starts.
+            on the same starts, in variances of the data.
         difference_se: Standard error of the difference.
         reference: Distance between the converged flow and the one of half as many evaluations.
-        starts: Numbers of starts: {"fitted", "stopping", "judged"}.
+        starts: Numbers of starts by use: "fitted", "stopping" and "judged".
         seconds: Wall time.
     """
 
@@ -64,7 +64,7 @@ class Tuning:
 
     @property
     def better(self) -> bool:
-        """Whether the method is nearer than every untuned one by more than two standard errors."""
+        """Whether `difference` is above two standard errors: the method beats all untuned ones."""
         return self.difference > ERRORS * self.difference_se
 
     @property
@@ -108,7 +108,13 @@ class Tuning:
         }
 
     def with_card(self, card: Mapping[str, Any]) -> dict[str, Any]:
-        """A card with the method in it, for `nfe` evaluations; others are kept.
+        """A card with the method as its entry for `nfe` evaluations; other entries are kept.
+
+        Args:
+            card: A model card.
+
+        Returns:
+            A new card.
 
         Raises:
             InputError: Where the method is no better than an untuned one.
@@ -137,7 +143,14 @@ class Tuning:
         return replace_card(path, self.with_card, out)
 
     def attach(self, model: ScoreModel) -> None:
-        """Put the method into the card of a model in memory, so that `sample` takes it."""
+        """Put the method into the card of a model in memory, so that `sample` uses it.
+
+        Args:
+            model: The model; its card is replaced.
+
+        Raises:
+            InputError: Where the method is no better than an untuned one.
+        """
         model.card = self.with_card(model.card or {})
 
     def sentence(self) -> str:

@@ -1,8 +1,9 @@
 """Noise levels and first coefficients: least squares step by step along the converged flow.
 
-For given levels the coefficients of step i are those that bring the method's own states nearest to
-the flow's at the next level, in closed form. The levels are searched among those of the converged
-flow: a few rules first, then every level in turn up and down, as long as the end comes nearer.
+For given levels, the coefficients of step i bring the method's own states as near as possible to
+the states of the flow at the next level; least squares give them in closed form. The levels are
+chosen among the levels of the converged flow: a few rules are tried first, then every level is
+moved up and down in turn as long as the end comes nearer.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from ..sampling.tuned import data_mean
 from .starts import Batch, squares
 from .unrolled import Parameters, Run, advance
 
-RIDGE = 1e-7  # of the mean square of the features, so that nearly equal ones share their weight
+RIDGE = 1e-7  # times the features' mean square; nearly equal features then share their weight
 TOPS = (math.inf, 40.0, 20.0, 10.0, 5.0)  # first levels tried, in standard deviations of the data
 LOWS = (0.0, 0.05, 0.15, 0.4)  # last levels evaluated, in the same unit
 MOST_PREFIXES = 256  # runs that are kept
@@ -40,8 +41,8 @@ class Search:
         self.batch, self.evaluations, self.data_std, self.stop = batch, evaluations, data_std, stop
         self.sigmas = [sigma for sigma, _ in batch.path]
         self.centre = data_mean(batch.model, batch.z)
-        # Levels that were tried: a prefix of levels has the same run whatever comes after it, up
-        # to the step that leads out of it.
+        # What was computed for levels tried before: the run of a prefix of levels does not depend
+        # on the levels after it, apart from the step that leaves the prefix.
         self.known: dict[tuple[int, ...], tuple[float, Parameters]] = {}
         self.prefixes: dict[tuple[int, ...], tuple[Run, list[tuple[float, ...]]]] = {}
 
@@ -49,7 +50,10 @@ class Search:
         """(mean squared distance to the end, parameters) for levels of the converged flow.
 
         Args:
-            places: N numbers of levels of the path, increasing.
+            places: Indices of N levels of the path, increasing.
+
+        Returns:
+            The distance and the parameters.
         """
         if places in self.known:
             return self.known[places]
@@ -113,7 +117,7 @@ class Search:
         return advance(run.states[i], self.centre, made, i, run.denoised), made.rows[i]
 
     def rules(self) -> list[tuple[int, ...]]:
-        """Places of the ladders to begin with."""
+        """Indices of the levels of the ladders that are tried first."""
         found = []
         high, low = self.sigmas[0], self.sigmas[-1]
         for top in TOPS:
@@ -129,7 +133,7 @@ class Search:
         return found
 
     def nearest(self, levels: list[float]) -> tuple[int, ...] | None:
-        """Numbers of the path's levels nearest to N levels; None where two would be the same."""
+        """Indices of the path's levels nearest to N levels; None where two would be the same."""
         logs = torch.tensor(self.sigmas).log()
         places = [int((logs - math.log(level)).abs().argmin()) for level in levels]
         good = len(places) == self.evaluations and all(a < b for a, b in itertools.pairwise(places))

@@ -49,11 +49,11 @@ class Batch:
     path: Path
 
     def start(self, sigma: float) -> Tensor:
-        """x at a noise level by the terminal law."""
+        """x (B, *event) at a noise level by the terminal law."""
         return prior(self.model, sigma).sample(self.z)
 
     def distances(self, recipe: SamplingRecipe) -> Tensor:
-        """Mean squared distance an element to the end, (B,) float64, for a recipe."""
+        """Mean squared distance per element to the end, (B,) float64, for a recipe."""
         done = run(
             recipe.kernel,
             self.model,
@@ -82,7 +82,7 @@ def tuning_condition(model: ScoreModel, rows: Tensor) -> Condition | None:
 
     Args:
         model: The model.
-        rows: (B,) numbers of the starts.
+        rows: (B,) indices of the starts.
 
     Returns:
         The condition in the internal form; None for a model without conditions.
@@ -112,7 +112,7 @@ def make_batches(
     Args:
         model: The model.
         keys: One key a start.
-        first: Number of the first start, which decides its class.
+        first: Index of the first start, which decides its class.
         keep_path: Whether the states at the levels on the way are kept.
 
     Yields:

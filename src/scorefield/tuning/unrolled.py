@@ -79,7 +79,7 @@ class Parameters:
 
 @dataclass
 class Run:
-    """What a run of the method leaves behind: everything that a later change can start from.
+    """The states and denoised values of a run, from which a changed run can begin in the middle.
 
     Args:
         states: x_0 to x_N; the last one is the end.
@@ -99,8 +99,8 @@ def unroll(
         batch: The starts.
         parameters: The method.
         earlier: A run with the same parameters before step `unchanged`, or None.
-        unchanged: How many of the earlier denoised values still hold: x_0 to x_unchanged - 1 and
-            their D are taken over, and x_unchanged is made anew.
+        unchanged: Number of the earlier states that still hold. x_0 to x_(unchanged - 1) and their
+            D are reused, and x_unchanged is computed again.
 
     Returns:
         The run, of N - unchanged evaluations.
