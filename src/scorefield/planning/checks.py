@@ -45,7 +45,7 @@ def visible(distances: Distances, moments: Moments, sigma: float) -> float:
     statistic is their largest difference (Kolmogorov and Smirnov's), without noise of its own in z.
 
     Args:
-        distances: Of the training examples.
+        distances: Distances between the training examples.
         moments: Mean and variance of each element, in model units.
         sigma: The noise level.
 
@@ -75,6 +75,9 @@ def duplicates(values: Tensor) -> float:
 
     Args:
         values: (N, *event), as stored; at most MOST_HASHED examples and MOST_BYTES are read.
+
+    Returns:
+        From 0 (no repetition) to 1.
     """
     size = max(1, values[0].numel() * values.element_size())
     shown = values[: max(2, min(MOST_HASHED, MOST_BYTES // size))].contiguous().cpu()
@@ -101,7 +104,7 @@ def data_warnings(dataset: Dataset, distances: Distances, fitted: FittedUnits) -
                 "duplicates",
                 f"{repeated:.1%} of the examples repeat another one exactly. Copies on both sides "
                 "of the split make the held-out loss look better than it is, and copies are "
-                "memorised first. Remove them where they are no measurements of their own",
+                "memorised first. Remove copies that are not separate measurements",
             )
         )
     if distances.total < FEW:
@@ -132,8 +135,8 @@ def _constant(dataset: Dataset, fitted: FittedUnits) -> list[Warned]:
         found.append(
             Warned(
                 "constant",
-                f"constant: {_few(list(fitted.constant))}. They carry no information; samples get "
-                "the constant back",
+                f"constant: {_few(list(fitted.constant))}. They carry no information; samples have "
+                "the same constant",
             )
         )
     facts = dataset.facts()
@@ -232,7 +235,7 @@ def range_warnings(config: Config, distances: Distances, statistic: float) -> li
     Args:
         config: The resolved settings.
         distances: Between the training examples.
-        statistic: What `visible` gives at sigma_max.
+        statistic: The result of `visible` at sigma_max.
 
     Returns:
         The warnings.

@@ -50,7 +50,7 @@ def plan_density(model: ExactDensity) -> Plan:
             "sigma_min",
             f"{low:.3g}",
             "2 % of the smallest standard deviation of a component (of 5 % of the whole for "
-            "points and bounds): the last denoising leaves 1/2500 of its variance.",
+            "points and bounds): the last denoising removes 1/2500 of its variance.",
             "",
             low,
         ),
@@ -82,8 +82,8 @@ def step_lines(steps: int, epsilon: float, reached: float) -> tuple[Line, Line]:
         Line(
             "epsilon",
             f"{epsilon:.3g}",
-            "Annealed Langevin: Technique 4. The variance of a level comes to "
-            f"{reached:.3f} of its own; 1 is not reached.",
+            "Annealed Langevin: Technique 4. After its steps, the noise at a level has "
+            f"{reached:.3f} times the variance sigma² of the level; no step size gives 1.",
             "",
             epsilon,
         ),

@@ -28,7 +28,7 @@ from .result import Line, Plan
 
 # Settings of a preset that a plan chooses anew; where the user gives them they stay.
 SCALES = ("sigma_min", "sigma_max", "sigma_data", "levels")
-# Settings that a plan hands to training, besides those that were given.
+# Settings that a plan passes to training, besides those that were given.
 PLANNED = {
     "noise": ("sigma_distribution", "mean", "std", *SCALES),
     "network": ("name", "options"),
@@ -54,7 +54,7 @@ def plan(
             from its moments and components.
         preset: Settings to start from; the plan chooses its scales anew.
         budget: Wall time of the training, as for `sf.fit`; None: the preset's.
-        images: A budget in examples seen instead.
+        images: A budget in examples seen, in place of `budget`.
         seed: Decides the held-out part, as for `sf.fit`.
         condition: "class" or None.
         network: A network of your own.
@@ -220,7 +220,7 @@ def _budget_warnings(config: Config, distances: Distances, cost: Cost | None) ->
                 "memorisation",
                 f"the budget is {passes:,.0f} passes over {distances.total:,} training examples: "
                 "single examples are likely memorised before it ends. Training keeps the point "
-                "where the held-out loss was best; a shorter budget or more examples save the rest",
+                "where the held-out loss was best: use a shorter budget, or more examples",
             )
         )
     return found
@@ -234,7 +234,7 @@ def planned_settings(request: Request, config: Config) -> dict[str, Any]:
         config: What it was resolved to, with measured scales.
 
     Returns:
-        Nested settings: those that were given but the source of the data, and the planned ones.
+        Nested settings: the given ones without the source of the data, and the planned ones.
         A request from them resolves to `config` without the data's distances.
     """
     values = request.to_dict(explicit=True)

@@ -1,4 +1,4 @@
-"""`Plan`: what was planned, with a reason a line, as text, JSON, picture and settings."""
+"""`Plan`: the planned values, each with its reason, as text, JSON, picture and settings."""
 
 import html
 import json
@@ -62,7 +62,13 @@ class Plan:
     cost: Mapping[str, Any] | None = None
 
     def __getitem__(self, name: str) -> Line:
-        """The line of a name, such as plan["sigma_max"].
+        """A line by its name, such as plan["sigma_max"].
+
+        Args:
+            name: The name of the line.
+
+        Returns:
+            The line.
 
         Raises:
             InputError: There is no such line.
@@ -86,9 +92,9 @@ class Plan:
         return Picture(write, f"the plan for {self.source}")
 
     def summary(self) -> list[str]:
-        """Three lines: the range of noise levels, the network (or the levels), budget and warnings.
+        """Three lines: the range of noise levels; network and batch; budget and warnings.
 
-        Of an exact density the lines are the range and the steps of annealed Langevin dynamics.
+        For an exact density the lines are the range and the steps of annealed Langevin dynamics.
         """
         known = {line.name: line for line in self.lines}
         high, low = known["sigma_max"], known["sigma_min"]

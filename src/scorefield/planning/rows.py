@@ -17,8 +17,8 @@ from .checks import VISIBLE
 from .density import step_lines
 from .result import Line
 
-DRAWS = 4096  # of the training law, evenly spaced in probability
-MOST_STEPS = 1_000_000  # that the share of the initial weights is computed over
+DRAWS = 4096  # noise levels of the training law, evenly spaced in probability
+MOST_STEPS = 1_000_000  # training steps over which the share of the initial weights is computed
 
 
 def in_data_units(value: float, fitted: FittedUnits) -> str:
@@ -147,7 +147,7 @@ def law_lines(config: Config, draws: Tensor, distances: Distances, reason: str) 
     yield Line(
         "collapse",
         f"{distances.collapse:.3g}",
-        "Below this sigma a perfect fit to the training examples points at single ones (Biroli et "
+        "Below this sigma the score of a perfect fit points at single training examples (Biroli et "
         f"al. 2024; among {distances.compared:,}); {share:.0%} of training is below.",
         "",
         distances.collapse,
@@ -159,7 +159,7 @@ def initial_share(config: Config, width: float, images: int) -> float:
 
     Args:
         config: The resolved settings.
-        width: Of the average, one of `ema.profiles`.
+        width: Width of the average, one of `ema.profiles`.
         images: Examples seen at the end.
 
     Returns:
@@ -191,13 +191,13 @@ def training_lines(config: Config, cost: Cost | None, reasons: dict[str, str]) -
     unit = "of the examples seen" if config.ema.kind == "power" else "examples, halflife"
     shares = ", ".join(f"{initial_share(config, w, cost.images):.2g}" for w in config.ema.profiles)
     yield Line("averages", widths, f"Widths {unit}. Share of the initial weights left: {shares}.")
-    yield Line("parameters", f"{cost.parameters:,}", "Of the network.", number=cost.parameters)
+    yield Line("parameters", f"{cost.parameters:,}", "In the network.", number=cost.parameters)
     part = "" if cost.measured == cost.batch else f" A part of {cost.measured} was measured."
     yield Line(
         "step",
         f"{_short(cost.seconds_a_step)}, {_bytes(cost.memory)}",
-        f"A measured step of {cost.batch:,} ({cost.device}): {cost.images_a_second:,.0f} "
-        f"examples a second. Memory of weights, optimiser, averages and backward pass.{part}",
+        f"A measured step of {cost.batch:,} examples ({cost.device}): {cost.images_a_second:,.0f} "
+        f"a second. Memory of weights, optimiser, averages and backward pass.{part}",
         number=cost.seconds_a_step,
     )
 
@@ -219,8 +219,8 @@ def budget_lines(config: Config, distances: Distances, cost: Cost | None) -> Ite
         "memorisation",
         f"from {_count(onset)} examples",
         f"{MANY_PASSES:,.0f} passes{when}. A rule of thumb: the onset grows in proportion to the "
-        "number of examples (Bonnaire et al. 2025), and tables turn after about so many passes. "
-        "The held-out loss shows it; training keeps its best point.",
+        "number of examples (Bonnaire et al. 2025), and the held-out loss of tables rises after "
+        "about so many passes. Training keeps the point with the lowest held-out loss.",
         number=onset,
     )
 
