@@ -1,8 +1,8 @@
-"""`resolve_accuracy`: a recipe for a wanted accuracy, predicted first and then checked.
+"""`resolve_accuracy`: choose a recipe for a wanted accuracy by prediction, then check it.
 
 `autopilot` chooses on a surrogate with the model's moments. What moments do not show, such as many
 narrow modes in many dimensions, makes the error larger than predicted. A check on a few starts
-finds this: it costs some thousand evaluations, less than the samples that the recipe is for.
+finds this. The check costs some thousand evaluations, less than drawing the samples does.
 """
 
 from dataclasses import replace
@@ -20,13 +20,14 @@ from .loop import run
 from .recipe import SamplingRecipe, default_batch, first_state, resolve_sampling
 
 MOST_STARTS, LEAST_STARTS = 1024, 32
-CHECKED_ELEMENTS = 1 << 14  # numbers that the starts of a check hold: 256 digits
-FIRST_KEY = 1 << 42  # far from the samples' own keys
+CHECKED_ELEMENTS = 1 << 14  # elements of all starts of a check: 256 digits of 8 x 8
+FIRST_KEY = 1 << 42  # far from the keys of samples
 ROUNDS = 5  # choices at most
-FINER = 3  # evaluations of the flow that a check compares with, in those of the recipe
-LEAST_FINE = 48
-STRICTER = 0.85  # what a choice that failed is corrected by, beside the ratio of its errors
-STRICTEST = 0.25
+FINER = 3  # evaluations of the reference of a check, as a multiple of the recipe's
+LEAST_FINE = 48  # evaluations of the reference at least
+# After a failed check the wanted accuracy is multiplied by STRICTER accuracy/measured, but by no
+# less than STRICTEST.
+STRICTER, STRICTEST = 0.85, 0.25
 
 
 def resolve_accuracy(
@@ -38,25 +39,26 @@ def resolve_accuracy(
     """The recipe with the fewest evaluations that reaches an accuracy.
 
     Kernel, noise levels and evaluations are chosen on a surrogate with the model's moments, without
-    an evaluation of the model. A check on a few starts follows, against the flow with three times
-    as many evaluations; where the distance is larger than wanted, a stricter choice is made. The
-    error is that of the solver: a network's own error, which more steps do not reduce, comes on
-    top of it.
+    an evaluation of the model. A check on a few starts then compares the recipe with the flow at
+    three times as many evaluations (48 at least); where the distance is larger than wanted, a
+    stricter choice is made, up to four times. The accuracy is that of the solver: the error of a
+    network, which more steps do not reduce, comes on top.
 
     Args:
         model: The model, with moments.
         accuracy: Wanted root mean square distance to the end of the probability flow, in standard
             deviations of the data, above zero.
         most: Largest number of evaluations a sample, 3 or more.
-        check: Starts of the check; 0: none, and the model is not evaluated; None: 32 to 1,024, the
-            fewer the larger an example. A model that needs a condition is not checked.
+        check: Number of starts of the check; 0: no check, and the model is not evaluated; None: 32
+            to 1,024, fewer for larger examples. A model that needs a condition is not checked.
 
     Returns:
-        The recipe, for `sample(model, sampler=recipe)`, with its `prediction`.
+        The recipe, for `sample(model, sampler=recipe)`, with its `prediction`. Where no choice
+        passed the check, `prediction.measured` is above `accuracy`.
 
     Raises:
-        InputError: For a model without moments or with fixed noise levels, or where no candidate
-            is predicted to reach the accuracy; the message states the best one.
+        InputError: For a model without moments, with fixed noise levels or of constant data, or
+            where no candidate is predicted to reach the accuracy; the message states the best one.
 
     Example:
         recipe = sf.resolve_accuracy(model, 0.01)
@@ -78,7 +80,7 @@ def resolve_accuracy(
         wanted *= max(STRICTEST, STRICTER * accuracy / found)
         try:
             recipe = choose(predictor, wanted, most)
-        except InputError:  # the last one is the best that there is
+        except InputError:  # no candidate is predicted to be better than the last choice
             break
     if recipe.prediction.measured is None:
         found = measured_error(model, recipe, check)

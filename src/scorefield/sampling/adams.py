@@ -1,4 +1,4 @@
-"""Adams-Bashforth methods for few evaluations: one a step, and earlier ones are used again.
+"""Adams-Bashforth methods for few evaluations: one evaluation a step, earlier values reused.
 
 With eps(x, sigma) = (x - D) / sigma = - sigma s(x, sigma), the noise that the model sees in x, the
 probability flow is dx/dsigma = eps. A method replaces one quantity by the polynomial through its
@@ -18,14 +18,14 @@ Adams-Bashforth methods (Hochbruck and Ostermann 2005) with prediction of the no
 xeab with p = 3 is `DPMSolver3M`. veab predicts the velocity of Salimans and Ho 2022 (arXiv
 2202.00512) for data of mean m and standard deviation S. It is constant on N(m, S²), where veab is
 exact, and it tends to the noise as S grows and to the data as S goes to zero: at noise levels far
-above S, D is the smooth quantity, at those far below eps is, and v is close to the smoother one of
-both.
+above S, D is the smooth quantity; at levels far below S, eps is; and v is close to the smoother one
+of both.
 
 The first steps have no earlier values. Above the first noise level p_sigma is nearly the normal
-distribution with the data's mean and covariance, whose flow has a closed form: its values stand for
-earlier ones, moved so that the value at the first level is the model's own (`normal_past`). They
-cost no evaluation. The error of the slope that they give is made once, over one step, so that the
-order from the start is 2 as without them, with a smaller constant.
+distribution with the data's mean and covariance, whose flow has a closed form (`normal_past`). The
+values of this flow stand in for earlier ones, shifted so that the value at the first level is that
+of the model. They cost no evaluation. The error of the slope that they give is made once, over one
+step, so that the order from the start is 2, as it is without them, with a smaller constant.
 """
 
 import math
@@ -53,7 +53,7 @@ from .multistep import GAUSS, History, Multistep, advance
 from .state import Draws, State
 
 MOST = 4  # values of the polynomial, the newest included
-FARTHEST = 2.0  # largest ratio of neighbouring levels of the past that is not evaluated
+FARTHEST = 2.0  # largest ratio of neighbouring levels of the past that costs no evaluation
 Points = list[tuple[float, float]]
 
 
@@ -121,7 +121,7 @@ def normal_past(
 ) -> list[tuple[Tensor, Tensor]]:
     """The flow through x of the normal distribution with the data's mean and covariance.
 
-    In an eigenvector of the covariance of eigenvalue v, where y is the part of x - mean at sigma,
+    Along an eigenvector of the covariance with eigenvalue v, where y is the component of x - mean,
 
         y(b) = y sqrt((v + b²) / (v + sigma²)),   eps(b) = y b / sqrt((v + b²) (v + sigma²))
 
@@ -164,7 +164,7 @@ def normal_past(
 
 @dataclass(frozen=True)
 class AdamsMemory(History):
-    """The memory of an Adams method.
+    """The state that an Adams method keeps between steps.
 
     Args:
         past: (sigma, value) of the levels visited, newest first; what the value is depends on the
@@ -187,14 +187,16 @@ class AdamsMemory(History):
 
 @dataclass(frozen=True)
 class Adams(Multistep):
-    """What the Adams methods share: the history and its start. A subclass predicts and moves.
+    """Base class of the Adams methods: the history and its start.
+
+    A subclass defines the predicted quantity (`evaluate`, `predicted`) and the step (`move`).
 
     Args:
         p: Number of values that the polynomial goes through, 1 to 4: the order of a step in the
             middle of a run.
         known_past: Whether the first steps take earlier values from the flow of the normal
-            distribution with the data's moments (module docstring). Without, or for a model
-            without moments, the first steps have fewer values.
+            distribution with the data's moments (module docstring). Where it is False, or the
+            model has no moments, the first steps have fewer values.
 
     Raises:
         InputError: For another p.
@@ -216,12 +218,12 @@ class Adams(Multistep):
 
     @property
     def order(self) -> float | None:  # type: ignore[override]
-        """The order from the first step on, which has two values at most that are exact."""
+        """The order of a run from its start: 2 at most, since no exact earlier values are known."""
         return min(self.p, 2)
 
     @property
     def order_interior(self) -> float | None:  # type: ignore[override]
-        """The order with exact history."""
+        """The order with exact earlier values; None where it is that from the start."""
         return None if self.p < 3 else self.p
 
     def default_ladder(self, model: ScoreModel, levels: int | None = None) -> Tensor:
@@ -260,7 +262,7 @@ class Adams(Multistep):
     def earlier(
         self, model: ScoreModel, x: Tensor, sigma: float, value: Tensor, memory: AdamsMemory
     ) -> list[tuple[float, Tensor]]:
-        """(level, value) of p - 1 levels above sigma that were not evaluated."""
+        """(level, value) at p - 1 levels above sigma, from the flow of the normal distribution."""
         levels = [sigma * memory.ratio**k for k in range(self.p)]
         flow = normal_past(model, x, sigma, levels)
         found = [
@@ -278,7 +280,7 @@ class Adams(Multistep):
         Args:
             model: The score model.
             x: (B, *event).
-            least: The smallest noise level that is known to come.
+            least: The smallest noise level of the run, as far as it is known.
 
         Returns:
             A memory without values.
@@ -324,8 +326,8 @@ class IPNDM(Adams):
     """
 
     help: ClassVar[str] = (
-        "probability flow, multistep, order 2, inside p: Adams-Bashforth on the noise in sigma "
-        "(Zhang and Chen 2022)"
+        "probability flow, multistep, order 2 (inside a run p): Adams-Bashforth on the noise in "
+        "sigma (Zhang and Chen 2022)"
     )
 
     def default_ladder(self, model: ScoreModel, levels: int | None = None) -> Tensor:
@@ -354,7 +356,8 @@ class NoiseAdams(Adams):
     """
 
     help: ClassVar[str] = (
-        "probability flow, multistep, order 2, inside p: exponential Adams-Bashforth on the noise"
+        "probability flow, multistep, order 2 (inside a run p): exponential Adams-Bashforth on the "
+        "noise"
     )
 
     def default_ladder(self, model: ScoreModel, levels: int | None = None) -> Tensor:
@@ -385,7 +388,8 @@ class DataAdams(Adams):
     """
 
     help: ClassVar[str] = (
-        "probability flow, multistep, order 2, inside p: exponential Adams-Bashforth on the data"
+        "probability flow, multistep, order 2 (inside a run p): exponential Adams-Bashforth on the "
+        "data"
     )
 
     def evaluate(self, model: ScoreModel, x: Tensor, sigma: Tensor, memory: AdamsMemory) -> Tensor:
@@ -414,13 +418,13 @@ class VelocityAdams(NoiseAdams):
         p: Number of values that the polynomial goes through, 1 to 4.
         known_past: See `Adams`.
         data_std: S, the data's standard deviation in model units, above zero; None: that of the
-            model's moments. For a model without moments S is infinite, which is `NoiseAdams`.
+            model's moments. For a model without moments S is infinite, which gives `NoiseAdams`.
     """
 
     data_std: float | None = None
 
     help: ClassVar[str] = (
-        "probability flow, multistep, order 2, inside p: exponential Adams-Bashforth on the "
+        "probability flow, multistep, order 2 (inside a run p): exponential Adams-Bashforth on the "
         "velocity, for 5 to 10 evaluations"
     )
 
@@ -437,8 +441,8 @@ class VelocityAdams(NoiseAdams):
     def memory(self, model: ScoreModel, x: Tensor, least: float) -> AdamsMemory:
         """m and S, by row where the moments depend on a condition.
 
-        S is at least a hundredth of `least`, below which it makes no difference: data may be
-        constant.
+        S is at least a hundredth of `least`, since constant data would have S = 0; a smaller S
+        would make no difference.
         """
         known = model.moments()
         if known is None and self.data_std is None:

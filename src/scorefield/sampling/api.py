@@ -292,8 +292,8 @@ def sample(
             seed of its own; `rng.keys` or `rng.blend_rows` give keys.
         nfe: Evaluations of the model a sample, the final denoise included. Given alone it decides
             the sampler too: a method that `tune` put into the card for this number, else the
-            table below, unless the user chose the card's sampler. None: the model card's number
-            and sampler, else the sampler's number.
+            table above, unless the user chose the card's sampler. None: the number in the model
+            card, else the sampler's default.
         sampler: A name of SAMPLERS, a kernel, or a recipe, which also sets steps per level, start
             and final step: of `resolve_sampling`, of `resolve_accuracy` for a wanted accuracy, or
             of `tune`. None: the card's sampler, else "heun", or "annealed-langevin" for models with

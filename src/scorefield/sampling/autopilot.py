@@ -1,19 +1,20 @@
-"""Kernel, noise levels and evaluations for a wanted accuracy, before the model is run.
+"""Choose kernel, noise levels and evaluations for a wanted accuracy, before the model is run.
 
 The samplers of the probability flow run on a surrogate of the model (`surrogates`): a product of
-densities with the model's mean and variances, whose flow has a closed form. On its normal
-directions every sampler is a linear map, x0 - m = g(v) (x_T - m) along an eigenvector of the
-covariance of eigenvalue v, and the relative error
+densities with the model's mean and variances, whose flow has a closed form. On the normal
+directions of the surrogate every sampler is a linear map, x0 - m = g(v) (x_T - m) along an
+eigenvector of the covariance with eigenvalue v, and the relative error
 
     sqrt( sum_v (g(v) sqrt(v + sigma_T²) - sqrt(v))² / sum_v v )
 
 is exact: both the root mean square distance to the end of the flow from the same start and, where
 g > 0, the Wasserstein-2 distance to N(m, C), in standard deviations of the data. Some methods solve
-the flow of such a normal density without error (veab on N(m, S² I)), so that it cannot choose among
-them; the directions with several modes can. A choice is made by the worst shape.
+the flow of a normal density without error (veab on N(m, S² I)), so that normal directions cannot
+tell these methods apart. Directions with several modes can. A recipe is chosen by its largest error
+over the shapes.
 
-What is predicted is the error of the steps and of the start. A network's own error, which more
-steps do not reduce, is not part of it.
+The prediction covers the error of the steps and of the start. It does not cover the error of a
+network, which more steps do not reduce.
 """
 
 import math
@@ -33,7 +34,7 @@ from .surrogates import QUANTILES, SHAPES, Surrogate, spectrum
 
 MOST_EVALUATIONS = 1000
 LEAST_EVALUATIONS = 3
-SHOWN = 3  # samplers that the reason compares
+SHOWN = 3  # other samplers that the reason names
 #: Samplers and options that are tried, each with its own ladder and the named ones.
 CANDIDATES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("veab", {"p": 2}),
@@ -62,11 +63,11 @@ class Prediction:
 
     Args:
         error: The largest of `errors`.
-        errors: Root mean square distance to the end of the flow, by the surrogate's shape.
+        errors: Root mean square distance to the end of the flow, by shape of the surrogate.
         wasserstein: Wasserstein-2 distance to the normal density of the model's moments.
         evaluations: Evaluations of the model a sample.
         reason: Why this recipe was chosen; "" where it was given.
-        measured: Root mean square distance on the starts of a check; None without a check.
+        measured: Root mean square distance on the starts of the check; None without a check.
     """
 
     error: float
@@ -101,7 +102,7 @@ class Predictor:
     """Errors of recipes on the surrogate of one model.
 
     Args:
-        model: The model; its moments decide.
+        model: The model; only its moments are used.
 
     Raises:
         InputError: For a model without moments, with fixed noise levels, or of constant data.
@@ -123,7 +124,7 @@ class Predictor:
         variances = spectrum(known)
         if not float(variances.max()) > 0:
             raise InputError("the data are constant: there is no scale for a relative accuracy")
-        # A normal density is known to be one; the other shapes stand for what moments do not show.
+        # For a known normal density the other shapes, which moments cannot exclude, are left out.
         names = ("normal",) if isinstance(model, Gaussian) else tuple(SHAPES)
         self.model = model
         self.surrogate = Surrogate(variances, {name: SHAPES[name] for name in names})
@@ -137,7 +138,7 @@ class Predictor:
 
         Args:
             recipe: A solver of the probability flow that starts from the prior.
-            reason: Kept in the prediction.
+            reason: Why the recipe was chosen, for the prediction.
 
         Returns:
             The prediction.
@@ -281,7 +282,7 @@ def choose(predictor: Predictor, accuracy: float, most: int) -> PredictedRecipe:
 
 
 def evaluation_counts(most: int) -> list[int]:
-    """Numbers of evaluations that are tried: all up to 12, then about 12 % apart."""
+    """Numbers of evaluations that are tried: all from 3 to 13, then about 12 % apart."""
     found = [LEAST_EVALUATIONS]
     while found[-1] < most:
         found.append(min(most, max(found[-1] + 1, round(1.12 * found[-1]))))

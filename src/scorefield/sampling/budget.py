@@ -1,4 +1,4 @@
-"""The sampler of a number of evaluations: measured tables, and which of them a model takes.
+"""The sampler for a number of evaluations: measured tables, and which of them a model uses.
 
 `EXACT` is for densities in closed form (`exact`), `IMAGES` for networks trained on signals, images
 and volumes, `VECTORS` for networks trained on tables and points. A row holds up to and including
@@ -17,8 +17,8 @@ from ..models import ScoreModel, Wrapped
 class Raised(Wrapped):
     """A model whose range of sampling begins at a higher smallest level.
 
-    With few evaluations the last steps are better spent above: the final denoise removes what is
-    left, at the cost of the part (factor sigma_min)² of the smallest variances.
+    With few evaluations, steps at the smallest levels are better spent at higher ones. The final
+    denoise then removes more noise, which lowers each variance by at most (factor sigma_min)².
 
     Args:
         inner: The model.
@@ -41,10 +41,10 @@ def raised(model: ScoreModel, factor: float) -> ScoreModel:
 
 @dataclass(frozen=True)
 class Row:
-    """The sampler up to a number of evaluations.
+    """The sampler that is used up to a number of evaluations.
 
     Attributes:
-        most: The largest number of evaluations; None: any.
+        most: The largest number of evaluations; None: no limit.
         sampler: A name of SAMPLERS.
         options: Its options.
         ladder: A named ladder; None: the sampler's own.
@@ -82,8 +82,9 @@ IMAGES: Table = (
 VECTORS: Table = (Row(None, "heun"),)
 TABLES: Mapping[str, Table] = {"exact": EXACT, "images": IMAGES, "vectors": VECTORS}
 
-#: What training writes into the card where the user names no sampler, by the table that then holds
-#: (config/resolve.py). A card with other entries keeps its sampler.
+#: The sampling settings that training writes into the card where the user names no sampler, by the
+#: table that applies to such a card (config/resolve.py). A card with other settings keeps its
+#: sampler.
 CHOSEN: Mapping[str, Mapping[str, Any]] = {
     "images": {"sampler": "matched-sde", "nfe": 32, "options": {"eta": 3.0}},
     "vectors": {"sampler": "heun"},
@@ -91,7 +92,7 @@ CHOSEN: Mapping[str, Mapping[str, Any]] = {
 
 
 def find_row(table: Table, nfe: int) -> Row:
-    """The row of a number of evaluations."""
+    """The first row whose `most` is not below nfe."""
     return next(row for row in table if row.most is None or nfe <= row.most)
 
 
@@ -100,12 +101,12 @@ def table_of(model: ScoreModel, stored: Mapping[str, Any]) -> str | None:
 
     Args:
         model: The score model.
-        stored: What `card_recipe` holds for it.
+        stored: The model's `card_recipe`.
 
     Returns:
         A key of TABLES; None where the card names a sampler, length or options other than those
-        that training chooses by itself, and for models that are known at fixed levels only. A
-        model without card or defaults counts as exact where it has no parameters.
+        that training chooses by itself, and for models that are defined at fixed levels only. A
+        model without card and defaults counts as exact where it has no parameters.
     """
     if model.ladder_only:
         return None

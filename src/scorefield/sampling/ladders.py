@@ -1,4 +1,4 @@
-"""Default ladders: the noise levels (sigmas), largest first, that each kind of sampler takes.
+"""Default ladders: the noise levels (sigmas), largest first, of each kind of sampler.
 
 They run over `model.sampling_range()`. The constants were measured; docs/log.md has the protocols.
 """
@@ -20,8 +20,9 @@ VECTOR_LEVELS = 64
 GAMMA = 1.25  # largest ratio of neighbouring levels of a default annealed ladder
 WIDEST, FINEST = 20.0, 0.04  # ends of a default annealed ladder in standard deviations of the data
 REVERSE_LEVELS = 128  # of a reverse SDE, whose error is of order 1
-# First level in standard deviations of the data's widest direction, a noise level of the ladder.
-# What a low start costs does not fall with more steps, so that the start rises with their number.
+# The first level of `short_range` is max(LOWEST_TOP, RISE * levels) standard deviations of the
+# widest direction of the data. More steps do not reduce the error of a low start, so that the start
+# rises with their number.
 DATA_RISE, NOISE_RISE, LOWEST_TOP = 1.0, 0.5, 2.5
 
 
@@ -68,7 +69,11 @@ def few_step_ladder(model: ScoreModel, levels: int | None = None, widened: float
 
 
 def reverse_ladder(model: ScoreModel, levels: int | None = None) -> Tensor:
-    """The model's own levels, thinned evenly where fewer are requested; else Karras' ladder."""
+    """The model's own levels, or Karras' ladder for a model without levels of its own.
+
+    Own levels are thinned evenly where fewer are requested; where more are, the ladder is geometric
+    between the ends of the own one.
+    """
     if model.ladder is None:
         return karras(*_ends(model), check_levels(levels, REVERSE_LEVELS))
     own = check_ladder(model.ladder)
@@ -91,7 +96,7 @@ def annealed_ladder(model: ScoreModel, levels: int | None = None) -> Tensor:
     """The model's own levels, or geometric ones with a ratio of at most GAMMA.
 
     Where the standard deviation of the data is known, the ladder runs from WIDEST to FINEST times
-    it: above, p_sigma is nearly the prior; below, the final denoise does the rest.
+    that number: above, p_sigma is nearly the prior; below, the final denoise removes the noise.
     """
     if model.ladder is not None and levels in (None, len(model.ladder)):
         return check_ladder(model.ladder)
@@ -138,16 +143,17 @@ def named_ladder(name: str, model: ScoreModel, levels: int) -> Tensor:
 
 
 def short_range(model: ScoreModel, levels: int, rise: float) -> tuple[float, float]:
-    """The model's range, cut where p_sigma is all but the terminal law.
+    """The model's range, cut where p_sigma is close to the terminal law.
 
     The prior matches mean and covariance at any level, so that above a few standard deviations of
-    the data's widest direction only third moments are missed. A model that does not know its
-    covariance keeps its whole range: there the prior takes the elements to be independent.
+    the data's widest direction it misses third and higher moments only. A model whose covariance is
+    not known keeps its whole range, since its prior takes the elements to be independent.
 
     Args:
         model: The model; its range and moments decide.
         levels: Number of noise levels.
-        rise: Largest level in standard deviations of the widest direction, a noise level.
+        rise: Largest level in standard deviations of the widest direction, per noise level of the
+            ladder.
 
     Returns:
         (largest, smallest) noise level.
@@ -169,7 +175,7 @@ def few_levels(model: ScoreModel, levels: int | None, widened: float) -> Tensor:
 
 
 def angular(sigma_max: float, sigma_min: float, levels: int, data_std: float) -> Tensor:
-    """sigma = S tan(theta) with equal steps of theta = arctan(sigma / S): z turns at equal rates.
+    """sigma = S tan(theta) with equal steps of theta = arctan(sigma / S), the angle of veab.
 
     Args:
         sigma_max: First level.

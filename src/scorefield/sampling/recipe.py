@@ -34,7 +34,7 @@ Ladder = Tensor | Sequence[float] | str
 
 @dataclass(frozen=True)
 class SamplingRecipe:
-    """Everything that decides samples except the keys and the condition.
+    """Everything that decides samples, except the model, the keys and the condition.
 
     Args:
         kernel: The sampling method, with its options.
@@ -44,7 +44,7 @@ class SamplingRecipe:
         final: "denoise" or "none".
 
     Raises:
-        InputError: For a ladder, a number or a word that does not fit.
+        InputError: For a ladder that does not decrease, or a number or word out of range.
     """
 
     kernel: Kernel
@@ -110,7 +110,7 @@ def recipe_words(
         options: Its options.
         ladder: Noise levels, largest first.
         steps_per_level: Visits of each level.
-        start: Where the first level starts.
+        start: The start of the first level, as in `SamplingRecipe`.
         final: "denoise" or "none".
 
     Returns:
@@ -143,8 +143,8 @@ def card_recipe(model: ScoreModel) -> dict[str, Any]:
 def default_sampler(model: ScoreModel) -> str:
     """The name of the sampler where the caller names none.
 
-    It is that of `card_recipe`; else "annealed-langevin" for models with fixed noise levels, and
-    "heun" for all others.
+    It is the sampler of `card_recipe`; without one "annealed-langevin" for models with fixed noise
+    levels, and "heun" for all others.
     """
     known = card_recipe(model).get("sampler")
     if known is not None:
@@ -171,13 +171,14 @@ def resolve_sampling(
 ) -> SamplingRecipe:
     """Make a sampling recipe; arguments that are None are chosen from the model card and model.
 
-    A sampler or options that the caller names always win. Where `nfe` is the only choice, apart
-    from a named ladder, `start` and `final`, the measured table of `budget` picks the sampler. A
-    card whose sampling settings the user chose is an exception: its sampler stays. Without `nfe`
-    the card decides, then `default_sampler`.
+    A sampler or options that the caller names always win. Where `nfe` is the only argument, a
+    method that `tune` fitted to the model for this number is used. Otherwise, where only a named
+    ladder, `start` or `final` is given besides, the measured table of `budget` chooses the
+    sampler. A card whose sampling settings the user chose is an exception: its sampler stays.
+    Without `nfe` the card decides, then `default_sampler`.
 
     Args:
-        model: The model; its card, range and moments decide.
+        model: The model; its card, range and moments are used.
         sampler: A name of SAMPLERS, or a kernel. None: see above.
         nfe: Evaluations of the model a sample, the final denoise included: it sets the length of
             the default ladder, or for Langevin kernels the steps per level.
@@ -204,7 +205,7 @@ def resolve_sampling(
     nfe = None if nfe is None else whole(nfe, "nfe", 0)
     levels = None if levels is None else whole(levels, "the number of noise levels", 1)
     free = all(v is None for v in (ladder, steps_per_level, start, final, options, levels))
-    seen = model  # by default ladders
+    seen = model  # the model whose range default ladders use
     tuned = tuned_kernel(model, nfe) if free and sampler in (None, "tuned") else None
     if tuned is not None:  # `tune` fitted it to this model and number of evaluations
         return SamplingRecipe(tuned, tuned.default_ladder(model), final="none")
@@ -344,7 +345,7 @@ def first_state(
 
     Args:
         model: The model.
-        recipe: Its `start` and first noise level decide.
+        recipe: The recipe; its `start` and first noise level are used.
         keys: One key a sample.
         dtype: Floating type of the result.
         condition: One row a sample, or None.

@@ -1,16 +1,16 @@
-"""Densities that stand for a model before it is run: products with the flow in closed form.
+"""Surrogates of a model: products of densities whose probability flow has a closed form.
 
 A model's moments give a mean and the eigenvalues v of its covariance, or the variances of its
 elements where the covariance is not known. In each of these directions, independently, the
 surrogate has a density of variance v and of one of the SHAPES: normal, or a mixture of normal
 densities on a line. The probability flow of a density on a line keeps the order of its points, so
-that from the terminal law it takes the quantile u to the quantile u,
+that it takes the quantile u of the terminal law to the quantile u of the density,
 
     x0 = F^-1(Phi(z)),    x_T = sqrt(v + sigma_T²) z
 
 The difference between a sampler's end and this x0 is the error of its steps and of its start from a
 normal law; its root mean square over z is the Wasserstein-2 distance between the law of the
-sampler's results and the density, as long as the sampler keeps the order too.
+sampler's results and the density, as long as the sampler also keeps the order of the points.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ from torch import Tensor
 from ..conditions import Condition
 from ..models import Moments, ScoreModel, broadcast
 
-# Directions that are distinguished, of the normal shape and of the others; more are averaged in
-# groups of equal size.
+# Directions of the normal shape, and of each other shape, at most; the variances of more directions
+# are averaged in groups of almost equal size.
 MOST_DIRECTIONS, FEW_DIRECTIONS = 256, 24
 # Points of the terminal law, at the middle of intervals of equal probability. Their number is even:
-# a point between two modes goes to either, and no solver is right there.
+# the middle point between two modes may end in either of them, so that no solver is right there.
 QUANTILES = 96
 BISECTIONS = 80
 FARTHEST = 12.0  # standard deviations between which quantiles are searched
@@ -40,7 +40,7 @@ class Shape:
     Args:
         places: Where the components lie, before the mixture is centred and scaled.
         weights: Their weights.
-        width: Standard deviation of a component, as a fraction of the whole's.
+        width: Standard deviation of a component, as a fraction of the standard deviation of all.
     """
 
     places: tuple[float, ...]
@@ -59,7 +59,7 @@ class Shape:
         return means, weights
 
 
-#: The shapes by name. "normal" has the exact error of the model's Gaussian.
+#: The shapes by name. On "normal" the error is exact for the normal density of the model's moments.
 SHAPES: Mapping[str, Shape] = MappingProxyType(
     {
         "normal": Shape((0.0,), (1.0,), 1.0),

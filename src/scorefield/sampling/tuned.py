@@ -6,9 +6,9 @@ denoised values of all levels so far,
     x_(i+1) = m + a_i (x_i - m) + sum_k b_ik (D_(i-k) - m),    D_j = D(x_j, sigma_j)
 
 with m the data's mean. Every multistep method of one evaluation a step has this form (`multistep`,
-`adams`), with numbers that follow from the noise levels alone. Here they are numbers that were
-fitted to a model's own flow. Deviations from m make the method equivariant under shifts and scales
-of the data, whatever the numbers are.
+`adams`), with coefficients that follow from the noise levels alone. Here the coefficients were
+fitted to a model's own flow. Since the step is written in deviations from m, the method is
+equivariant under shifts and scales of the data for any coefficients.
 
 The last of the levels is not evaluated: the last step goes to the end of the flow, sigma = 0, in
 place of a final denoise. A method of N evaluations has N + 1 levels and N steps.
@@ -30,8 +30,8 @@ from .ladders import few_step_ladder
 from .multistep import History, Multistep, advance
 from .state import Draws, State
 
-CARD_ENTRY = "tuned"  # of the model card: evaluations as text -> options of the kernel and facts
-UNTUNED = 2  # denoised values of the method without coefficients
+CARD_ENTRY = "tuned"  # entry of the model card: evaluations (text) -> options of the kernel, facts
+UNTUNED = 2  # denoised values that the method uses without coefficients
 
 
 def linear_step(
@@ -41,7 +41,7 @@ def linear_step(
     weights: Sequence[Tensor | float],
     denoised: Sequence[Tensor],
 ) -> Tensor:
-    """One step of the module docstring.
+    """The linear step of the module docstring.
 
     Args:
         x: (B, *event), the state.
@@ -100,7 +100,7 @@ class Tuned(Multistep):
     weights: Sequence[Sequence[float]] | None = None
 
     help: ClassVar[str] = (
-        "probability flow, multistep, coefficients fitted by `scorefield tune`; order 2 without"
+        "probability flow, multistep, coefficients fitted by `scorefield tune`; without them order 2"
     )
     order: ClassVar[float | None] = 2
 
@@ -157,7 +157,7 @@ class Tuned(Multistep):
     def step(
         self, model: ScoreModel, state: State, sigma: Tensor, sigma_next: Tensor, draws: Draws
     ) -> State:
-        """Denoise, then combine; a step that stays at its level leaves x as it is."""
+        """Denoise x and combine; a step whose two levels are equal leaves x unchanged."""
         if self.levels is None or self.scales is None or self.weights is None:
             return super().step(model, state, sigma, sigma_next, draws)
         here, memory = float(sigma), state.memory
@@ -182,11 +182,11 @@ def tuned_kernel(model: ScoreModel, nfe: int | None) -> Tuned | None:
     Args:
         model: The model; its card's entry "tuned" decides. Models that wrap another one, such as
             guided ones, have another flow and none of its methods.
-        nfe: Evaluations a sample, with no final denoise among them; None for no number.
+        nfe: Evaluations a sample; the method has no final denoise. None: no number was given.
 
     Returns:
         The kernel, whose own levels are its ladder and whose recipe has final="none"; None where
-        none was fitted.
+        no method was fitted for the number.
     """
     if nfe is None or isinstance(model, Wrapped) or model.ladder_only:
         return None
