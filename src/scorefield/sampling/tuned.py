@@ -100,7 +100,7 @@ class Tuned(Multistep):
     weights: Sequence[Sequence[float]] | None = None
 
     help: ClassVar[str] = (
-        "probability flow, multistep, coefficients fitted by `scorefield tune`; without them order 2"
+        "probability flow, multistep, coefficients fitted by `scorefield tune`; unfitted order 2"
     )
     order: ClassVar[float | None] = 2
 
