@@ -1,4 +1,6 @@
-"""Evaluation: how samples compare with data, with an interval and a floor for every number.
+"""Evaluation: how samples compare with data, each number with an interval and a floor.
+
+The floor of a number is the same number for data against data (`sets`).
 
 estimate.py     `Estimate`, `METRICS`: what each metric measures and what its interval is about
 intervals.py    intervals from influences and halves; random choices
@@ -9,11 +11,11 @@ neighbours.py   precision, recall, density, coverage
 two_sample.py   classifier test, permutation test
 spectra.py      radial power spectra of signals, images and volumes
 marginals.py    columns of tables
-sets.py         `measure_sets`: all of them, against held-out and training data
+sets.py         `measure_sets`: all metrics, against held-out and training data
 memorisation.py copies of training examples
 ema_sweep.py    held-out losses of a run's averages
 evaluate.py     `evaluate`: a model or samples as a whole, with a verdict and a page
-measuring.py    what it measures; clock.py its seconds and progress
+measuring.py    the measurements of `evaluate`; clock.py their seconds and progress
 material.py     the data and the given samples of an evaluation
 features.py     feature spaces; classifier.py trains one on the data's labels, cache.py keeps it
 collect.py      samples drawn batch by batch into features

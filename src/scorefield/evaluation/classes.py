@@ -1,9 +1,9 @@
-"""Samples class by class: frequencies, and whether conditional samples have their class.
+"""Samples class by class: frequencies, and whether conditional samples are of their class.
 
 A classifier of the labels names the class of each sample and of each held-out example. The
-frequency of a class in the samples stands beside its frequency in the held-out data, found by the
-same classifier; the accuracy of samples that were drawn for a class beside the classifier's own
-accuracy on held-out examples of the class.
+frequency of a class in the samples is compared with its frequency in the held-out data, found by
+the same classifier. The accuracy of samples that were drawn for a class is compared with the
+classifier's own accuracy on held-out examples of the class.
 """
 
 import math
@@ -28,11 +28,12 @@ class ClassRow:
 
     Attributes:
         name: The class.
-        samples: Fraction of the samples that the classifier takes for it.
-        data: The same of the held-out data.
-        accuracy: Fraction of the samples drawn for it that are taken for it; None where samples
-            were drawn without classes.
-        data_accuracy: The same of held-out examples of the class; None where there are none.
+        samples: Fraction of the samples that the classifier assigns to the class.
+        data: The same fraction of the held-out data.
+        accuracy: Fraction of the samples drawn for the class that are assigned to it; None where
+            samples were drawn without classes.
+        data_accuracy: The same fraction of held-out examples of the class; None where there are
+            none.
     """
 
     name: str
@@ -43,13 +44,13 @@ class ClassRow:
 
     @property
     def is_missing(self) -> bool:
-        """Whether the class is nearly absent from the samples, and clearly so."""
+        """Whether the class is nearly absent from the samples, by the upper end of the interval."""
         expected = self.data.value * self.samples.count
         return expected >= EXPECTED and self.samples.high < MISSING * self.data.value
 
     @property
     def is_lost(self) -> bool:
-        """Whether samples drawn for the class are mostly of other classes."""
+        """Whether few samples drawn for the class are of it, by the upper end of the interval."""
         if self.accuracy is None or self.data_accuracy is None or self.accuracy.count < EXPECTED:
             return False
         return self.accuracy.high < LOST * self.data_accuracy.value
@@ -66,9 +67,9 @@ def fraction(hits: int, count: int, level: float) -> Estimate:
     """A fraction with Wilson's interval.
 
     Args:
-        hits: How many of them.
-        count: Of how many, 1 or more.
-        level: Of the interval.
+        hits: Number of hits.
+        count: Number of trials, 1 or more.
+        level: Level of the interval.
 
     Returns:
         The estimate.
@@ -97,7 +98,7 @@ def compare_classes(
         held_out: int64 (M,), the same in the held-out data.
         labels: int64 (M,), the labels of the held-out data.
         wanted: int64 (N,), the classes that the samples were drawn for; None for none.
-        level: Of the intervals.
+        level: Level of the intervals.
 
     Returns:
         One row a class.

@@ -1,10 +1,10 @@
-"""A small classifier of the data's own labels: the feature space of images, and a judge of classes.
+"""A small classifier of the data's own labels: feature space of images, and classes of samples.
 
 Images and fields get a convolutional network, everything else a perceptron. Its features are the
 64 outputs of the last hidden layer, before the activation, divided by one number so that their mean
-variance over the training examples is 1. It is trained on the training part
-alone, so that held-out data and samples are equally new to it, and is kept in a cache by the hash
-of the data, of the split and of this recipe.
+variance over the training examples is 1. The classifier is trained on the training part alone, so
+that held-out data and samples are equally new to it. It is kept in a cache by the hash of the data,
+of the split and of this recipe.
 """
 
 import hashlib
@@ -35,11 +35,11 @@ SIDE = 64  # pixels: images of larger sides are averaged down to at most this
 BATCH = 64
 FEWEST, PASSES = 40_000, 4  # examples seen in training at least, and passes over large data
 WORK = 2.4e8  # elements seen in training at most, unless that is below LEAST examples
-LEAST, QUICK = 10_000, 16_000
+LEAST, QUICK = 10_000, 16_000  # examples seen: at least, and in the quick form
 RATE, DECAY = 4e-3, 0.01
 SCALED = 4096  # training examples that decide the scale of the features
-SHIFT = 14  # pixels of a side to a pixel of random shift
-LEAST_CLASS = 5  # training examples of the rarest class
+SHIFT = 14  # pixels of a side per pixel of random shift
+LEAST_CLASS = 5  # training examples of the rarest class, at least
 MOST_CLASSES = 1000
 VERSION = 1  # of the recipe; a change trains anew
 
@@ -52,7 +52,7 @@ class Classifier:
         network: Examples in data units (B, *event) to features and logits.
         event_shape: Shape of one example.
         classes: Names of the classes.
-        accuracy: Fraction of the held-out examples that it recognises.
+        accuracy: Fraction of the held-out examples that it classifies correctly.
         held_out: Number of those examples.
         hash: 16 digits of the SHA-256 of its weights.
         seconds: Wall time of its training; None where it came from the cache.
@@ -71,7 +71,7 @@ class Classifier:
 
     @property
     def is_useful(self) -> bool:
-        """Whether it recognises at least half of what guessing the classes would leave wrong."""
+        """Whether the accuracy is at least half way between chance, 1/classes, and 1."""
         return self.accuracy >= 0.5 * (1 + 1 / len(self.classes))
 
     def __call__(self, examples: Any) -> np.ndarray:
@@ -108,7 +108,7 @@ class Network(nn.Module):
     Args:
         event_shape: Shape of one example, channels first.
         classes: Number of classes.
-        mean, std: Of each channel or column, in the form of `by_channel`.
+        mean, std: Moments of each channel or column, in the form of `by_channel`.
     """
 
     mean: Tensor
@@ -174,6 +174,9 @@ def can_classify(labels: Tensor | None, train: Tensor, classes: int | None) -> s
         labels: int64 (N,), or None.
         train: Indices of the training part.
         classes: Number of classes.
+
+    Returns:
+        The reason, or "".
     """
     if labels is None or classes is None:
         return "the data have no labels"
@@ -201,8 +204,8 @@ def train_classifier(
         dataset: Data with labels that `can_classify` accepts.
         train: Indices of the training part.
         held_out: Indices of the held-out part, on which its accuracy is measured.
-        quick: Whether a shorter training does.
-        cache: Folder of trained classifiers; None: it is not kept.
+        quick: Whether the training is shortened.
+        cache: Folder of trained classifiers; None: nothing is read or kept.
         report: Receives the fraction done.
 
     Returns:

@@ -1,8 +1,7 @@
 """Samples of an evaluation: drawn or given, and kept as features.
 
-Of the samples themselves the first `KEPT` stay, for pictures, spectra and copies of training
-examples. Of all others only features and classes stay, so that memory does not grow with the number
-of samples beyond them.
+The first `KEPT` samples are kept for pictures, spectra and copies of training examples. Of all
+other samples only features and classes are kept, so that memory grows with these alone.
 """
 
 import time
@@ -33,7 +32,7 @@ class Collected:
     Attributes:
         features: float64 (N, k).
         classes: int64 (N,), the classes that a classifier finds; None without one.
-        wanted: int64 (N,), the classes that they were drawn for; None for none.
+        wanted: int64 (N,), the classes that samples were drawn for; None for none.
         kept: (min(N, KEPT), *event), the first samples, data units.
         record: How they were drawn; None where they were given.
         seconds: Wall time of drawing, features included.
@@ -51,7 +50,7 @@ class Collected:
 
 
 class Collector:
-    """Takes batches of samples in data units, and keeps what is needed of them.
+    """Collects batches of samples in data units, and keeps what the evaluation needs.
 
     Args:
         material: The data, whose form the samples take.
@@ -140,14 +139,14 @@ def draw_samples(
         chosen: The feature space.
         count: Number of samples.
         seed: Decides the samples.
-        guidance: Of conditional samples, or None.
+        guidance: Guidance of conditional samples, or None.
         report: Receives the fraction done.
 
     Returns:
         The samples.
 
     Raises:
-        NonFiniteError: The sampling broke.
+        NonFiniteError: Sampling left a NaN or an infinity.
     """
     began, collector = time.perf_counter(), Collector(material, chosen)
     condition = conditions.resolve(
@@ -204,7 +203,8 @@ def in_proportion(counts: Tensor, count: int) -> Tensor:
         count: How many class numbers.
 
     Returns:
-        int64 (count,); each class has its share to within one (largest remainders).
+        int64 (count,); each class occurs as often as its proportion, to within one (largest
+            remainders).
     """
     quota = counts.to(torch.float64) * count / counts.sum()
     take = quota.floor().to(torch.int64)

@@ -1,4 +1,4 @@
-"""`compare`: two evaluations side by side, where their numbers were made in one way."""
+"""`compare`: two evaluations side by side, where their numbers were made in the same way."""
 
 import math
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ class ComparedRow:
         space: "features" or "examples".
         against: "held-out" or "training".
         first: The estimate of the first evaluation, as JSON holds it.
-        second: That of the second.
-        floor: Data against data, of the first.
-        better: "first", "second", or "" where their intervals do not tell them apart.
+        second: The estimate of the second evaluation.
+        floor: Data against data, in the first evaluation.
+        better: "first", "second", or "" where their intervals overlap.
     """
 
     metric: str
@@ -53,9 +53,9 @@ class Comparison:
     Attributes:
         first: One evaluation as JSON holds it.
         second: The other one.
-        names: What they are called.
+        names: Names of both, for tables.
         rows: Metrics that both have.
-        subjects: (name, first value, second value) of what differs between what was evaluated.
+        subjects: (name, first value, second value) of each difference of the protocols' subjects.
     """
 
     first: Mapping[str, Any]
@@ -134,13 +134,13 @@ class Comparison:
                 cells.append((name, *sides, interval(row.floor)))
             if cells:
                 heads = ("", *self.names, "data against data")
-                words = f"Against {against} data; bold where the intervals tell them apart"
+                words = f"Against {against} data; the better one in bold, unless intervals overlap"
                 found.append(table(heads, cells, words, stack=True))
         return found
 
 
 def compare(first: Any, second: Any, names: tuple[str, str] | None = None) -> Comparison:
-    """Compare two evaluations that were made in one way.
+    """Compare two evaluations that were made in the same way.
 
     Args:
         first: An `Evaluation`, or the path of evaluation.json or of its folder.

@@ -3,9 +3,9 @@
     W_p^p(F, G) = integral over u in (0, 1) of |F^-1(u) - G^-1(u)|^p          (one dimension)
     sliced W_p  = (mean over unit directions v of W_p^p(v·x, v·y))^(1/p)      (Bonneel et al. 2015)
 
-Unequal numbers of examples need no interpolation: both quantile functions are steps, and all
-directions share the places where they jump. The directions are orthogonal within groups, which are
-independent of each other, so that the variation between groups gives the error of finitely many
+Unequal numbers of examples need no interpolation: both quantile functions are step functions, which
+jump at the same places in all directions. The directions are orthogonal within groups, and groups
+are independent of each other, so that the variation between groups gives the error of finitely many
 directions.
 
 The influence of an example is a Kantorovich potential of the projections, averaged over directions:
@@ -16,9 +16,9 @@ value of W_2^2 of finite sets is that of the mean quantile functions plus the va
 
 for independent sets F_n, F'_n of one law, so V follows from halves and quarters: V(n) is taken as
 V(n/2)²/V(n/4), since V falls more slowly than 1/n where tails are long. The variance q of
-`intervals` is that of random exchanges between the two sets, and that of V between splits. W_1 is
-not smooth where the two laws agree, so its interval is about the expected value at the same numbers
-of examples.
+`intervals` is the variance over random exchanges between the two sets, plus the variance of V over
+splits. W_1 is not smooth where the two laws agree, so that its interval is about the expected value
+at the same numbers of examples.
 """
 
 import math
@@ -60,7 +60,7 @@ def directions(size: int, seed: int = 0) -> Tensor:
 
     Args:
         size: Number k of elements of an example.
-        seed: Of the directions.
+        seed: Seed of the directions.
 
     Returns:
         (groups, directions a group, k), float64; one direction where k is 1.
@@ -78,7 +78,7 @@ def directions(size: int, seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the steps of two quantile functions jump: direction by direction the same.
+    """The pieces of (0, 1) on which two empirical quantile functions are constant.
 
     Attributes:
         x: (S,), rank in the first set on each of the S pieces of (0, 1).
@@ -283,13 +283,13 @@ def sliced(x: Any, y: Any, *, seed: int = 0, level: float = 0.9) -> dict[str, Es
 
     Args:
         x: (N, *event), samples.
-        y: (M, *event), examples of the data; of more than `MOST` a side a random part is taken.
-        seed: Of the directions, the halves and the part.
-        level: Of the intervals.
+        y: (M, *event), examples of the data. A random part of 10,000 is taken of a larger set.
+        seed: Seed of the directions, the halves and the part.
+        level: Level of the intervals, in [0.5, 0.999].
 
     Returns:
         "sliced_w1" and "sliced_w2" in the units of the data, and "sliced_features", the square of
-        the second.
+        "sliced_w2".
 
     Raises:
         InputError: For events of different shapes, fewer than 8 examples, or values that are not

@@ -4,9 +4,9 @@
     print(sweep)
 
 The averages are those that the run tracked, and those of other widths that can be rebuilt from its
-snapshots (`training.rebuild`). All have the same held-out examples with the same noise, so that the
-standard errors of differences are those of paired differences. Samples of live and averaged weights
-have the same seeds.
+snapshots (`training.rebuild`). All weights are evaluated on the same held-out examples with the
+same noise, so that differences have the standard errors of paired differences. Samples of live and
+averaged weights have the same seeds.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ from ..values import file_path, numbers, whole
 
 WIDTHS = (0.01, 0.03, 0.05, 0.07, 0.14, 0.2, 0.25)  # relative, rebuilt beside the tracked ones
 FEW_SNAPSHOTS = 4  # below which other widths are not rebuilt
-HELD = 0.05  # weight of the initial weights in an average, from which it is named
+HELD = 0.05  # weight of the initial weights in an average above which the sentence states it
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class EMARow:
         loss: Held-out loss over the training distribution of sigma.
         above_best: Loss less that of the best row, with the standard error of paired differences.
         initial_fraction: Weight that the initial weights have; None where it is not recorded.
-        profile_error: Relative L2 error of the window; 0 where it is not rebuilt. More snapshots
-            make it smaller.
+        profile_error: Relative L2 error of a rebuilt average's window; 0 for other weights. More
+            snapshots make it smaller.
     """
 
     name: str
@@ -142,10 +142,10 @@ def ema_sweep(
         run: The run directory.
         data: The run's data, where its card does not name a place: anything `data.open` takes.
         widths: Relative widths to rebuild, in (0, 0.28); None: seven from 0.01 to 0.25 where the
-            run kept four or more snapshots of power-function averages.
+            run kept four or more snapshots of power-function averages, else none.
         evaluations: Evaluations of each held-out loss; None: 512, or each held-out example once.
         samples: Samples of live and of averaged weights; 0 for none.
-        nfe: Evaluations a sample; None: as the model's card states.
+        nfe: Evaluations a sample; None: the number in the model card.
         seed: Decides the samples.
 
     Returns:

@@ -1,4 +1,4 @@
-"""`evaluate`: whether a model is good, and how one knows, with an error on every number."""
+"""`evaluate`: quality, memorisation and score health of a model, numbers with intervals."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,11 +51,12 @@ def evaluate(
         reference: Data to compare with, anything that `data.open` takes; None: those that the model
             was trained on, split as in its training.
         samples: Samples of any system in place of drawn ones; see `evaluation.read_samples`.
-        count: Number of samples to draw; None: 1,000, and 4,000 of vectors and tables.
+        count: Number of samples to draw, 40 or more; None: 1,000, or 4,000 for vectors and tables
+            (quick: 256 and 1,024).
         seed: Decides samples and everything else that is random.
         features: A feature space of your own (`evaluation.Features`), or None.
-        recipe: How samples are drawn, from `resolve_sampling`; None as the model's card states.
-        guidance: Scale or `Guidance` of conditional samples.
+        recipe: How samples are drawn, from `resolve_sampling`; None: as the model card states.
+        guidance: Scale or `Guidance` of conditional samples; None: unguided.
         quick: Fewer samples, noise levels and metrics.
         progress: Receives the fraction done and a few words.
 
@@ -106,7 +107,7 @@ def run_evaluation(
         wanted: What else was given.
         report: Receives the fraction done and a few words.
         run: The run's folder, for live weights and other averages; None for none.
-        facts: Further entries of the protocol's subject; "execution" goes to its run.
+        facts: Further entries of the protocol's subject; "execution" goes to the protocol's run.
 
     Returns:
         The evaluation.

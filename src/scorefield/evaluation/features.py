@@ -5,9 +5,8 @@
     principal    everything else: coordinates along the first principal axes of the training data
 
 `Features` is the protocol; an object of the user's own with these members is taken as well. The
-hash names the space: two numbers in spaces of different hashes cannot be compared. No file of
-somebody else is executed: arrays of features that were computed elsewhere are read as
-`GivenFeatures`.
+hash identifies the space: numbers in spaces with different hashes cannot be compared. Files with
+features that were computed elsewhere are read as arrays (`GivenFeatures`) and never executed.
 """
 
 import hashlib
@@ -44,7 +43,7 @@ class Features(Protocol):
 
     @property
     def hash(self) -> str:
-        """Names the space: equal for equal maps, and different for different ones."""
+        """Identifies the space: equal for equal maps, and different for different ones."""
 
     def __call__(self, examples: Any, /) -> np.ndarray:
         """Features of examples in data units, (N, *event) to float64 (N, k)."""
@@ -59,7 +58,7 @@ class Columns:
 
     Attributes:
         mean, std: (d,), float64.
-        hash: Of both.
+        hash: Hash of both.
     """
 
     mean: Tensor
@@ -89,9 +88,9 @@ class Principal:
 
     Attributes:
         mean: (d,), float64.
-        axes: (d, k), orthogonal, on one scale by which their mean variance is 1.
-        explained: Fraction of the variance along the axes.
-        hash: Of mean and axes.
+        axes: (d, k), orthogonal, with one common scale so that coordinates have mean variance 1.
+        explained: Fraction of the total variance that lies along the axes.
+        hash: Hash of mean and axes.
     """
 
     mean: Tensor
@@ -136,9 +135,9 @@ class GivenFeatures:
     """Features that were computed elsewhere.
 
     Attributes:
-        samples: (N, k), of the samples.
-        held_out: (M, k), of the held-out data.
-        train: (T, k), of the training data, or None.
+        samples: (N, k), features of the samples.
+        held_out: (M, k), features of the held-out data.
+        train: (T, k), features of the training data, or None.
         space: The name of the network and its layer, which two evaluations must share.
     """
 
@@ -156,6 +155,12 @@ class GivenFeatures:
     @classmethod
     def read(cls, path: Path) -> "GivenFeatures":
         """Read an .npz with the arrays samples, reference and name, and train where known.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The features.
 
         Raises:
             InputError: The file cannot be read, or lacks an array.

@@ -8,8 +8,8 @@ network F is FID (Heusel et al. 2017).
 
 The plug-in value of N examples is too large by about c/N (Chong & Forsyth 2020), so values of
 different N must not be compared; `Estimate.plug_in` is that number. `value` has the term in 1/N
-removed with halves (`intervals`). Halves of fewer than four examples an element follow no such law,
-and `method` then states that a bias remains.
+removed with halves (`intervals`). In halves of fewer than four examples per element the bias is not
+of order 1/N, and `method` then states that a bias remains.
 
 The influence of a sample is 2 (m_x - m_y)·c + |c|² - c'T c with c = x - m_x and the transport map
 T = S_x^-1/2 (S_x^1/2 S_y S_x^1/2)^1/2 S_x^-1/2.
@@ -33,7 +33,7 @@ from .intervals import (
 )
 
 MOST_WORK = 2**31  # k³ x evaluations of F, which bounds the number of splits
-ENOUGH = 4  # examples an element of a half, below which the bias is not of order 1/N
+ENOUGH = 4  # examples of a half per element, below which the bias is not of order 1/N
 METHOD = "bias and quadratic part from {} pairs of halves, linear part by the delta method"
 TOO_FEW = "; {} examples of {} elements are few: a bias remains"
 
@@ -110,8 +110,8 @@ def frechet(x: Any, y: Any, *, seed: int = 0, level: float = 0.9) -> Estimate:
     Args:
         x: (N, k), features of samples.
         y: (M, k), features of the data.
-        seed: Of the halves.
-        level: Of the interval.
+        seed: Seed of the halves.
+        level: Level of the interval, in [0.5, 0.999].
 
     Returns:
         The estimate, in squared units of the features, without the bias of finite sets. Its

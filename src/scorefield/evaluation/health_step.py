@@ -1,4 +1,4 @@
-"""Score health of an evaluation: the data of a run in model units, and its levels."""
+"""Score health in an evaluation: the examples of the data in model units, and the levels."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ def measure_health(
     Args:
         model: The score model.
         material: The data.
-        seed: Of the noise.
-        quick: Fewer levels and examples.
+        seed: Seed of the noise.
+        quick: Whether fewer levels and examples are used.
         live: The model with its live weights, where they are known.
 
     Returns:
@@ -58,7 +58,7 @@ def in_model_units(
         model: The score model.
         part: The part.
         most: Number of examples at most.
-        seed: Of the dequantisation.
+        seed: Seed of the dequantisation.
 
     Returns:
         x0 (N, *event), and their conditions where the model takes one that the data hold.

@@ -6,16 +6,16 @@ A smooth statistic T of n samples and m examples of the data is, about its popul
 
 with influence functions f and g of mean 0 and a quadratic rest Q, which is the bias and, where the
 two sets have the same law (f = g = 0), all of the variation. The bootstrap fails there: it doubles
-Q, and repeated examples have neighbours at distance 0. Complementary halves do not: of the two
-statistics of halves the average has the same linear part as T, and as a function of the split it
-varies about T as Q does about 0. So the splits give the bias and the variance of Q:
+Q, and repeated examples have neighbours at distance 0. Complementary halves do not have this
+problem. The average of the statistics of both halves has the same linear part as T, and over random
+splits it varies about T as Q varies about 0. So the splits give the bias and the variance of Q:
 
     value         D = 2 T - mean over splits of (T(X1, Y1) + T(X2, Y2))/2
     quadratic     q = variance over splits of (T(X1, Y1) + T(X2, Y2))/2
     linear        l = var f/n + var g/m
 
 All such T are squares of a difference, whose influence is proportional to its root: at a
-population value D_0 the variance is a D_0 + q. The interval is that of Wilson's kind, all D_0 with
+population value D_0 the variance is a D_0 + q. The interval is of Wilson's kind: all D_0 with
 (D - D_0)² <= z² (a D_0 + q). Its ends follow the skewness of a square. The slope is a = l/D where D
 exceeds the bias T - D; near equality f and g are noise, of the size of the bias, and a = l/(T - D).
 """
@@ -42,7 +42,7 @@ Statistic = Callable[[Tensor, Tensor], float]
 
 
 class Purpose(IntEnum):
-    """The purpose of a random choice, which is the draw of the stream that it takes."""
+    """The purposes of random choices; the number is the draw of the stream `EVALUATION`."""
 
     SUBSET = 0
     SPLITS = 1
@@ -120,7 +120,7 @@ def read_level(level: Any) -> float:
 
 
 def subset(x: Tensor, most: int, seed: int) -> Tensor:
-    """At most `most` rows, chosen at random and in their order."""
+    """At most `most` rows of x, chosen at random, in the order of x."""
     seed = whole(seed, "seed", 0)
     if len(x) <= most:
         return x
@@ -156,7 +156,7 @@ def split_values(statistic: Statistic, x: Tensor, y: Tensor, seed: int, times: i
         statistic: Function of two sets of rows.
         x: (N, k), or another tensor with one row an example.
         y: (M, k).
-        seed: Of the splits.
+        seed: Seed of the splits.
         times: Number of splits.
 
     Returns:
@@ -181,9 +181,9 @@ def interval(
     Args:
         value: The estimate.
         variance: Its variance.
-        level: Of the interval.
+        level: Level of the interval.
         counts: Numbers of samples and of examples of the data.
-        method: In words.
+        method: Description of the method.
         bounds: Range of the metric; the ends of the interval stay in it.
 
     Returns:
@@ -208,9 +208,9 @@ def without_bias(
         plug_in: T.
         halves: (K,), the averages over both halves of each split.
         linear: The variance of the linear part.
-        level: Of the interval.
+        level: Level of the interval.
         counts: Numbers of samples and of examples of the data.
-        method: In words.
+        method: Description of the method.
 
     Returns:
         The estimate without bias; it may be below 0 where T is not.
@@ -241,9 +241,9 @@ def square_interval(
         value: The estimate of D, without bias.
         slope: a of the module docstring.
         rest: q of the module docstring.
-        level: Of the interval.
+        level: Level of the interval.
         counts: Numbers of samples and of examples of the data.
-        method: In words.
+        method: Description of the method.
 
     Returns:
         The estimate; its ends are the solutions of the quadratic equation.

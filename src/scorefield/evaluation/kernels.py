@@ -100,7 +100,7 @@ def discrepancy(x: Tensor, y: Tensor, kernel: Kernel, level: float) -> Estimate:
         x: (N, k) samples.
         y: (M, k) examples of the data.
         kernel: Positive definite function of two sets of rows.
-        level: Of the interval.
+        level: Level of the interval, in [0.5, 0.999].
 
     Returns:
         The estimate, which may be below 0.
@@ -123,11 +123,11 @@ def mmd(
 
     Args:
         x: (N, *event), samples.
-        y: (M, *event), examples of the data; of more than `MOST` a side a random part is taken.
+        y: (M, *event), examples of the data. A random part of 5,000 is taken of a larger set.
         bandwidth: Standard deviation of the middle kernel; None for the median distance of y, so
-            that all samples that are compared with y meet the same kernel.
-        seed: Of the part.
-        level: Of the interval.
+            that all samples that are compared with y have the same kernel.
+        seed: Seed of the part.
+        level: Level of the interval, in [0.5, 0.999].
 
     Returns:
         The unbiased estimate with its interval; it may be below 0.
@@ -153,9 +153,9 @@ def kernel_distance(x: Any, y: Any, *, seed: int = 0, level: float = 0.9) -> Est
 
     Args:
         x: (N, k), features of samples.
-        y: (M, k), features of the data; of more than `MOST` a side a random part is taken.
-        seed: Of the part.
-        level: Of the interval.
+        y: (M, k), features of the data. A random part of 5,000 is taken of a larger set.
+        seed: Seed of the part.
+        level: Level of the interval, in [0.5, 0.999].
 
     Returns:
         The unbiased estimate with its interval; it may be below 0.

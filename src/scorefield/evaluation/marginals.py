@@ -5,8 +5,9 @@
     correlation     Pearson's r of samples minus that of the data, a pair of columns; one number is
                     the root mean square over pairs, bias removed with halves (`intervals`)
 
-The word of a category is that of the largest of its elements. The first two are not smooth where
-both sets agree, so their intervals are about the expected value at the same numbers of examples.
+A row has the word whose element is the largest of the category. The first two metrics are not
+smooth where both sets agree, so that their intervals are about the expected value at the same
+numbers of examples.
 """
 
 import math
@@ -210,11 +211,11 @@ def compare_columns(
 
     Args:
         x: (N, k), samples.
-        y: (M, k), the data; of more than `MOST` a side a random part is taken.
+        y: (M, k), the data. A random part of 20,000 is taken of a larger set.
         names: Names of the k elements.
         categories: Name -> indices of the elements of its words; None for no categories.
-        seed: Of the halves and the part.
-        level: Of the intervals.
+        seed: Seed of the halves and the part.
+        level: Level of the intervals, in [0.5, 0.999].
 
     Returns:
         The comparison. Constant columns of the data are left out; correlations are those of the

@@ -1,11 +1,11 @@
-"""What an evaluation compares: the held-out and training parts of the data, and given samples.
+"""The data of an evaluation: held-out and training parts of the data, and given samples.
 
     model's own data     the parts of its training run
     other data           all of them are held out; the training part is that of the run
-    samples alone        the data are halved: features are fitted on the first half, and copies of
-                         it are looked for; samples are compared with the second
+    samples alone        the data are halved: features are fitted on the first half, in which copies
+                         are looked for; samples are compared with the second half
 
-Samples are brought to the form of the data first, as files of samples are: images are clipped to
+Samples are first brought to the form of the data, as files of samples are: images are clipped to
 [0, 1] and rounded to the stored levels, columns of tables to their steps and words.
 """
 
@@ -68,8 +68,8 @@ class Material:
         held_out: Examples that were not trained on.
         train: The training part.
         split: How they were chosen, in a sentence.
-        unseen: int64, examples of the training part's data set that are not in the part; a
-            classifier of its labels is judged on them.
+        unseen: int64, indices of examples of the training part's data set that are not in the
+            part; the accuracy of a classifier of the labels is measured on them.
         is_own: Whether both are the parts of the model's training run.
     """
 
@@ -108,7 +108,7 @@ def open_material(
         model: A score model; None for samples alone.
         reference: Anything that `data.open` takes; None: the data that the model was trained on.
         options: Reading options of other data.
-        seed: Of the halves, where data are halved.
+        seed: Seed of the halves, where data are halved.
 
     Returns:
         The data.

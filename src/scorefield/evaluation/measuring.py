@@ -24,7 +24,7 @@ from .sets import MetricRow, measure_classes, measure_sets
 from .spectra import has_spectrum
 
 COUNTS = {True: 256, False: 1000}  # samples by default, quick or not
-VECTORS = 4  # times as many of vectors and tables, which are cheap
+VECTORS = 4  # times as many samples of vectors and tables, which are cheap
 LEVEL = 0.9  # of all intervals
 MOST_DATA = {True: 1000, False: 5000}  # training examples whose features are compared
 MOST_KNOWN = 20_000  # training examples of which copies are looked for
@@ -42,15 +42,15 @@ TABLE = ("marginal_w1", "category_tv", "correlation")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What `evaluate` was given.
+    """The arguments of `evaluate`.
 
     Attributes:
         count: Number of samples; None for the default.
         seed: Decides everything random.
-        features: Of the user, or None.
-        recipe: How samples are drawn; None as the model's card states.
-        guidance: Of conditional samples, or None.
-        quick: Whether fewer samples, levels and metrics do.
+        features: Features of the user, or None.
+        recipe: How samples are drawn; None: as the model card states.
+        guidance: Guidance of conditional samples, or None.
+        quick: Whether fewer samples, noise levels and metrics are used.
     """
 
     count: int | None = None
@@ -89,7 +89,7 @@ class Sides:
         Args:
             material: The data.
             chosen: The feature space.
-            quick: Whether fewer training examples do.
+            quick: Whether fewer training examples are used.
 
         Returns:
             The features.
@@ -114,7 +114,7 @@ def measure(
         material: The data.
         chosen: The feature space.
         sides: Features of the data.
-        wanted: Seed, and whether the quick form does.
+        wanted: The arguments; seed and quick form are used.
 
     Returns:
         Metrics in the feature space and of the examples, and class by class.
@@ -194,7 +194,7 @@ def class_metrics(
         collected: The samples, or None.
         material: The data.
         sides: Features of the data.
-        wanted: Seed, and whether the quick form does.
+        wanted: The arguments; seed and quick form are used.
 
     Returns:
         Name of the class -> rows as JSON holds them, for classes with 20 samples and 40 held-out
@@ -222,7 +222,7 @@ def class_metrics(
 def class_accuracy(
     collected: Collected | None, material: Material, sides: Sides
 ) -> dict[str, Estimate] | None:
-    """How many samples have the class that they were drawn for, and held-out data their label.
+    """The fraction of samples with the class they were drawn for, and of data with their label.
 
     Args:
         collected: The samples, or None.
@@ -261,7 +261,7 @@ def examine_score(
     Args:
         model: The score model, or None.
         material: The data.
-        wanted: Seed, and whether the quick form does.
+        wanted: The arguments; seed and quick form are used.
         run: The run's folder, or None.
 
     Returns:

@@ -6,9 +6,9 @@ With d1 <= d2 the distances of a sample to the nearest and to the second nearest
     distance ratio   median d1 of samples over median d1 of held-out data; far below 1 where samples
                      crowd around training examples
 
-Both stand beside the same number of held-out data, which no model has seen: in few dimensions, and
-in data of few values, d1/d2 is often small by chance. Training examples that are equal count as
-one, so that a copy of a repeated example has a second neighbour. Distances are Euclidean, in the
+Both are reported with the same number for held-out data, which no model has seen: in few
+dimensions, and in data of few values, d1/d2 is often small by chance. Equal training examples count
+as one, so that a copy of a repeated example has a second neighbour. Distances are Euclidean, in the
 units that the arrays have; differences of the nearest candidates are taken in float64, so that the
 distance of an exact copy is 0.
 """
@@ -27,7 +27,7 @@ from .classes import fraction
 from .estimate import Estimate
 from .intervals import read_level
 
-SIZE = 0.05  # fraction of copies beyond that of held-out data, from which it counts
+SIZE = 0.05  # excess of the fraction of copies over that of held-out data, from which it counts
 CROWDED = 0.5  # distance ratio below which samples crowd around training examples
 PAIRS = 8
 MEDIANS = "ratio of medians; order statistics, combined as Zou & Donner 2008 do"
@@ -39,10 +39,10 @@ class Memorisation:
 
     Attributes:
         copies: Fraction of samples that are copies of a training example.
-        held_out_copies: The same of held-out data, the floor.
+        held_out_copies: The same fraction of held-out data, which is the floor.
         distance_ratio: Median distance of samples to the training data, over that of held-out data.
         sample_distance: Median distance of samples to the nearest training example.
-        held_out_distance: The same of held-out data.
+        held_out_distance: The same distance of held-out data.
         pairs: (sample, training example) of the samples with the smallest d1/d2, least first, for
             pictures.
         duplicates: Training examples that repeat an earlier one.
@@ -66,10 +66,10 @@ class Memorisation:
 
     @property
     def memorised(self) -> bool:
-        """Whether samples are copies, by size.
+        """Whether samples are copies of training examples.
 
-        True where 5 % more of them than of held-out data are copies, or where they lie half as far
-        from the training data as held-out data do, both by their intervals.
+        True where the fraction of copies exceeds that of held-out data by more than 0.05, or where
+        the distance ratio is below 0.5; the intervals must lie beyond these sizes.
         """
         more = self.copies.low > self.held_out_copies.high + SIZE
         return more or self.distance_ratio.high < CROWDED
@@ -113,13 +113,13 @@ def measure_memorisation(
     level: float = 0.9,
     pairs: int = PAIRS,
 ) -> Memorisation:
-    """Whether samples are copies of training examples, beside the same of held-out data.
+    """Measure whether samples are copies of training examples, compared with held-out data.
 
     Args:
         samples: (n, *event), 2 or more, in data units as the others.
         held_out: (m, *event), 2 or more examples that were not trained on.
         train: (N, *event), all training examples, or their `TrainingNeighbours`.
-        level: Of the intervals, in [0.5, 0.999].
+        level: Level of the intervals, in [0.5, 0.999].
         pairs: Number of closest pairs.
 
     Returns:
@@ -159,7 +159,7 @@ def median_ratio(top: Tensor, bottom: Tensor, level: float) -> Estimate:
     Args:
         top: (n,).
         bottom: (m,), independent of `top`.
-        level: Of the interval.
+        level: Level of the interval.
 
     Returns:
         The estimate; infinite ends where the medians do not bound it.

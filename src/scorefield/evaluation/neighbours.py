@@ -7,18 +7,18 @@ The ball of an example reaches to its k-th nearest neighbour in its own set.
     density     number of balls of the data that hold a sample, over k    (Naeem et al. 2020)
     coverage    fraction of the balls of the data that hold a sample
 
-Balls shrink as sets grow, so these numbers belong to the numbers of examples: the intervals are
-about the expected value at the same numbers. Both sets vary, and the bootstrap is wrong here, since
-repeated examples are their own neighbours; the jackknife's variance is too large, 1.3 to 1.7 times
-in standard deviations where it was tried. Halves of both sets are independent of each other, and a
+Balls shrink as sets grow, so that these metrics depend on the numbers of examples: the intervals
+are about the expected value at the same numbers. Both sets vary. The bootstrap is wrong here, since
+repeated examples are their own neighbours; the jackknife's standard deviation is too large, by a
+factor of 1.3 to 1.7 where it was tried. Halves of both sets are independent of each other, and a
 fraction of half as many examples has twice the variance, so that
 
     variance = mean over random splits of (T(X1, Y1) - T(X2, Y2))²/4
 
-A few examples at the edge, whose balls are large, decide much of it. Where it was tried, this
-variance varied from one data set to another as that of 12 normal numbers does, so the intervals
-are those of Student's law with 12 degrees of freedom. Fractions within a few examples of 0 or 1 are
-skewed; their intervals hold the expected value more often than they state.
+A few examples at the edge, whose balls are large, contribute much of this variance. Where it was
+tried, the estimate varied from one data set to another as the variance of 12 normal numbers does,
+so that the intervals are those of Student's law with 12 degrees of freedom. Fractions within a few
+examples of 0 or 1 are skewed; their intervals hold the expected value more often than they state.
 
 Neighbours within halves are found among the nearest REACH k ones, so that distances are measured
 once.
@@ -148,10 +148,10 @@ def prdc(x: Any, y: Any, *, k: int = 5, seed: int = 0, level: float = 0.9) -> di
 
     Args:
         x: (N, *event), samples or their features.
-        y: (M, *event), the data; of more than `MOST` a side a random part is taken.
-        k: The neighbour to which balls reach; 5 as Naeem et al. 2020.
-        seed: Of the part.
-        level: Of the intervals.
+        y: (M, *event), the data. A random part of 5,000 is taken of a larger set.
+        k: The neighbour to which balls reach, 1 or more; 5 as in Naeem et al. 2020.
+        seed: Seed of the part.
+        level: Level of the intervals, in [0.5, 0.999].
 
     Returns:
         "precision", "recall", "density" and "coverage".

@@ -193,7 +193,9 @@ def _health_table(health: Mapping[str, Any] | None) -> list[str]:
         (number(level["sigma"]), *(number(level[name]["value"]) for name in names))
         for level in levels
     ]
-    words = "Held-out data, noise levels in model units; a loss of 1 is knowing nothing"
+    words = (
+        "Held-out data, noise levels in model units; a loss of 1: only means and variances known"
+    )
     return ["<h2>Score, level by level</h2>", table(heads, rows, words)]
 
 

@@ -21,7 +21,7 @@ def page(title: str, body: Iterable[str]) -> str:
     """A whole page.
 
     Args:
-        title: Of the browser's window.
+        title: Title of the browser's window.
         body: Parts of the page, HTML.
 
     Returns:
@@ -86,7 +86,7 @@ def bar(
 
     Args:
         estimate: Value, low and high.
-        floor: The same of data against data.
+        floor: The same for data against data, or None.
         beside: Another estimate, drawn elsewhere on an axis of the same ends; None for none.
 
     Returns:

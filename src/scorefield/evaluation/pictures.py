@@ -1,6 +1,6 @@
 """The pictures of a page: samples beside data, closest pairs, spectra, the score level by level.
 
-A picture that cannot be drawn is left out: an evaluation does not end for it.
+A picture that cannot be drawn is left out, and the evaluation goes on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -173,7 +173,7 @@ def _spectrum(material: Material, collected: Collected) -> Shown | None:
     power = {"samples": found.samples.tolist(), "held-out data": found.data.tolist()}
     series: Mapping[str, Any] = {name: (frequency, [values]) for name, values in power.items()}
     ratio = {"samples / data": (frequency, [[one.value for one in found.ratio]])}
-    axis = "radial frequency (cycles a sample)"
+    axis = "radial frequency (cycles per grid point)"
     charts = [
         Chart("Power", axis, "mean power", series, "y"),
         Chart("Ratio", axis, "power of samples / power of data", ratio, bottom=0.0),

@@ -1,9 +1,9 @@
 """The protocol record: everything that decides a number, kept beside it.
 
 measured    how numbers were made: data, split, features, counts, seeds, level, form. Two
-            evaluations can be compared only where it is the same in both
-subject     what was evaluated: model, weights, sampler, guidance. It is what a comparison is
-            about, so that it may differ
+            evaluations can be compared only where these entries agree
+subject     what was evaluated: model, weights, sampler, guidance. These entries may differ
+            between two evaluations that are compared
 run         versions, machine settings and seconds
 """
 
@@ -23,21 +23,21 @@ from .features import Chosen
 from .material import Material
 
 VERSION = 1
-# Parts of `measured` that state a thing for people; their hashes decide.
+# Entries of `measured` for readers: they may differ where the hashes agree.
 STATED = ("data.reference", "features.held_out_accuracy", "features.held_out", "features.images")
 
 
 def measured(
     material: Material, chosen: Chosen, count: int, seed: int, level: float, quick: bool
 ) -> dict[str, Any]:
-    """How the numbers of an evaluation were made.
+    """The entry "measured": how the numbers of an evaluation were made.
 
     Args:
         material: The data.
         chosen: The feature space.
         count: Number of samples.
-        seed: Of the metrics.
-        level: Of the intervals.
+        seed: Seed of the metrics.
+        level: Level of the intervals.
         quick: Whether it was the quick form.
 
     Returns:
@@ -73,7 +73,7 @@ def subject(
     Args:
         model: The score model; None for samples alone.
         collected: The samples; None where sampling broke.
-        guidance: Of the samples.
+        guidance: Guidance of the samples, or None.
         facts: Further entries, such as the file of the samples.
 
     Returns:

@@ -21,7 +21,7 @@ JSON, PAGE, PICTURES = "evaluation.json", "evaluation.html", "pictures"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of `evaluate`.
 
     Attributes:
         title: What was evaluated.
@@ -32,7 +32,7 @@ class Evaluation:
         parts: Memorisation, health, classes' metrics and EMA sweep as JSON holds them; None for
             what was not measured.
         protocol: "measured", "subject" and "run"; see `record`.
-        pictures: Of the page, by name.
+        pictures: Pictures of the page, by name.
     """
 
     title: str
@@ -46,6 +46,13 @@ class Evaluation:
 
     def row(self, metric: str, against: str = "held-out") -> MetricRow:
         """One metric by its name in `METRICS`.
+
+        Args:
+            metric: The name, such as "frechet".
+            against: "held-out" or "training".
+
+        Returns:
+            The row; that of the feature space where a metric was measured in both spaces.
 
         Raises:
             InputError: It was not measured.

@@ -1,17 +1,17 @@
 """`measure_sets`: every metric of samples against held-out and training data, with its floor.
 
-The floor is the same number for real against real. Metrics of finite sets depend on the numbers of
-examples, so the floor is measured at the same numbers: a part of the training data as large as the
-samples stands in for them against the held-out data, and a part of the held-out data against the
-training data. Without training data the held-out data are halved: samples and the second half are
-each compared with the first.
+The floor is the same number for data against data. Metrics of finite sets depend on the numbers of
+examples, so that the floor is measured at the same numbers. Against the held-out data, a part of
+the training data as large as the samples takes the place of the samples; against the training data,
+a part of the held-out data does. Without training data the held-out data are halved: samples and
+the second half are each compared with the first.
 
     metric of     samples[:c] against held-out    floor   training[:c] against held-out
     metric of     samples[:c] against training    floor   held-out[:c] against training
     no training   samples[:c] against half 1      floor   half 2[:c]   against half 1
 
-Samples as good as the data are at the floor. Samples below the floor of the training data are
-closer to it than data are, which is what memorisation does.
+Samples as good as the data are at the floor. Samples below the floor against the training data are
+closer to the training data than other data are: this is memorisation.
 """
 
 import math
@@ -71,9 +71,9 @@ class MetricRow:
     Attributes:
         metric: Key in `METRICS`.
         against: "held-out" or "training".
-        estimate: Of samples against data.
-        floor: Of data against data, at the same numbers of examples.
-        seconds: What both took, with the other metrics of the same computation.
+        estimate: Samples against data.
+        floor: Data against data, at the same numbers of examples.
+        seconds: Wall time of both, with the other metrics of the same computation.
     """
 
     metric: str
@@ -119,17 +119,17 @@ def measure_sets(
     metrics: Sequence[str] | None = None,
     categories: Mapping[str, Sequence[int]] | None = None,
 ) -> list[MetricRow]:
-    """Measure samples against held-out and training data, with real against real beside it.
+    """Measure samples against held-out and training data, with data against data as the floor.
 
     Args:
         samples: (N, *event), data units; or features (N, k) of them.
         held_out: (H, *event), data that the model was not trained on.
         train: (T, *event), training data; None for none.
-        seed: Of all random parts, directions, halves and folds.
+        seed: Seed of all random parts, directions, halves and folds.
         names: Names of the elements of a table's rows, for its metrics; None for other data.
-        level: Of the intervals.
+        level: Level of the intervals, in [0.5, 0.999].
         metrics: Names of `METRICS`; None for all that suit the data.
-        categories: Of a table: name -> indices of the elements of its words.
+        categories: For a table: name -> indices of the elements of its words.
 
     Returns:
         One row a metric and set of data. The module docstring states the numbers of examples.
@@ -186,9 +186,9 @@ def measure_classes(
         held_out: (H, *event), held-out data.
         sample_classes: (N,), whole numbers.
         held_out_classes: (H,), whole numbers.
-        seed: As of `measure_sets`.
-        level: Of the intervals.
-        metrics: As of `measure_sets`.
+        seed: As for `measure_sets`.
+        level: Level of the intervals, in [0.5, 0.999].
+        metrics: As for `measure_sets`.
 
     Returns:
         Class -> rows, for classes with at least 20 samples and 40 held-out examples. The floor is

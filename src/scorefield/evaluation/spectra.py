@@ -1,9 +1,9 @@
 """Radial power spectra of signals, images and volumes.
 
-The power of an event at a frequency f (cycles a sample along each axis) is |Fourier transform|²
-over the number of samples, mean over channels. Frequencies are grouped by their radius |f| in
-bands as wide as one cycle over the longest axis, up to 1/2 (Nyquist); the mean of an event, f = 0,
-is left out, and so are corners beyond 1/2.
+The power of an event at a frequency f (cycles per grid point along each axis) is |Fourier
+transform|² over the number of grid points, mean over channels. Frequencies are grouped by their
+radius |f| in bands as wide as one cycle over the longest axis, up to 1/2 (Nyquist); the mean of an
+event, f = 0, is left out, and so are corners beyond 1/2.
 
     ratio(b)    mean power of samples in band b / mean power of the data in band b
     spectrum    root mean square over bands of ln ratio(b), bias removed with halves (`intervals`)
@@ -39,10 +39,10 @@ class Spectrum:
     """The power of samples and of data by radial frequency.
 
     Attributes:
-        frequency: (B,), cycles a sample, the mean radius of each band.
+        frequency: (B,), cycles per grid point, the mean radius of each band.
         samples: (B,), mean power of samples.
         data: (B,), mean power of the data.
-        ratio: An estimate a band of samples over data.
+        ratio: Power of samples over power of data, one estimate for each band.
         difference: Root mean square of ln ratio.
     """
 
@@ -60,7 +60,7 @@ class Spectrum:
 
 
 def has_spectrum(event_shape: tuple[int, ...]) -> bool:
-    """Whether events are (channels, *sizes) with 4 or more samples along every axis."""
+    """Whether events are (channels, *sizes) with 4 or more grid points along every axis."""
     return 2 <= len(event_shape) <= 4 and min(event_shape[1:]) >= 4
 
 
@@ -87,7 +87,7 @@ def band_powers(x: Any, name: str = "x") -> tuple[Tensor, Tensor]:
         name: The argument's name, for messages.
 
     Returns:
-        (B,) frequencies in cycles a sample, and (N, B) powers.
+        (B,) frequencies in cycles per grid point, and (N, B) powers.
 
     Raises:
         InputError: For other shapes, or values that are not finite.
@@ -95,8 +95,8 @@ def band_powers(x: Any, name: str = "x") -> tuple[Tensor, Tensor]:
     found = float64(x, name).cpu()
     if not has_spectrum(tuple(found.shape[1:])) or len(found) < 4:
         raise InputError(
-            f"{name} must be (N, channels, *sizes) with 4 or more events and 4 or more samples "
-            f"along each of 1 to 3 axes; got {describe(value=found)}"
+            f"{name} must be (N, channels, *sizes) with 4 or more events and 4 or more grid "
+            f"points along each of 1 to 3 axes; got {describe(value=found)}"
         )
     sizes = tuple(found.shape[2:])
     band, frequency = _bands(sizes)
@@ -123,8 +123,8 @@ def radial_spectrum(x: Any, y: Any, *, seed: int = 0, level: float = 0.9) -> Spe
     Args:
         x: (N, channels, *sizes), samples.
         y: (M, channels, *sizes), the data.
-        seed: Of the halves.
-        level: Of the intervals.
+        seed: Seed of the halves.
+        level: Level of the intervals, in [0.5, 0.999].
 
     Returns:
         Powers and ratios by radial frequency, and their root mean square logarithm as one number.

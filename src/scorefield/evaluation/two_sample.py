@@ -1,4 +1,4 @@
-"""Can a classifier, or a permutation test, tell samples from data?
+"""Two-sample tests: whether a classifier, or a permutation test, tells samples from data.
 
 `classifier_test` (C2ST, Lopez-Paz & Oquab 2017): a logistic regression on the elements and their
 squares and a forest of randomised trees learn to separate the two sets; their probabilities are
@@ -9,8 +9,8 @@ expected value at the same numbers. The variance is that of the tested half, DeL
 examples: where both laws are equal, nominal 90 % intervals of that kind held 1/2 in 72 % of 60
 repeats.
 
-`two_sample_test` gives the probability of a difference as large between two sets of one law. It
-joins, at twice the smaller of both, two tests whose level is exact or nearly so:
+`two_sample_test` gives the p-value of equal laws: the probability of a difference as large between
+two sets of one law. It is twice the smaller p-value of two tests whose level is exact or nearly so:
 
     MMD          permutations of |mean of f(x) - mean of f(y)|² with random Fourier features f of
                  Gaussian kernels of three widths (Rahimi & Recht 2007)
@@ -66,7 +66,7 @@ def _fit(x: Array, y: Array, seed: int) -> Callable[[Array], Array]:
     Args:
         x: (N, k) standardised samples.
         y: (M, k) standardised examples of the data.
-        seed: Of the trees.
+        seed: Seed of the trees.
 
     Returns:
         The function.
@@ -114,10 +114,10 @@ def classifier_test(x: Any, y: Any, *, seed: int = 0, level: float = 0.9) -> dic
 
     Args:
         x: (N, *event), samples.
-        y: (M, *event), the data. Both sets are cut to the smaller of N, M and `MOST` examples, a
-            random part, so that chance is 1/2.
-        seed: Of the parts, the halves and the trees.
-        level: Of the intervals.
+        y: (M, *event), the data. Both sets are cut to a random part of the smallest of N, M and
+            5,000 examples, so that chance is 1/2.
+        seed: Seed of the parts, the halves and the trees.
+        level: Level of the intervals, in [0.5, 0.999].
 
     Returns:
         "c2st_accuracy" and "c2st_auc".
@@ -200,12 +200,12 @@ def two_sample_test(x: Any, y: Any, seed: int = 0) -> float:
 
     Args:
         x: (N, *event).
-        y: (M, *event); of more than `MOST_TESTED` a side a random part is taken, and of more than
-            `MOST` by the classifier.
-        seed: Of the features, permutations, halves and trees.
+        y: (M, *event). A random part of 10,000 is taken of a larger set, and the classifier sees
+            at most 5,000 examples of each set.
+        seed: Seed of the features, permutations, halves and trees.
 
     Returns:
-        The p-value: twice the smaller one of the permutation test and the classifier's.
+        The p-value: twice the smaller one of the permutation test and of the classifier test.
 
     Raises:
         InputError: For events of different shapes, fewer than 20 examples, or values that are not

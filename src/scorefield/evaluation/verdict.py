@@ -1,4 +1,4 @@
-"""The verdict: learned, memorised or broke, in three lines, with every fault by name.
+"""The verdict: learned, rough, incomplete, memorised or broke, with every fault by name.
 
     broke         the score is wrong, or samples share nothing with the data
     memorised     the training data come back
@@ -6,14 +6,15 @@
     rough         no fault, and a classifier tells samples from data in over 2 of 3 cases
     learned       no fault
 
-A fault counts by its size, with its interval beyond that size. The names of the score's faults are
-those of `diagnostics.score_health`; these are the samples':
+A fault counts where its size is large, with its interval beyond that size. The names of the score's
+faults are those of `diagnostics.score_health`. These are the faults of samples:
 
     other data           samples lie where no data are, and the data where no samples are
     little variety       samples look like data, and most of the data have no sample near them
     missing class        a class has less than a fifth of its frequency in the data
     class not followed   samples drawn for a class are of other classes
     memorised            samples are copies of training examples
+    not finite           sampling left a NaN or an infinity
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,11 +96,12 @@ def judge(
         rows: Metrics in the feature space.
         examples: Metrics of the examples themselves; empty where they are their own features.
         classes: Class by class; empty without classes.
-        memorisation: Of the samples; None where there are none.
-        health: Of the score; None without a model.
+        memorisation: Memorisation of the samples; None where there are none.
+        health: Health of the score; None without a model.
         broken: Why there are no samples, or "".
-        right: "samples" and "data" -> how many have the class that a classifier finds, where
-            samples were drawn for classes; None elsewhere.
+        right: "samples" -> fraction of samples that a classifier assigns to the class they were
+            drawn for; "data" -> fraction of held-out data assigned to their label. None where
+            samples were drawn without classes.
 
     Returns:
         The verdict.
@@ -187,6 +189,9 @@ def quality_line(rows: Mapping[str, MetricRow]) -> str:
 
     Args:
         rows: Metric -> its row against held-out data.
+
+    Returns:
+        The sentence.
     """
     told = rows.get("c2st_accuracy")
     if told is None:
