@@ -1,10 +1,10 @@
-"""What a trained model is measured against: two normal distributions fitted to the training part.
+"""Baselines of a trained model: two normal distributions fitted to the training part.
 
 For N(m, C) the score of p_sigma and the denoised value are linear,
 
     s(x) = -(C + sigma² I)^-1 (x - m)          D(x) = m + C (C + sigma² I)^-1 (x - m)
 
-    knows nothing    m and C = diag(v) from each channel's (column's) mean and variance alone. With
+    knowing nothing  m and C = diag(v) from each channel's (column's) mean and variance alone. With
                      standardised data and the edm preconditioner it is the network with output 0,
                      and its expected loss under the edm weight is 1 at every sigma.
     best Gaussian    m and C from training examples, C = (1 - a) S + a tr(S)/d I with the sample
@@ -23,9 +23,9 @@ from torch import Tensor
 from ..conditions import Condition
 from ..models import Moments, ScoreModel, broadcast
 
-MOST_EXAMPLES = 1000  # that the covariance of long events is estimated from
-NARROW = 1024  # elements an event: up to so many, the covariance is estimated from MOST_ROWS
-MOST_ROWS = 10_000
+MOST_EXAMPLES = 1000  # examples for the covariance of events of more than NARROW elements
+NARROW = 1024  # elements of an event
+MOST_ROWS = 10_000  # examples for the covariance of other events
 
 
 class Normal(ScoreModel):
@@ -36,8 +36,8 @@ class Normal(ScoreModel):
         rest: Variance of what V does not span: one number, or (*event) without V.
         values: (k,), variances along the columns of `basis`; None for none.
         basis: (d, k) with orthonormal columns; None for none.
-        sigma_min: Smallest noise level that the model answers at.
-        sigma_max: Largest noise level that the model answers at.
+        sigma_min: Smallest noise level at which the model is defined.
+        sigma_max: Largest noise level at which the model is defined.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class Baselines(NamedTuple):
     """The two distributions of the module docstring.
 
     Attributes:
-        nothing: Each channel's mean and variance.
-        gaussian: Mean and covariance.
+        nothing: The normal distribution of each channel's mean and variance ("knowing nothing").
+        gaussian: The normal distribution of mean and covariance ("best Gaussian").
         examples: Number of training examples that the covariance is estimated from.
     """
 
@@ -84,7 +84,7 @@ class Baselines(NamedTuple):
 
 
 def shrunk(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean and covariance of rows, shrunk as Ledoit & Wolf 2004 do.
+    """Mean and covariance of rows, with the shrinkage of Ledoit & Wolf 2004.
 
     With S = X'X/n of the centred rows x_k and mu = tr(S)/d, mu I has the weight a = beta²/delta²,
 
@@ -95,7 +95,7 @@ def shrunk(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
     Returns:
         Mean (d,), the variance () outside the basis, the variances (k,) and the basis (d, k), in
-        float64: what `Normal` takes.
+        float64: the arguments of `Normal`.
     """
     x = x.double()
     count, elements = x.shape
@@ -124,7 +124,7 @@ def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fit_baselines(model: ScoreModel, x0: Tensor) -> Baselines:
-    """Fit both distributions, for a model that is measured against them.
+    """Fit both distributions to a model's training data.
 
     Args:
         model: The model, for its noise range and, where it has them, the moments of its data.
@@ -146,10 +146,10 @@ def baselines_of(
     """Fit both distributions to examples.
 
     Args:
-        x0: Training examples (n, *event), any one unit.
-        moments: Mean and variance of all training examples in the same unit; None: those of x0.
-        sigma_min: Smallest noise level that the distributions answer at.
-        sigma_max: Largest noise level that they answer at.
+        x0: Training examples (n, *event), in any units.
+        moments: Mean and variance of all training examples in the same units; None: those of x0.
+        sigma_min: Smallest noise level at which the distributions are defined.
+        sigma_max: Largest noise level at which they are defined.
 
     Returns:
         The distributions.

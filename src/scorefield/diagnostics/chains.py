@@ -4,8 +4,8 @@
     ESS     C T/(-1 + 2 sum of autocorrelations), summed over Geyer's initial monotone sequence
 
 Both are those of Vehtari, Gelman, Simpson, Carpenter & Bürkner 2021 (arXiv 1903.08008): on halves
-of chains, after draws were replaced by normal scores of their ranks. R-hat is the larger of that
-and of the same for |x - median|, so that it measures scale as well as location.
+of chains, after draws were replaced by normal scores of their ranks. R-hat is the larger of its
+values for x and for |x - median|, so that it measures location and scale.
 """
 
 import math
@@ -108,18 +108,18 @@ def r_hat(draws: Tensor) -> Tensor:
 
 
 def effective_sample_size(draws: Tensor, ranks: bool = True) -> Tensor:
-    """How many independent draws all chains together are worth (Eq. 10 to 13).
+    """Effective sample size: the number of independent draws that all chains are worth (Eq. 10-13).
 
     Autocorrelations of split chains are summed by Geyer's (1992) initial monotone sequence; the
     result is at most C T log10(C T).
 
     Args:
         draws: (C, T) or (C, T, K), 4 steps or more.
-        ranks: True for normal scores ("bulk"), which is right where moments may not exist; False
-            for the draws as they are.
+        ranks: True for normal scores of ranks ("bulk"), which need no moments; False for the draws
+            as they are.
 
     Returns:
-        () or (K,); NaN where a functional never moves.
+        () or (K,); NaN where all draws are equal.
 
     Raises:
         InputError: For another shape.

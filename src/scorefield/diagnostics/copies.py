@@ -53,9 +53,9 @@ class Nearest:
 
 
 class TrainingNeighbours:
-    """The distinct examples of a training set, for the neighbours of samples.
+    """The distinct examples of a training set, among which neighbours of samples are found.
 
-    Made once, it serves many sets of samples, such as the previews of a training.
+    One object serves many sets of samples, such as the previews of a training.
 
     Args:
         train: (N, *event) with two or more distinct examples, in the units of the samples.
@@ -110,11 +110,11 @@ class TrainingNeighbours:
     def left_out(self, count: int) -> Nearest:
         """The two nearest distinct training examples of training examples, themselves left out.
 
-        These are what examples have that are new, and distributed as the training data. An example
-        that the data repeat has its repetition at distance 0.
+        The distances are distributed as those of new examples from the law of the training data.
+        An example that occurs twice has its repetition at distance 0.
 
         Args:
-            count: At most so many training examples, the first ones.
+            count: Number of training examples at most; the first ones are taken.
 
         Returns:
             Indices and distances; empty where fewer than three examples are distinct.
@@ -157,7 +157,17 @@ class TrainingNeighbours:
         return index
 
     def copy_fraction(self, samples: Any) -> float:
-        """The fraction of copies alone, a cheap number for use during training."""
+        """The fraction of samples that are copies.
+
+        Args:
+            samples: (n, *event) in the units of the training data.
+
+        Returns:
+            From 0 to 1.
+
+        Raises:
+            InputError: As for `nearest`.
+        """
         return float(self.nearest(samples).copies.double().mean())
 
 

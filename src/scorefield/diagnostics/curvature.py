@@ -17,7 +17,7 @@ from ..rng import Stream
 from ..tensors import check_finite, floats
 from ..values import whole
 
-KRYLOV = 20  # products that the eigenvalue is read from
+KRYLOV = 20  # products from which the eigenvalue is computed
 WIDTH = 1e-3  # of the central differences, in units of sigma a dimension
 
 
@@ -32,9 +32,9 @@ def curvature(
     """The largest eigenvalue of -ds/dx at each x.
 
     Rayleigh-Ritz on `steps` products of -ds/dx from a random vector, symmetric part (Lanczos 1950).
-    Unlike power iteration it does not mistake the large negative eigenvalues between modes for the
-    largest. Products are central differences, so any score will do; each takes two evaluations. The
-    value is a lower bound, exact from `steps` = d on.
+    Unlike power iteration, this does not return the large negative eigenvalues between modes.
+    Products are central differences of the score, two evaluations each, so that no derivative of
+    the model is needed. The value is a lower bound, exact from `steps` = d on.
 
     Args:
         model: The model.
@@ -46,6 +46,9 @@ def curvature(
 
     Returns:
         (B,) in x's type, 1/(model units)².
+
+    Raises:
+        InputError: For an x that is not finite, or steps below 1.
     """
     check_model(model)
     x, steps = check_finite(floats(x, "x"), "x"), whole(steps, "steps", 1)

@@ -4,7 +4,7 @@
     print(health)                       # a table and the verdicts
     health.picture().save("health.png")
 
-`health_rows` states what is measured at each noise level and why, `health_verdicts` what follows.
+`health_rows` defines the measures at each noise level, `health_verdicts` the faults.
 """
 
 import math
@@ -40,8 +40,8 @@ class Health:
 
     Attributes:
         rows: One row a noise level, largest first.
-        findings: What is wrong, each by name and in a sentence; empty for a sound model.
-        notes: What is off by more than 5 % and is no fault by name, in sentences.
+        findings: The faults, each with a name and a sentence; empty for a sound model.
+        notes: Sentences about measures that are off by more than 5 % without being a fault.
         held_out: Number of held-out examples used.
         training: Number of training examples used.
         seed: Seed of the noise.
@@ -56,7 +56,7 @@ class Health:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing wrong was found."""
+        """Whether no fault was found."""
         return not self.findings
 
     @property
@@ -105,11 +105,14 @@ class Health:
 
         Args:
             columns: Charts in a row, 1 or 2; None: 2.
+
+        Returns:
+            The picture.
         """
         charts = self._charts()
         caption = (
-            f"{self.held_out:,} held-out and {self.training:,} training examples. Loss: 1 is "
-            f"knowing nothing but means and variances. Values above {TOP:g} are cut off."
+            f"{self.held_out:,} held-out and {self.training:,} training examples. Loss 1: "
+            f"only means and variances are known. Values above {TOP:g} are cut off."
         )
         return Picture(
             lambda path: save_seed_curves(path, charts, "Score health", caption, columns),
@@ -167,25 +170,25 @@ def score_health(
 ) -> Health:
     """Measure a score at several noise levels and name what is wrong with it.
 
-    The cost is levels x 2 x examples evaluations, and an eighth of `examples` evaluations with
-    three vector-Jacobian products each a level. Conditions are those of the examples; the
-    references ignore them.
+    At each level the cost is 2 x examples evaluations, and examples/8 evaluations with three
+    vector-Jacobian products each. Conditions are those of the examples; the references ignore them.
 
     Args:
         model: The score model.
         held_out: (N, *event) in model units, examples that were not trained on; 2 or more.
         train: (M, *event) in model units, the training examples; 2 or more.
         condition: The held-out examples' conditions, such as {"class": labels}; None for none.
-        levels: Number of noise levels, over the model's range within 1/25 and 10 standard
+        levels: Number of noise levels, in the part of the model's range from 1/25 to 10 standard
             deviations of the data; or the levels themselves, model units.
         seed: Decides the noise.
         train_condition: The training examples' conditions.
         live: The model with its live weights, where `model` has averaged ones.
         truth: A model whose score is known to be right, to which Fisher divergences are measured.
-        examples: Noisy examples of either kind at each level; fewer examples get several noises.
+        examples: Noisy examples of either kind at each level; where fewer clean examples exist,
+            each gets several noises.
 
     Returns:
-        Rows a level and findings by name.
+        One row for each level, and the faults by name.
 
     Raises:
         InputError: For examples of another shape, too few of them, or bad levels.

@@ -1,4 +1,4 @@
-"""Examples and references of `score_health`: what the training data alone give at a noise level."""
+"""Examples and references of `score_health`, computed from the training data at a noise level."""
 
 import math
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ TRAINING_KEYS = 1 << 40  # first key of the noise of training examples
 
 
 class Reference:
-    """What the training data alone give: both Gaussians, the memoriser, and fine directions.
+    """References from the training data: both Gaussians, the memoriser, and fine directions.
 
     Args:
         train: (N, *event) in model units, float64 or float32 on the CPU.
@@ -43,7 +43,7 @@ class Reference:
         self.leading = self.basis[:, : min(leading, elements - 1)]
 
     def nothing(self, sigma: float) -> float:
-        """Expected squared error of knowing nothing, summed over elements."""
+        """Expected squared error of "knowing nothing" (`baselines`), summed over elements."""
         variance = self.baselines.nothing.rest.double()
         return float((variance * sigma**2 / (variance + sigma**2)).sum())
 
@@ -77,7 +77,7 @@ class Examples:
     def of(
         cls, x0: Tensor, condition: Condition | None, most: int, seed: int, first: int = 0
     ) -> "Examples":
-        """At most `most` examples, evenly from the whole; fewer examples get several noises.
+        """At most `most` examples, evenly spaced; fewer examples get several noises each.
 
         Args:
             x0: (N, *event) on the model's device.

@@ -14,9 +14,9 @@ from .health_data import FINE, Examples, Reference
 from .health_rows import HealthRow, mean_of, ratio_of
 
 BATCH = 256  # examples an evaluation
-PROBED = 8  # of so many held-out examples the Jacobian is probed at one
+PROBED = 8  # the Jacobian is probed at one of this many held-out examples
 PROBED_ELEMENTS = 1 << 18  # elements of the examples that are probed at a time
-PROBES = 3  # probes at each of them, of which every pair is used
+PROBES = 3  # probes at each of these examples; every pair of probes is used
 PROBE_DRAW = 1 << 20  # first draw of the probes, beyond those of the noise
 WORK = 5e9  # elements of training data times noisy examples that the memoriser reads at a level
 LEAST = 64  # examples at which the memoriser is evaluated, at least
@@ -48,7 +48,7 @@ class Probe:
 
     Attributes:
         model: The model.
-        reference: What the training data give.
+        reference: The references from the training data.
         held_out: Held-out examples.
         training: Training examples.
         live: The model with its live weights, or None.

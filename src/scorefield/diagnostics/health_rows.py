@@ -2,11 +2,12 @@
 
     x = x0 + sigma z,   D = E[x0 | x],   z_hat = (x - D)/sigma
 
-Each measure is a mean over examples, or a ratio of two such means, with its standard error. Of the
-true D the following hold, d elements an example, whatever the data are:
+Each measure is a mean over examples, or a ratio of two such means, with its standard error. For the
+true D and examples of d elements the following hold for any data:
 
-    Stein's identity      E[(s + z/sigma)·(x - m)] = E[(D - x0)·(x - m)]/sigma² = 0, in parts of
-                          d = -E[s·(x - m)]; low variance, since s + z/sigma is small where s is not
+    Stein's identity      E[(s + z/sigma)·(x - m)] = E[(D - x0)·(x - m)]/sigma² = 0, relative
+                          to d = -E[s·(x - m)]; low variance, since s + z/sigma is small where s
+                          is large
     slopes                z on z_hat and x0 - m on D - m have slope 1: the errors of a conditional
                           mean are uncorrelated with every function of x
     calibration           E|D - x0|² = sigma² E tr J, J = dD/dx (Miyasawa 1961): predicted over
@@ -18,9 +19,9 @@ true D the following hold, d elements an example, whatever the data are:
                           E[P D·x0]/E[P D_gauss·x0] >= 1, P on the directions of smallest variance
                           that hold a tenth of the data's
 
-Losses are in units of the loss of knowing nothing but the mean and variance of each channel, which
-is the EDM weight where the data are standardised. The memoriser is the training data's own denoiser
-(`exact.Empirical`).
+Losses are in units of the loss of a model that knows only the mean and variance of each channel
+("knowing nothing", `baselines`); this is the EDM weight where the data are standardised. The
+memoriser is the training data's own denoiser (`exact.Empirical`).
 """
 
 import math
@@ -41,25 +42,25 @@ class HealthRow:
 
     Attributes:
         sigma: The noise level, model units.
-        loss: Denoising loss; 1 is knowing nothing.
+        loss: Denoising loss; 1 for a model that knows only means and variances.
         training_loss: The same on training data, with other noise.
         gaussian: The loss of the best Gaussian: training mean and covariance.
         memoriser: The loss of the training data's own denoiser.
         memoriser_distance: E|D - D_memoriser|²/E|x0 - D_memoriser|²: 0 for a memoriser, and
             1 - loss/memoriser for the true D.
-        gap: 1 - training_loss/loss, the part of the loss that comes of memorising.
+        gap: 1 - training_loss/loss; large where the model memorises.
         stein: Relative deviation from Stein's identity.
         slope: Slope of the noise z on the predicted noise.
         intercept: Mean of z less slope times the predicted noise.
         denoised_slope: Slope of x0 on D, both centred.
         calibration: Squared error that the model's own Jacobian predicts, over the actual one;
-            below 1 where the model is surer than it should be.
+            below 1 where the model is overconfident.
         asymmetry: |J - J'|/|J|, between 0 and 2; NaN where it is not measured.
-        detail: Covariance of D with x0 over that of the best Gaussian's D in fine directions; NaN
-            where the noise leaves even that one less than a tenth of the data's variance.
-        learned: E|D - D_0|²/E|x0 - D_nothing|², the smaller one of D_0 = D_nothing, of knowing
-            nothing but means and variances, and D_0 = a x with the best number a, which an
-            untrained network gives. At most 1 - loss for the true D.
+        detail: Covariance of D with x0 in fine directions, over the same of the best Gaussian; NaN
+            where the latter is below a tenth of the data's variance.
+        learned: E|D - D_0|²/E|x0 - D_nothing|², the smaller value of two choices of D_0: the
+            denoiser D_nothing of means and variances, and a x with the best number a, which is
+            the form of an untrained network. At most 1 - loss for the true D.
         mean_shift: Root mean square over elements of E[D - D_gauss], in standard deviations of
             the data; the model's mean less the data's where sigma is large.
         live: Loss of the live weights; None where they were not given.

@@ -1,26 +1,27 @@
-"""What is wrong with a score, by name: rules over the rows of `score_health`.
+"""The faults of a score, by name: rules over the rows of `score_health`.
 
-A finding counts by its size, where the measure lies beyond that size by three standard errors: with
-enough examples every network differs significantly from the truth. The sizes lie between what sound
-networks show (perceptrons and U-Nets on digits and photographs) and what the faults show. Rules are
-tried in order; the first five explain all other measures, and the last one is for what nothing else
-explains.
+A fault is found where a measure lies beyond a size by three standard errors. Significance alone
+does not count, since with enough examples every network differs significantly from the truth. The
+sizes lie between those of sound networks (perceptrons and U-Nets on digits and photographs) and
+those of the faults. Rules are tried in order. A fault of the first five explains all other
+measures, and the last rule is for measures that no other fault explains.
 
     not finite     a denoised value is NaN or infinite
-    sign           the predicted noise falls where the noise rises: slope below 0
+    sign           the slope of the noise on the predicted noise is below 0
     start          the averaged weights are worse than the live ones by SIZE
     range          the model's mean is a m + b with the data's m, or its variance is a multiple of
-                   the data's: the values were scaled otherwise when it was trained
-    start          D is close to a x, as that of an untrained network is, or to that of knowing
-                   nothing but means and variances, and far worse than the best Gaussian's
+                   the data's: the values were scaled differently when it was trained
+    start          D is close to a x, as for an untrained network, or to the denoiser of means and
+                   variances alone, and its loss is far above the best Gaussian's
     curl           |J - J'| is as large as |J|
     memorised      the training loss is below half of the held-out loss
-    over-smoothed  D follows the data far less than the best linear denoiser does in directions of
-                   fine detail, or follows x far less and errs more than that would allow
-    other data     the model's mean is another one, or its errors are far above a Gaussian's and
-                   above its own prediction, in training data too
+    over-smoothed  in directions of fine detail D follows the data far less than the best linear
+                   denoiser does; or the trace of its Jacobian is far smaller and its error is
+                   above its own prediction
+    other data     the model's mean differs from the data's, or its errors are far above a
+                   Gaussian's and above its own prediction, in training data too
 
-`notes` states what is off by more than SIZE and is no fault by name.
+`notes` lists measures that are off by more than SIZE without being a fault.
 """
 
 import math
@@ -35,8 +36,8 @@ from .health_data import Reference
 from .health_rows import HealthRow, plain_number
 
 ERRORS = 3.0  # standard errors that a measure must lie beyond the size that counts
-SIZE = 0.05  # the size from which a difference counts
-INFORMED = 0.7  # a Gaussian's loss below which a level tells whether something was learned
+SIZE = 0.05  # size above which a difference counts
+INFORMED = 0.7  # a Gaussian's loss below which a level shows whether something was learned
 NEAR = 0.5  # of what the best Gaussian knows, below which `learned` is that of an untrained network
 SHIFT = 0.25  # of a mean, in standard deviations of the data; sound networks: up to 0.08
 SCALE = 2.5  # factor of a variance; sound networks: 0.4 to 1.6
@@ -56,7 +57,7 @@ class Finding:
 
     Attributes:
         name: A name of the module docstring.
-        sentence: What was measured, and what may be done.
+        sentence: What was measured, and a remedy where one is known.
         size: The measure that decided.
         sigma: The noise level where it is largest, model units.
     """
@@ -89,7 +90,7 @@ def judge(rows: Rows, reference: Reference) -> list[Finding]:
 
     Args:
         rows: The rows, largest sigma first.
-        reference: What the training data give.
+        reference: The references from the training data.
 
     Returns:
         The findings; empty for a sound model.
@@ -105,7 +106,7 @@ def judge(rows: Rows, reference: Reference) -> list[Finding]:
 
 
 def notes(rows: Rows) -> list[str]:
-    """What is off by more than SIZE, in sentences; sound models may have some.
+    """Sentences about measures that are off by more than SIZE; sound models may have some.
 
     Args:
         rows: The rows, largest sigma first.
@@ -258,7 +259,7 @@ def _overconfident(row: HealthRow) -> bool:
 
 
 def _are_overconfident(rows: Rows, std: float) -> bool:
-    """Whether that is so at most levels about the data's scale."""
+    """Whether the model is overconfident at most levels about the data's scale."""
     middle = [row for row in rows if std / 10 < row.sigma < 2 * std]
     return sum(_overconfident(row) for row in middle) > len(middle) / 2
 

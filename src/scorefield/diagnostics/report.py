@@ -9,8 +9,8 @@
                      log p_sigma where the model has it (`chains`)
 
 Annealed Langevin dynamics needs no level to mix between modes: the weights come from the levels
-above. A level that has not mixed is a fact about that level; where no level has, it is a reason to
-doubt the weights.
+above. That a level has not mixed concerns that level alone; where no level has mixed, the weights
+are doubtful.
 """
 
 import math
@@ -43,8 +43,8 @@ from .start import start_mismatch
 
 # R-hat of stationary chains is near sqrt(1 + 1/m), m effective draws a half chain. At a level the
 # chains must become independent of their start; precise averages are not needed. 1.2 (Brooks &
-# Gelman 1998) is m = 2 to 3, about ten relaxation times a level; NCSN's 100 steps at its ratio of
-# 0.32 give 1.09.
+# Gelman 1998) is m = 2 to 3, about ten relaxation times at a level; NCSN's 100 steps at its
+# ratio of 0.32 give 1.09.
 #: A level counts as mixed below this R-hat.
 R_HAT_LIMIT = 1.2
 #: Number of recorded functions of the states: coordinates, or random directions where an example
@@ -96,8 +96,8 @@ class Report:
         chains: Number of chains.
         steps_per_level: Langevin steps at each noise level.
         epsilon: Coefficient of the score at the last level, squared model units.
-        evaluations: Scores that each chain took.
-        cost: All evaluations in rows, those of the diagnostics included.
+        evaluations: Evaluations of the score by each chain.
+        cost: All evaluations in rows of a batch, those of the diagnostics included.
         start_scale: Mean square of the whitened start, 1 where it matches the prior.
         functionals: Names of the recorded functions of the states.
     """
@@ -243,23 +243,23 @@ def langevin_report(
 ) -> Report:
     """Run chains of annealed Langevin dynamics down a ladder and report on each level.
 
-    The cost is levels x steps_per_level scores of all chains, 40 more a level of 16 chains, and as
-    many log densities as steps where the model has a density.
+    The cost is levels x steps_per_level scores of all chains, 40 scores of 16 chains more at each
+    level, and one log density of all chains for each step where the model has a density.
 
     Args:
         model: The score model.
         ladder: Noise levels, largest first, model units; one level is plain Langevin dynamics.
-            None: that of 'annealed-langevin' for the model.
+            None: the default ladder of 'annealed-langevin'.
         epsilon: Coefficient of the score at the last level, squared model units; None: 0.2 times
-            its variance.
-        steps_per_level: Steps at each level, 4 or more; None: that of 'annealed-langevin'.
+            the level's variance sigma².
+        steps_per_level: Steps at each level, 4 or more; None: the default of 'annealed-langevin'.
         chains: Number of chains, 2 or more.
         seed: Decides starts and noise.
         start: (chains, *event) in model units; None: drawn from the prior.
-        condition: Such as {"class": 3}: one value for all chains, or one for each.
+        condition: One value for all chains, such as {"class": 3}, or one for each; None for none.
 
     Returns:
-        The report. A run that leaves a NaN or an infinity is reported up to there, with a warning.
+        The report. Where a step leaves a NaN or an infinity, the report ends there with a warning.
 
     Raises:
         InputError: For a bad ladder, too few chains or steps, or a start of another shape.

@@ -29,8 +29,11 @@ def start_mismatch(
 
     Returns:
         The mean square of x whitened by the prior, 1 under the prior; and a warning, or "". The
-        warning is given where that square, or the mean of the whitened x, differs from the prior's
-        by more than 4.5 standard errors over chains and by more than 5 % of the variance.
+        warning is given where this mean square, or the mean of the whitened x, differs from the
+        prior's by more than 4.5 standard errors over chains and by more than 5 % of the variance.
+
+    Raises:
+        InputError: For an x that is not finite, or a negative sigma.
     """
     x, sigma = check_finite(floats(x, "x"), "x"), finite(sigma, "sigma", 0.0)
     white = prior(model, sigma, condition).whiten(x.detach().to("cpu", torch.float64))

@@ -1,7 +1,7 @@
-"""What a training measures of itself: marks for the best point, previews, and the last evaluation.
+"""The evaluations of a training: marks for the best point, previews, and the last evaluation.
 
-How much an evaluation measures depends on the clock, so that it is recorded before it is used: at
-the images where it takes place, and for all marks together at 0 images.
+The size of an evaluation depends on the clock. It is recorded before it is used, at the images
+where the evaluation takes place, and for all marks together at 0 images.
 """
 
 import math
@@ -21,8 +21,9 @@ from .watch import Copies, CopyWatch, most_numbers
 from .writer import RunWriter
 
 Table = dict[str, list[float]]
-PICTURE = 0.005  # part of a time budget that a picture on the way may take
-COLUMN_SECONDS, SHEET_SECONDS = 0.05, 0.2  # to draw one of a table, a sheet: until it is measured
+PICTURE = 0.005  # fraction of a time budget that a picture before the end may take
+# Seconds to draw a column of a table, and a sheet of images, until they are measured.
+COLUMN_SECONDS, SHEET_SECONDS = 0.05, 0.2
 
 
 class Assessor:
@@ -36,7 +37,7 @@ class Assessor:
 
     Attributes:
         best: The best point of the run.
-        verdict: Where the model stands; None before the last evaluation.
+        verdict: The verdict on the model; None before the last evaluation.
         watch: Counts copies of training examples among the samples of previews.
     """
 
@@ -52,12 +53,13 @@ class Assessor:
         self.watch = CopyWatch.of(data, c.seed, c.data.held_out, most)
         vectors = len(data.event_shape) == 1
         self._drawing = COLUMN_SECONDS * data.event_shape[0] if vectors else SHEET_SECONDS
-        self._warned = 0  # how much of a notice about copies was passed: 2 that there are some
+        self._warned = 0  # last notice: 0 none, 1 beginning to memorise, 2 memorising
 
     def kept_model(self) -> Preconditioned:
         """The averaged model with the weights that the run keeps as its model.
 
-        They are those of the best point where the held-out loss has turned since, else the last.
+        These are the weights of the best point where the held-out loss has risen since, else the
+        last ones.
         Like `TrainState.averaged_model`, every call fills and returns the same copy.
         """
         model = self.state.averaged_model()
@@ -87,12 +89,12 @@ class Assessor:
             self.best.add(images, evaluator.losses(model, count), self.state.averages[0])
 
     def evaluate(self, seconds: float, trained: float | None = None) -> dict[str, Any]:
-        """Held-out loss, a preview and its copies; at the end loss per sigma and verdict too.
+        """Measure the held-out loss and the copies of a preview; at the end also make the verdict.
 
         Args:
             seconds: Seconds that the evaluation may take.
-            trained: Seconds that the training took, where it has ended: the model that the run
-                keeps is evaluated then. None on the way.
+            trained: Seconds that the training took, where it has ended; the model that the run
+                keeps is then evaluated. None before the end.
 
         Returns:
             Entries of a line of metrics; empty where the time is too short.

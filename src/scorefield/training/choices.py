@@ -3,8 +3,8 @@
     distances between training examples   -> range of noise levels, levels      (data.distances)
     seconds of a short training step      -> scale of the U-Net, batch          (training.cost)
 
-`config.resolve_with_reasons` makes the choices; this module measures what it needs. `train`, `fit`
-and `scorefield plan` go through `choose`. A run stores what was chosen: it is measured once.
+`config.resolve_with_reasons` makes the choices from the measurements of this module. `train`, `fit`
+and `scorefield plan` call `choose`. A run stores what was chosen, so that it is measured only once.
 """
 
 from collections.abc import Mapping
@@ -38,14 +38,14 @@ SIZES = {"scale", "widths"}  # options of the U-Net that fix its size
 
 @dataclass(frozen=True)
 class Choice:
-    """Resolved settings, and what they were chosen from.
+    """Resolved settings, and the measurements that they were chosen from.
 
     Attributes:
         resolution: The settings with the reason of each choice.
         facts: The facts about the data, with what was measured.
         distances: Distances between training examples; None where they were not measured.
         fitted: Units and moments of the training part; None where nothing was measured.
-        notes: Why something could not be measured, a sentence each.
+        notes: One sentence for each thing that could not be measured, with the reason.
     """
 
     resolution: Resolution
@@ -60,7 +60,7 @@ class Choice:
         return self.resolution.config
 
     def summary(self) -> list[str]:
-        """What was measured and chosen, in three lines; [] where nothing was measured.
+        """What was measured and chosen, in three lines after the notes; [] without measurements.
 
         The lines are the range of noise levels, the network with its batch, and the budget.
         """
@@ -77,7 +77,7 @@ class Choice:
             f"noise levels from {n.sigma_max:.3g} to {n.sigma_min:.3g}, model units: {why}",
             f"network {config.network.name}{options}, batch {config.optim.batch:,}: "
             + (" ".join(named) or "As given."),
-            f"{self._budget()}. `scorefield plan` gives every reason; fixed numbers: plan=none",
+            f"{self._budget()}. `scorefield plan` gives the reasons; plan=none takes fixed numbers",
         ]
 
     def _budget(self) -> str:
@@ -103,7 +103,7 @@ def choose(
         dataset: The data.
         network: A network of the user's own, or None.
         step: Whether a training step may be measured.
-        whole: Whether to measure all distances that a plan shows, whatever the request leaves open.
+        whole: Whether to measure all distances that a plan shows, also where nothing is left open.
 
     Returns:
         The settings, with their reasons and what was measured.
@@ -125,7 +125,7 @@ def choose(
         except InputError as problem:
             if whole:
                 raise
-            notes = (f"fixed noise levels, which nothing was measured for: {problem}",)
+            notes = (f"the noise levels are fixed numbers, not measured ones: {problem}",)
     resolution = resolve_with_reasons(request, facts)
     if step and _has_open_size(request, resolution.config):
         found = _step_seconds(request, resolution.config, dataset, network)
@@ -135,7 +135,14 @@ def choose(
 
 
 def has_open_range(request: Request) -> bool:
-    """Whether a request leaves open what the distances decide."""
+    """Whether a request leaves open a setting that the distances decide.
+
+    Args:
+        request: The settings.
+
+    Returns:
+        True where noise levels, their number or sigma_data are to be chosen.
+    """
     n = request.noise
     own = request.data.units != "standardise" and n.preconditioner == "edm"
     return (
@@ -190,7 +197,7 @@ def _scales(
 def of_run(
     request: Request, dataset: Dataset, network: nn.Module | None, stored: Mapping[str, Any]
 ) -> Config:
-    """Resolve the settings of a run that exists: what it has chosen stays, nothing is measured.
+    """Resolve the settings of an existing run: its choices stay, and nothing is measured.
 
     Args:
         request: The settings of the present command.
@@ -199,7 +206,8 @@ def of_run(
         stored: The resolved settings of the run, read from JSON.
 
     Returns:
-        The settings; what the request leaves open and decides the weights is the run's.
+        The settings. Where the request leaves open a setting that decides the weights, it is the
+        run's.
 
     Raises:
         InputError: Settings contradict each other or the data.

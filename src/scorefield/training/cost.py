@@ -18,13 +18,13 @@ from .budget import ending_seconds, final_seconds
 from .build import Setup, build
 from .state import train_step
 
-# A step of the measurement may take about so many multiplications; larger batches are measured in
-# part and scaled.
+# Multiplications of a measured step at most, about; of a larger batch a part is measured, and the
+# result is scaled.
 MOST_WORK = 2e11
 FEW_ROWS, MANY_ROWS = 4, 16  # examples of the two short steps
 FEW_VECTORS, MANY_VECTORS = 128, 1024  # the same for vectors
-MEASURED = 0.01  # of a time budget that each of them takes, about
-SHORT_WORK = 2e10  # multiplications of the longer one at most
+MEASURED = 0.01  # fraction of a time budget that each of the two takes, about
+SHORT_WORK = 2e10  # multiplications of the longer of the two at most
 SHORT_STEPS = 1.0  # seconds after which no further step is measured
 
 
@@ -33,7 +33,7 @@ class Cost:
     """The cost of a training.
 
     Attributes:
-        parameters: of the network.
+        parameters: number of parameters of the network.
         seconds_a_step: wall time of a step of one whole batch, not compiled.
         batch: examples a step.
         measured: examples of the step that was measured; fewer than `batch` where a whole one
@@ -72,9 +72,9 @@ def step_seconds(
 ) -> dict[float, tuple[float, float]]:
     """Measure short training steps of each size of the U-Net, or of another network's only size.
 
-    The seconds of a step are taken to be a + b * examples, from a step of few examples and one of
-    more. The sizes are measured from the smallest on, until one would see too few examples in the
-    budget.
+    The model is seconds = a + b * examples; a and b follow from a step of few examples and a step
+    of more. The sizes are measured from the smallest on, until one would see too few examples
+    in the budget.
 
     Args:
         config: The resolved settings.
@@ -84,7 +84,7 @@ def step_seconds(
             measured; empty: the network as the settings have it.
 
     Returns:
-        (a, b) by the scale, 1 where `scales` is empty.
+        Scale -> (a, b), in seconds; the scale is 1 where `scales` is empty.
 
     Raises:
         InputError: The settings cannot train a model of these data.
@@ -171,7 +171,7 @@ def measure_cost(
     work: float = 0.0,
     line: tuple[float, float] | None = None,
 ) -> Cost:
-    """Measure one training step after one that warms up.
+    """Measure one training step after a first one for warm-up.
 
     The step runs as training would run it on this machine, but is never compiled: compiling takes
     longer than a plan. Nothing is written.
@@ -181,8 +181,8 @@ def measure_cost(
         dataset: The data.
         network: The user's own network, or None.
         work: Multiplications of a forward pass for one example; 0 where it is small.
-        line: Seconds of a step and of each example in it, where `step_seconds` has measured them;
-            only the memory is measured then.
+        line: (a, b) of `step_seconds` where they were measured: only the memory is measured then.
+            None: measure both.
 
     Returns:
         The cost.

@@ -1,4 +1,4 @@
-"""What trackers receive of a training, and what happens where one of them fails."""
+"""Pass lines of metrics and pictures to trackers; a tracker that fails is dropped."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from .trackers import Tracker, name_of
 
 
 class Feed:
-    """Hands lines of metrics and pictures to trackers.
+    """Passes lines of metrics and pictures to trackers.
 
-    Training goes on where a tracker raises an exception: it is dropped, with one notice.
+    A tracker that raises an exception is dropped, with one notice, and training continues.
 
     Args:
         trackers: The trackers.
@@ -30,13 +30,13 @@ class Feed:
         """Start all trackers.
 
         Args:
-            run: The run directory, rewound to the point where training goes on.
+            run: The run directory, rewound to the checkpoint where training continues.
             config: The resolved settings.
         """
         self._each(lambda tracker: tracker.start(run, config))
 
     def log(self, line: Record, pictures: Mapping[str, Path] | None = None) -> None:
-        """Hand on a line of metrics.jsonl.
+        """Pass a line of metrics.jsonl to all trackers.
 
         Args:
             line: The line.

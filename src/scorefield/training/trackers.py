@@ -1,16 +1,16 @@
 """Trackers: other programs that show the numbers and pictures of a training while it runs.
 
-A tracker is an object with three methods, `start`, `log` and `finish` (`Tracker`). It receives what
-metrics.jsonl holds, at the images seen (`feed`). It decides nothing: the weights are bitwise those
-of a training without it.
+A tracker is an object with three methods, `start`, `log` and `finish` (`Tracker`). It receives the
+lines of metrics.jsonl, with the images seen as the step (`feed`). A tracker does not influence the
+training: the weights are bitwise those of a training without it.
 
     tensorboard   events in the folder tensorboard/ of the run
     trackio       trackio's own local database
     wandb         Weights & Biases, or files for it in the folder trackers/ of the run
 
 A resumed run writes the lines after its last checkpoint again. TensorBoard drops the earlier events
-from there on. The other two cannot drop points, so that lines which they have had are not logged
-again; what they have had is noted in the folder trackers/ of the run.
+from there on. The other two cannot drop points, so that lines which they received before are not
+logged again; the lines received are recorded in the folder trackers/ of the run.
 """
 
 import contextlib
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Tracker(Protocol):
-    """What receives the numbers and pictures of a training."""
+    """The interface of a tracker, which receives the numbers and pictures of a training."""
 
     def start(self, run: Path, config: Mapping[str, Any]) -> None:
-        """Begin, or go on where an earlier process stopped.
+        """Begin, or continue where an earlier process stopped.
 
         Args:
-            run: The run directory. Its metrics.jsonl holds the lines up to the point where
-                training goes on; those after it are logged again.
+            run: The run directory. Its metrics.jsonl holds the lines up to the checkpoint where
+                training continues; later lines are logged again.
             config: The resolved settings, in a form that JSON can hold.
         """
 
@@ -49,13 +49,13 @@ class Tracker(Protocol):
         """Receive the numbers of one line of metrics.jsonl.
 
         Args:
-            images: Images seen. Two lines of one number are possible.
+            images: Images seen. Two lines may have the same number.
             values: Finite numbers by name; a name has parts with a / between them.
             pictures: PNG files by name.
         """
 
     def finish(self, summary: "Summary | None") -> None:
-        """End; a later process may go on.
+        """End the tracking; a later process may continue it.
 
         Args:
             summary: How training ended; None where an exception ended it.
@@ -118,7 +118,7 @@ class Trackio:
         _need("trackio", "pip install trackio")
 
     def start(self, run: Path, config: Mapping[str, Any]) -> None:
-        """Begin a run of the project, or go on with the one of the same run directory."""
+        """Begin a run of the project, or continue that of the same run directory."""
         import trackio
 
         self._sent = _Sent(run, "trackio")
@@ -155,9 +155,9 @@ class WeightsAndBiases:
 
     Args:
         project: Name of the project.
-        mode: "online", "offline" (files that `wandb sync` uploads later) or "disabled". None:
-            what WANDB_MODE has, and else "online" where WANDB_API_KEY is set and "offline" where
-            it is not, so that training never waits for a login.
+        mode: "online", "offline" (files that `wandb sync` uploads later) or "disabled". None: the
+            value of WANDB_MODE; without it "online" where WANDB_API_KEY is set, else "offline", so
+            that training never waits for a login.
 
     Raises:
         InputError: Where the package is not installed, or for another mode.
@@ -171,7 +171,7 @@ class WeightsAndBiases:
         _need("wandb", "pip install wandb")
 
     def start(self, run: Path, config: Mapping[str, Any]) -> None:
-        """Begin a run, or go on with the one of the same run directory."""
+        """Begin a run, or continue that of the same run directory."""
         import wandb
 
         folder = Run(run).trackers
@@ -202,7 +202,7 @@ class WeightsAndBiases:
             self._sent.save()
 
     def finish(self, summary: "Summary | None") -> None:
-        """Write what is left, with whether training came to its end."""
+        """Write what is left; the exit code is 0 where training came to its end, else 1."""
         self._run.finish(exit_code=1 if summary is None else 0)
 
 
@@ -261,7 +261,7 @@ def _need(package: str, command: str) -> None:
 
 
 class _Sent:
-    """Which lines a tracker has had, kept in the run directory with the run's name there.
+    """The lines that a tracker received, kept in the run directory with the run's name.
 
     The lines of one number of images are counted: a resumed run writes them in the same order.
 
@@ -284,7 +284,7 @@ class _Sent:
             self.save()
 
     def is_new(self, images: int) -> bool:
-        """Whether the next line, of so many images seen, is one that the tracker has not had."""
+        """Whether the next line, at this number of images seen, is new to the tracker."""
         if images > self.images:
             self.images, self.lines, self._again = images, 1, 1
             return True
@@ -296,6 +296,6 @@ class _Sent:
         return found
 
     def save(self) -> None:
-        """Note what the tracker has had."""
+        """Record what the tracker received."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._path, {"name": self.name, "images": self.images, "lines": self.lines})

@@ -1,28 +1,30 @@
 """The watch for memorisation: copies of training examples among the samples of a preview.
 
-With d1 <= d2 the distances of a sample to the nearest two distinct training examples, and h that to
-the nearest held-out example,
+Let d1 <= d2 be the distances of a sample to the nearest two distinct training examples, and h its
+distance to the nearest held-out example:
 
     copy    d1/d2 < 1/3 (`diagnostics.copies`)
     pull    median of d1/h over samples, over its median over new examples; below 1 where the
             samples are nearer to the training data than new data are. Blurred or noisy samples
             change d1 and h alike
 
-New examples are distributed as the data and were not trained on: held-out ones, and training
-examples of which each is compared with the others. In few dimensions and in data whose rows repeat,
-many of them are copies by chance. A model memorises, or begins to, where size and chance say so:
+New examples stand for examples of the same law that were not trained on: held-out examples, and
+training examples, each compared with the other ones. In few dimensions and in data whose rows
+repeat, many of them are copies by chance. A model memorises, or begins to, where a measure is large
+and a test rejects chance:
 
-    memorising    5 % more of the samples than of the new examples are copies (Fisher's exact test)
+    memorising    the fraction of copies among samples is at least 0.05 above that among new
+                  examples (Fisher's exact test)
     begins to     the pull is below 0.9 (the rank-sum test of Mann and Whitney)
 
-Both tests have the level ALPHA. The pull shows before the held-out loss turns, copies show later
-(docs/trackers.md has a measurement).
+Both tests have the level ALPHA. Where it was measured, the pull fell below 0.9 before the held-out
+loss turned, and copies appeared later (docs/trackers.md).
 
 Distances are taken between examples as they are stored: samples are rounded to the levels of images
 and to the values of a table's columns. Elements are in standard deviations of the training data,
 one for each column of vectors and for each channel of other data. Of large training sets a random
-part is searched, so that copies of the rest are missed; its size follows from the budget, so that
-the search takes about one percent of the time (`most_numbers`).
+part is searched, so that copies of the rest are missed; the size of the part follows from the
+budget, so that the search takes about one percent of the time (`most_numbers`).
 """
 
 import math
@@ -39,15 +41,16 @@ from ..diagnostics.copies import TrainingNeighbours
 from ..errors import InputError
 from ..units import quantise
 
-SIZE = 0.05  # fraction of copies beyond chance, from which it counts
-PULL = 0.9  # below which the samples are drawn to the training data
-ALPHA = 0.001  # false alarms of either test an evaluation
+SIZE = 0.05  # excess of the fraction of copies over that by chance, from which it counts
+PULL = 0.9  # pull below which samples are nearer to the training data than new data are
+ALPHA = 0.001  # probability of a false alarm of either test at an evaluation
 FEWEST_HELD = 8  # distinct held-out examples, of which the nearest one is measured
-MOST_EXAMPLES, MOST_NUMBERS = 2**16, 2**25  # of the training data that are searched
-# A search of a run takes about 0.15 microseconds a number, all previews together. Training takes
-# longer than 1.5 microseconds a number of an image.
+MOST_EXAMPLES, MOST_NUMBERS = 2**16, 2**25  # examples, and elements, searched at most
+# A search takes about 0.15 microseconds for each element of the part, all previews of a run
+# together. Training takes longer than 1.5 microseconds for each element of an image.
 FEWEST_NUMBERS, PER_SECOND, PER_IMAGE = 2**22, 2**16, 0.1
-# New examples of each kind, as many as cost so many products of numbers, but at least FEWEST.
+# New examples of each kind: at most MOST_NEW, at least FEWEST_NEW, and between them as many as cost
+# WORK multiplications.
 MOST_NEW, FEWEST_NEW, WORK = 500, 32, 2**29
 
 
@@ -62,8 +65,8 @@ class Copies:
         new: Number of new examples.
         distance_ratio: Median distance of samples to the nearest training example, over that of
             held-out data; NaN where the latter is 0 or nothing is held out.
-        pull: As the module docstring has it; NaN where few examples are held out.
-        pull_chance: The probability of ranks as low as these by chance; 1 where there is no pull.
+        pull: See the module docstring; NaN where few examples are held out.
+        pull_chance: p-value of the rank-sum test; 1 where there is no pull.
     """
 
     hits: int
@@ -122,7 +125,7 @@ class Copies:
 
 
 def tail(hits: int, count: int, new_hits: int, new: int) -> float:
-    """The probability of so many hits where both groups have the same chance of a hit.
+    """The p-value of Fisher's exact test: both groups have the same chance of a hit.
 
     Args:
         hits: Hits of the first group.
@@ -131,7 +134,7 @@ def tail(hits: int, count: int, new_hits: int, new: int) -> float:
         new: Its size.
 
     Returns:
-        P(X >= hits) for X hypergeometric: the hits of a random group of that size (Fisher).
+        P(X >= hits), where X is the hypergeometric number of hits in a random group of that size.
     """
     every, both = hits + new_hits, count + new
     ways = sum(
@@ -142,14 +145,14 @@ def tail(hits: int, count: int, new_hits: int, new: int) -> float:
 
 
 def rank_sum(low: Tensor, high: Tensor) -> float:
-    """The probability by chance of ranks of `low` as low as they are (Mann and Whitney).
+    """The p-value of the rank-sum test that `low` is not below `high` (Mann and Whitney).
 
     Args:
         low: (n,).
         high: (m,).
 
     Returns:
-        One-sided, by the normal approximation with the correction for ties.
+        The one-sided p-value, by the normal approximation with the correction for ties.
     """
     n, m = len(low), len(high)
     _, place, ties = torch.cat([low, high]).unique(return_inverse=True, return_counts=True)
@@ -204,15 +207,15 @@ class _Known:
 
 
 def most_numbers(images: int | None, seconds: float | None, elements: int) -> int:
-    """How many numbers of the training data are searched, by the budget of a run.
+    """The number of elements of the training data that are searched, by the budget of a run.
 
     Args:
-        images: The budget in images; None: it is one in seconds.
-        seconds: The budget in seconds.
-        elements: Numbers an example has.
+        images: The budget in images; None where the budget is in seconds.
+        seconds: The budget in seconds, or None.
+        elements: Elements of an example.
 
     Returns:
-        The number.
+        The number, between FEWEST_NUMBERS and MOST_NUMBERS.
     """
     by_budget = (
         PER_SECOND * seconds if seconds is not None else PER_IMAGE * (images or 0) * elements
@@ -232,7 +235,7 @@ class CopyWatch:
         dataset: The data.
         train: int64 (N,), the training part.
         held_out: int64 (M,), the held-out part.
-        most: Numbers of the training part that are searched at most.
+        most: Elements of the training part that are searched at most.
     """
 
     def __init__(
@@ -253,8 +256,8 @@ class CopyWatch:
         Args:
             dataset: The data.
             seed: The seed of the run.
-            held_out: Which part is held out, as for `data.pipeline.split`.
-            most: As `CopyWatch` has it.
+            held_out: Fraction that is held out, as for `data.pipeline.split`.
+            most: As for `CopyWatch`.
 
         Returns:
             The watch.
