@@ -35,10 +35,10 @@ a folder of pictures      scorefield train --data pictures --run runs/mine
 an array (.npy, .npz)     scorefield train --data array.npy --run runs/mine
 data, and no settings     scorefield plan --data array.npy
 a trained run             scorefield sample runs/mine --out samples
-a run I doubt             scorefield evaluate runs/mine
+a run to judge            scorefield evaluate runs/mine
 data with gaps            scorefield restore runs/mine --input rows.csv --out restored
 data to score             scorefield likelihood runs/mine --data new.csv --out scores.json
-a run I forgot about      scorefield info runs/mine
+a run to look at          scorefield info runs/mine
 
 Training takes five minutes; --budget 2m or 1h changes that.
 All commands: scorefield --help. Options of one: scorefield train --help."""

@@ -34,13 +34,15 @@ Samplers = Annotated[
     typer.Option(
         "--sampler",
         help="A sampler with its options, such as unipc, 'unipc p=3', 'veab ladder=karras', or "
-        "default for what --nfe of `sample` takes by itself (repeatable).",
+        "default for the sampler that `sample --nfe N` chooses (repeatable).",
         show_default="all",
     ),
 ]
 Budgets = Annotated[
     str,
-    typer.Option("--nfe", metavar="N,N,...", help="Evaluations a sample, with commas."),
+    typer.Option(
+        "--nfe", metavar="N,N,...", help="Numbers of evaluations per sample (NFE), with commas."
+    ),
 ]
 OwnRun = Annotated[
     Path | None,
@@ -57,18 +59,23 @@ OutFolder = Annotated[
     typer.Option(
         "--out",
         metavar="DIR",
-        help="Folder for samplers.json, samplers.md and samplers.png. A second call goes on with "
-        "what is there.",
+        help="Folder for samplers.json, samplers.md and samplers.png. A second call measures only "
+        "what samplers.json lacks.",
     ),
 ]
 Seeds = Annotated[
-    int | None, typer.Option(min=1, help="Seeds of a cell.", show_default="3; quick 2, full 10")
+    int | None,
+    typer.Option(min=1, help="Seeds of each cell.", show_default="3; quick 2, full 10"),
 ]
 Count = Annotated[
     int | None,
-    typer.Option(min=2, help="Samples of a seed.", show_default="4,000; quick 1,000, full 20,000"),
+    typer.Option(
+        min=2, help="Samples of each seed.", show_default="4,000; quick 1,000, full 20,000"
+    ),
 ]
-Quick = Annotated[bool, typer.Option("--quick", help="Fewer seeds and samples: a first look.")]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="2 seeds of 1,000 samples, 20 pairs of exact sets.")
+]
 Full = Annotated[
     bool, typer.Option("--full", help="10 seeds of 20,000 samples, 200 pairs of exact sets.")
 ]

@@ -11,14 +11,17 @@ from .show import Outcome, console, say
 Place = Annotated[Path, typer.Argument(help="A folder of `evaluate`, or its evaluation.json.")]
 Results = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder for comparison.json and comparison.html; none: print only."),
+    typer.Option(
+        "--out",
+        help="Folder for comparison.json and comparison.html; without it nothing is written.",
+    ),
 ]
 
 
 def compare_command(
     first: Place, second: Place, out: Results = None, force: o.Force = False
 ) -> Outcome:
-    """Put two evaluations side by side, where their numbers were made in one way."""
+    """Put two evaluations side by side, where their numbers were made in the same way."""
     files = [] if out is None else [out / "comparison.json", out / "comparison.html"]
     if out is not None:
         o.check_folder(out)

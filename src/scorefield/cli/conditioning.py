@@ -23,7 +23,7 @@ def read_condition(
         vector: --vector: numbers with commas, or a file whose rows take turns. None: not given.
         count: number of samples.
         each: samples in a row that have the same condition, such as a row of an interpolation.
-        known: the condition that observations bring; --class and --vector replace it.
+        known: the condition that the observations hold; --class and --vector replace it.
 
     Returns:
         A condition with `count` rows, or None.

@@ -1,7 +1,7 @@
-"""scorefield demo: the whole chain on embedded real data, and a report of it.
+"""The command `scorefield demo`: training to restoration on embedded real data, with a report.
 
-A model of digits by class is trained, sampled with and without guidance, used to restore
-half-hidden digits whose class is known, and judged by the quick form of `evaluate`.
+A model of digits by class is trained and sampled with and without guidance. It restores half-hidden
+digits whose class is known, and the quick form of `evaluate` judges it.
 """
 
 import sys

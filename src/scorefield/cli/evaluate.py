@@ -36,7 +36,7 @@ def evaluate_command(
     sampling: o.SamplingOptions = o.SamplingOptions(),
     execution: o.Execution = o.Execution(),
 ) -> Outcome:
-    """Judge a model: quality, copies of training data and the score itself, with errors.
+    """Judge a model: quality, copies of training data and the score, with intervals.
 
     Samples of other systems are judged with --samples and --reference, without RUN.
     """

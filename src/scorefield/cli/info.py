@@ -6,7 +6,7 @@ from typing import Any
 from . import options as o
 from .show import Outcome, console, duration
 
-# Files of a run that one may open, and what they show.
+# Files of a run to open, and what they show.
 FILES = {
     "report.md": "report of the demo",
     "samples/*.png": "samples",

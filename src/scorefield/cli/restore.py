@@ -57,7 +57,7 @@ def restore(
     execution: o.Execution = o.Execution(),
     reading: o.Reading = o.Reading(),
 ) -> Outcome:
-    """Restore what was measured in part, blurred or noisy: draws of what it may have been."""
+    """Restore examples of which a part, or a blurred or noisy version, was measured."""
     from ..data import form_of
 
     o.check_folder(out)
@@ -119,8 +119,8 @@ def rows_of(
         raise InputError("--mask is for images; blank cells of --input are unknown")
     if not task.plain:
         raise InputError(
-            "of tables blank cells are restored, without other options of what was measured. "
-            "Other measurements of rows are restored in Python, with sf.restore"
+            "for tables, restore fills in blank cells and takes no other options of the "
+            "measurement. Restore other measurements of rows in Python, with sf.restore"
         )
     rows, known = read_rows(form, input, given, reading.options())
     return Seen(Measurement(rows), condition=known)
@@ -249,7 +249,7 @@ def facts_of(model: Any, seen: Seen, wanted: Wanted, plan: Any, result: Any) -> 
 
 
 def bytes_of(model: Any, seen: Seen, draws: int) -> int:
-    """Bytes of all draws; whole numbers are given back in the type of the measurement."""
+    """Bytes of all draws; whole numbers are returned in the type of the measurement."""
     kind = seen.measurement.tensor.dtype if seen.form is None else seen.form.dtype
     return seen.inputs * draws * math.prod(model.event_shape) * kind.itemsize
 
@@ -270,7 +270,7 @@ def pictures(model: Any, taker: Taker, out: Path, format: str | None) -> list[Pa
         return []
     total = taker.count * taker.draws
     if not taker.kept:
-        say(f"draws.npy holds the {total:,} draws; no picture files, which would need them at once")
+        say(f"draws.npy holds the {total:,} draws; picture files would need all of them in memory")
         return []
     if total > MOST_PICTURES and format is None:
         say(f"no picture files, since there are more than {MOST_PICTURES:,}; --format writes them")
@@ -283,7 +283,9 @@ def tell(found: dict[str, Any], result: Any) -> None:
     chi2 = found["chi2"]
     if chi2 is not None and math.isfinite(chi2["mean"]):
         low, high = chi2["expected"]
-        say(f"chi2 {chi2['mean']:.3f} on average; {low:.2f} to {high:.2f} is expected of an input")
+        say(
+            f"chi2 {chi2['mean']:.3f} on average; for one input {low:.2f} to {high:.2f} is expected"
+        )
         say(chi2["outside"] or "")
     if "psnr" in found:
         both = found["psnr"]

@@ -1,7 +1,7 @@
-"""What `scorefield restore` starts from: measurements of files, or simulated ones.
+"""The inputs of `scorefield restore`: measurements read from files, or simulated ones.
 
-Whole numbers of images are stored values and enter at the middle of their bin; so they do where a
-clean example is measured by the command itself.
+Whole numbers of images are stored values, which are read as the middle of their bin. The same holds
+for clean examples that the command measures itself.
 """
 
 import math
@@ -25,9 +25,9 @@ class Seen:
     Attributes:
         measurement: the `Measurement`, of a batch.
         truth: what was measured, (K, *event) as stored, or None.
-        form: the form in which draws are given back (`inverse.stored.Form`); None: that of the
+        form: the form in which draws are returned (`inverse.stored.Form`); None: that of the
             measurement.
-        condition: what the files hold of the model's condition, or None.
+        condition: the model's condition as far as the files hold it, or None.
     """
 
     measurement: Any
@@ -47,7 +47,7 @@ def observe(model: Any, input: Path | None, count: int | None, task: Task, seed:
     Args:
         model: a score model.
         input: --input.
-        count: most inputs; None: all.
+        count: largest number of inputs; None: all.
         task: the options of the task.
         seed: decides the noise of simulated measurements.
 
@@ -227,7 +227,7 @@ def simulated(model: Any, input: Path | None, count: int | None, law: Measured, 
     Args:
         model: a score model.
         input: --input with the examples; None: held-out ones of the model's data.
-        count: most examples; None: all of `input`, HELD_OUT held-out ones.
+        count: largest number of examples; None: all of `input`, or HELD_OUT held-out ones.
         law: operator and noise.
         seed: the noise of example k is a function of the seed and k.
     """

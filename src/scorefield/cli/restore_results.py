@@ -15,15 +15,15 @@ MOST_PICTURES = 1000  # picture files of draws without --format
 
 @dataclass
 class Taker:
-    """Takes the draws of one input after another: a sink of `inverse.restore`.
+    """Collects the draws of one input after another: a sink of `inverse.restore`.
 
     Attributes:
         model: the score model.
-        form: the form in which draws are given back; None: as they come.
+        form: the form in which draws are returned; None: as they come.
         truth: (K, *event) as stored, or None.
-        file: takes the draws as they come; None: they are kept.
+        file: receives the draws as they come; None: draws are kept in memory.
         count: number of inputs.
-        draws: draws of each.
+        draws: number of draws of each input.
     """
 
     model: Any

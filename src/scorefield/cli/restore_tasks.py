@@ -146,13 +146,16 @@ def _filter(task: Task, event_shape: tuple[int, ...]) -> Any:
     if task.name == "superres":
         shape = "mean" if kernel is None else kernel
         if padding == "valid":
-            raise InputError("--padding valid is of --task deblur; superres keeps the borders")
+            raise InputError("--padding valid is for --task deblur; superres keeps the borders")
         made: Any = operators.Downsample(
             task.factor or FACTOR, shape, padding, _places(event_shape)
         )
     else:
         if isinstance(kernel, str):
-            raise InputError(f"--kernel {kernel} is of --task superres; deblur needs its weights")
+            raise InputError(
+                f"--kernel {kernel} is for --task superres; --task deblur needs gaussian, motion "
+                "or a file"
+            )
         made = operators.Blur(kernel, padding)
     made.measurement_shape(event_shape)  # its own message, where it does not fit
     return made
@@ -175,7 +178,7 @@ def read_kernel(text: str, ndim: int) -> Any:
         return operators.gaussian_kernel(numbers[0], ndim=ndim)
     if kind == "motion":
         if ndim != 2:
-            raise InputError(f"--kernel motion is of pictures; these examples have {ndim} sides")
+            raise InputError(f"--kernel motion is for pictures; these examples have {ndim} sides")
         return operators.motion_kernel(*numbers)
     return kind if kind != "file" else _kernel_file(Path(text), ndim)
 

@@ -57,7 +57,7 @@ def sample_command(
     condition: o.Condition = o.Condition(),
     execution: o.Execution = o.Execution(),
 ) -> Outcome:
-    """Draw samples from a trained model: files as the training data were, and a picture."""
+    """Draw samples from a trained model, as files of the training data's kind and a picture."""
     o.check_folder(out)
     earlier = o.existing(out, results.RESULTS)
     o.refuse_existing(earlier, force)

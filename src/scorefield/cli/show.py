@@ -1,6 +1,6 @@
 """What the command line prints: messages, progress, and the result of a command.
 
-Messages go to the standard output, so do the results. With --quiet only errors are printed; with
+Messages and results go to the standard output. With --quiet only errors are printed; with
 --json the standard output holds the result as JSON, and messages go to the error stream. A terminal
 gets a live bar, a log file a line every few seconds.
 """

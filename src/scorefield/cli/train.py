@@ -15,7 +15,7 @@ from . import options as o
 from .show import Outcome, began, console, say, warn
 
 NETWORK = "What is trained"
-FAR = 10  # times the budget, where a useful run is far longer
+FAR = 10  # factor on the budget where a useful run is far longer
 
 Data = Annotated[str, o.setting_option("data.source", required=True, complete=completion.data)]
 RunFolder = Annotated[
@@ -37,8 +37,8 @@ Budget = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="Wall time of the whole command, above 0: 90s, 5m or 1.5h. A finished run goes on "
-        "where it is given more.",
+        help="Wall time of the whole command, above 0: 90s, 5m or 1.5h. A larger budget continues "
+        "a finished run.",
         show_default="the preset's, 5m",
     ),
 ]
@@ -156,7 +156,7 @@ def train(
     network: o.NetworkFile = None,
     execution: o.Execution = o.Execution(),
 ) -> Outcome:
-    """Train a model of the data, or resume it, or let a finished run go on."""
+    """Train a model of the data, resume a run, or continue a finished one."""
     flags = {
         "data.source": data,
         "seconds": budget,
@@ -266,8 +266,9 @@ def next_command(run: Path, request: Request, summary: Any) -> Sequence[object]:
         summary: how training ended.
 
     Returns:
-        The same command where a signal stopped it, the same with the budget that a model that has
-        hardly begun needs, else `sample`; never with --restart, which would begin again.
+        The same command where a signal stopped it; the same command with a larger budget where the
+        model has hardly begun to learn; else `sample`. --restart, which would begin again, is left
+        out.
     """
     verdict = summary.verdict
     arguments = [argument for argument in sys.argv[1:] if argument != "--restart"]

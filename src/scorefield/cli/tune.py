@@ -23,8 +23,8 @@ Budget = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="Wall time of following the flow and of each fit: 90s, 3m. A fit ends by itself when "
-        "it gains nothing more.",
+        help="Wall time of following the flow and of each fit: 90s, 3m. A fit ends earlier when it "
+        "gains nothing more.",
         show_default="3m",
     ),
 ]
@@ -32,7 +32,7 @@ Starts = Annotated[
     int | None,
     typer.Option(
         min=8,
-        help="Starts that the method is fitted to; as many others judge it.",
+        help="Number of starts that the method is fitted to; it is judged on as many others.",
         show_default="512, or fewer where the budget allows no more",
     ),
 ]
@@ -54,7 +54,11 @@ PictureFile = Annotated[
     ),
 ]
 Store = Annotated[
-    bool, typer.Option("--store/--no-store", help="Put what gains into the model card.")
+    bool,
+    typer.Option(
+        "--store/--no-store",
+        help="Put methods that are better than every untuned sampler into the model card.",
+    ),
 ]
 SHOWN = 4  # untuned samplers in the table
 
@@ -72,14 +76,14 @@ def tune_command(
     network: o.NetworkFile = None,
     execution: o.Execution = o.Execution(),
 ) -> Outcome:
-    """Fit a sampler for few evaluations to a model's own flow, and put it into its card."""
+    """Fit a sampler for few evaluations to a model's own flow; the model card keeps it."""
     from ..tuning import Tuner, save_tuning_picture
     from ..tuning.make import BUDGET
 
     counts = evaluation_counts(nfe)
     check_outputs(out, picture, store, force)
     request = execution.request()
-    if request.precision is None:  # the rounding of bfloat16 would hide what is measured
+    if request.precision is None:  # rounding to bfloat16 would hide small distances
         request = request.replace(precision="float32")
     model, chosen = ready(run, request, network)
     say(f"running on {chosen.describe()}")
@@ -97,7 +101,7 @@ def tune_command(
     if file is not None:
         written.append(file)
     elif store:
-        say("nothing is stored: `sample` goes on as before")
+        say("nothing is stored, since no method is better; `sample` works as before")
     if picture is not None:
         written.append(save_tuning_picture(picture, results))
     following: tuple[object, ...] = ()
@@ -134,7 +138,7 @@ def check_outputs(out: Path | None, picture: Path | None, store: bool, force: bo
 
     if out is not None:
         if not store:
-            raise InputError("--out names the file to store to, which --no-store leaves out")
+            raise InputError("--out and --no-store contradict each other: give one")
         o.check_file(out, ".safetensors", "--out")
     if picture is not None:
         check_suffix(picture, FIGURE_SUFFIXES)

@@ -67,8 +67,8 @@ GuideImages = Annotated[
     typer.Option(
         min=1,
         metavar="COUNT",
-        help="The weaker model is that of --guide after so many images: the run's nearest snapshot "
-        "(of runs trained with --set ema.snapshots=16).",
+        help="The weaker model is the run of --guide after this number of images: its nearest "
+        "snapshot (of runs trained with --set ema.snapshots=16).",
         rich_help_panel=PANEL,
     ),
 ]
@@ -110,7 +110,7 @@ class Condition:
 
         Args:
             model: a score model that is ready to run.
-            condition: of the samples, or None.
+            condition: condition of the samples, or None.
             execution: the `Execution` that was applied to the model; the weaker model gets it too.
             network: "FILE.py:NAME" for models of a user's own network.
 

@@ -56,7 +56,7 @@ Count = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Inputs that are restored, evenly spaced among those that there are.",
+        help="Number of inputs that are restored, evenly spaced among all of them.",
         show_default="all of --input; 6 held-out ones",
     ),
 ]
@@ -93,8 +93,8 @@ MaskFile = Annotated[
     typer.Option(
         "--mask",
         help="A picture or an .npy of the example's size, white or 1 = known; or half (the left "
-        "half is known), centre (the middle is unknown), random:SHARE (so many are unknown). mri: "
-        "of the grid of frequencies, zero frequency in the centre, 1 = sampled.",
+        "half is known), centre (the middle is unknown), random:SHARE (this share is unknown). "
+        "mri: of the grid of frequencies, zero frequency in the centre, 1 = sampled.",
         rich_help_panel=MEASURED,
     ),
 ]
@@ -131,8 +131,8 @@ Factor = Annotated[
 Fraction = Annotated[
     float | None,
     typer.Option(
-        help="compressed: number of random projections, in elements of an example, above 0, at "
-        "most 1. mri: 1 / --acceleration.",
+        help="compressed: number of random projections over the number of elements of an example, "
+        "above 0, at most 1. mri: 1 / --acceleration.",
         show_default="0.25",
         rich_help_panel=MEASURED,
     ),
@@ -140,7 +140,7 @@ Fraction = Annotated[
 Acceleration = Annotated[
     float | None,
     typer.Option(
-        help="mri: lines of the Fourier transform for one that is sampled, 1 or more.",
+        help="mri: lines of the Fourier transform per sampled line, 1 or more.",
         show_default="4",
         rich_help_panel=MEASURED,
     ),
@@ -150,7 +150,7 @@ NoiseStd = Annotated[
     typer.Option(
         help="Standard deviation of the measurement's Gaussian noise, in data units ([0, 1] for "
         "images).",
-        show_default="0, exact; for whole numbers that of their rounding, but for known pixels",
+        show_default="0 (exact); for whole numbers other than known pixels that of their rounding",
         rich_help_panel=MEASURED,
     ),
 ]
@@ -240,7 +240,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Print the method, why it is taken, evaluations and the seconds expected; write "
+        help="Print the method, the reason for it, evaluations and expected seconds; write "
         "nothing.",
         rich_help_panel=SOLVED,
     ),
@@ -283,7 +283,7 @@ class Task:
                 those = [task for task, names in OPTIONS.items() if name in names]
                 given = "--operator" if self.operator is not None else f"--task {self.name}"
                 raise InputError(
-                    f"{_flag(name)} is of --task {' and '.join(those)}, and {given} is given"
+                    f"{_flag(name)} is for --task {' and '.join(those)}, and {given} is given"
                 )
         noises = [n for n in ("noise_std", "poisson", "rician") if getattr(self, n) is not None]
         if len(noises) > 1:
@@ -390,7 +390,7 @@ def method_table() -> str:
 
     lines = [
         "Methods (and their options). auto takes the first that suits, and states why; docs/"
-        "restore.md states what each is wrong by."
+        "restore.md states why each is approximate."
     ]
     for name, method in METHODS.items():
         exact = f" Exact for {method.exact_for}." if method.exact_for else ""

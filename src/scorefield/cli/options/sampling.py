@@ -17,7 +17,8 @@ Sampler = Annotated[
     str | None,
     typer.Option(
         help="Name of a sampler; the list is below.",
-        show_default="what the model card, the record in the model file, names; else heun",
+        show_default="by --nfe where it is given alone; else the sampler of the model card, the "
+        "record in the model file, or heun",
         autocompletion=completion.words(SETTINGS["sampling.sampler"].accepts.split(", ")),
         rich_help_panel=PANEL,
     ),
@@ -27,7 +28,7 @@ Nfe = Annotated[
     typer.Option(
         min=1,
         help="Network evaluations per sample (NFE), the final denoising step included: the cost of "
-        "a sample.",
+        "a sample. Given alone it also chooses the sampler.",
         show_default="the model card's",
         rich_help_panel=PANEL,
     ),
