@@ -322,7 +322,7 @@ def test_vectors_and_images_get_their_own_defaults():
     images, vectors = resolve(preset("fast"), IMAGES), resolve(preset("fast"), VECTORS)
     for config, expected in (
         (images, ("unet", "muon", 64, "linear", -0.2, 1.0, "matched-sde")),
-        (vectors, ("mlp", "adamw", 1024, "cosine", -1.2, 1.2, "heun")),
+        (vectors, ("mlp", "adamw", 1024, "cosine", -1.2, 1.2, "unipc")),
     ):
         noise, optim = config.noise, config.optim
         got = (config.network.name, optim.name, optim.batch, optim.decay, noise.mean, noise.std)
@@ -390,7 +390,6 @@ def test_every_choice_has_a_reason():
             if (" for " in row.default or "else" in row.default)
             and not name.startswith("execution.")  # chosen by measurement, in execution.choose
             and not name.startswith("data.")  # chosen by the reader, whose report has the reasons
-            and not (name == "sampling.nfe" and facts is VECTORS)  # left to heun's own length
         }
         assert chosen <= found.reasons.keys()
         assert all(reason.endswith(".") for reason in found.reasons.values())

@@ -353,7 +353,7 @@ def test_settings_left_open_are_those_of_the_run():
     kept = keep_open(resolve(asked, facts), asked, stored)
     assert (kept.optim.decay, kept.optim.batch) == ("linear", 64)
     assert kept.network.options == {"width": 99, "depth": 2}
-    assert (kept.sampling.sampler, kept.execution.threads) == ("heun", None)
+    assert (kept.sampling.sampler, kept.execution.threads) == ("unipc", None)
     assert differences(stored, kept) == [
         "network.options is {'width': 99, 'depth': 5} in the run, {'width': 99, 'depth': 2} now",
         "optim.batch is 77 in the run, 64 now",

@@ -382,7 +382,7 @@ class TestBudget:
         chosen = dict(budget.CHOSEN["vectors"])
         model.card = {"config": {"sampling": chosen}}
         assert budget_row(model, 5) == budget.find_row(budget.VECTORS, 5)
-        for change in ({"sampler": "euler"}, {"nfe": 50}, {"final": "none"}):
+        for change in ({"sampler": "euler", "options": {}}, {"nfe": 50}, {"final": "none"}):
             model.card = {"config": {"sampling": chosen | change}}
             assert budget_row(model, 5) is None
             assert resolve_sampling(model, nfe=6).name == (chosen | change)["sampler"]

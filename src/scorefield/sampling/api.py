@@ -280,7 +280,7 @@ def sample(
         densities in closed form     to 4 veab, to 15 zeab with p = 3 (to 8 with a raised last
                                      level), then unipc with p = 3
         networks of images, signals  to 6 veab, to 10 zeab with p = 3, then matched-sde with eta = 3
-        networks of tables, points   heun
+        networks of tables, points   to 6 veab, to 15 zeab with p = 3, then unipc with p = 3
 
     A sampler, options or a recipe that the caller names always win. A card whose sampling settings
     are not those that training chooses by itself keeps its sampler at any `nfe`.

@@ -79,7 +79,11 @@ IMAGES: Table = (
     Row(10, "zeab", {"p": 3}),
     Row(None, "matched-sde", {"eta": 3.0}),
 )
-VECTORS: Table = (Row(None, "heun"),)
+VECTORS: Table = (
+    Row(6, "veab"),
+    Row(15, "zeab", {"p": 3}),
+    Row(None, "unipc", {"p": 3}),
+)
 TABLES: Mapping[str, Table] = {"exact": EXACT, "images": IMAGES, "vectors": VECTORS}
 
 #: The sampling settings that training writes into the card where the user names no sampler, by the
@@ -87,7 +91,7 @@ TABLES: Mapping[str, Table] = {"exact": EXACT, "images": IMAGES, "vectors": VECT
 #: sampler.
 CHOSEN: Mapping[str, Mapping[str, Any]] = {
     "images": {"sampler": "matched-sde", "nfe": 32, "options": {"eta": 3.0}},
-    "vectors": {"sampler": "heun"},
+    "vectors": {"sampler": "unipc", "nfe": 32, "options": {"p": 3}},
 }
 
 

@@ -27,7 +27,7 @@ from .meter import SIGMA_BINS
 
 FIRST_KEY = 1 << 40  # keys of the held-out noise lie beyond those of the training images
 MEASURABLE = 0.1  # seconds: what took longer is timed well enough
-PREVIEW_NFE = 24
+PREVIEW_NFE = 16
 PREVIEW_LADDER_NFE = 200  # for models with fixed noise levels
 WATCHED = 64  # samples in which copies of training examples are sought, where time allows it
 CHUNK = 256  # examples an evaluation
@@ -262,7 +262,7 @@ class Evaluator:
                 model, "annealed-langevin", ladder=model.ladder, steps_per_level=steps
             )
         else:
-            recipe = resolve_sampling(model, "heun", nfe=PREVIEW_NFE)
+            recipe = resolve_sampling(model, "zeab", nfe=PREVIEW_NFE, options={"p": 3})
         with eager():
             return sample(model, count, self.seed, sampler=recipe, condition=condition)
 

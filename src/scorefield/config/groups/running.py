@@ -33,8 +33,8 @@ SamplerName = Annotated[
     Field(
         description="Sampler.",
         json_schema_extra=chosen(
-            "matched-sde for signals, images and volumes trained on a continuous range of sigma, "
-            "annealed-langevin for the ncsn preconditioner, else heun"
+            "for models trained on a continuous range of sigma matched-sde on signals, images and "
+            "volumes, unipc on vectors; annealed-langevin for the ncsn preconditioner, else heun"
         ),
     ),
 ]
@@ -51,7 +51,9 @@ class SamplingRequest(Group):
         Field(
             ge=1,
             description="Network evaluations per sample (NFE), the final denoise included.",
-            json_schema_extra=chosen("32 where matched-sde was chosen, else the sampler's number"),
+            json_schema_extra=chosen(
+                "32 for matched-sde and unipc as chosen, else the sampler's number"
+            ),
         ),
     ] = None
     steps_per_level: Annotated[
