@@ -363,7 +363,7 @@ def tables(
 @app.command()
 def samplers(
     problem: list[str] = typer.Option([], help="A problem of `scorefield benchmark`. [all]"),
-    nfe: str = typer.Option("5,7,10,20,40", help="Evaluations a sample, with commas."),
+    nfe: str = typer.Option("5,7,10,20,40,100", help="Evaluations a sample, with commas."),
     count: int = typer.Option(10_000, min=2, help="Samples of a set."),
     choosing: int = typer.Option(1000, min=2, help="Samples of a set where a peer is chosen."),
     out: Path | None = OUT,

@@ -37,7 +37,7 @@ from .posterior_cells import machine
 Record = dict[str, Any]
 Sample = Callable[[Problem, int, int, int], Tensor]
 CHOOSING, COMPARING = range(5), range(5, 15)
-BUDGETS = (5, 7, 10, 20, 40)
+BUDGETS = (5, 7, 10, 20, 40, 100)
 
 
 @dataclass(frozen=True)
