@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from data_helpers import random_pictures, refused
-from scorefield.data import fit_units, form_of, open_like, read_observation, sources
+from scorefield.data import (
+    as_dataset,
+    fit_units,
+    form_of,
+    open_like,
+    read_observation,
+    sources,
+)
 from scorefield.data import open as open_data
 
 
@@ -180,6 +187,49 @@ def test_labels_and_arrays_that_are_left_out_are_said(tmp_path):
         assert data.labels.tolist() == list(range(6))
         assert "x_train" in data.report[1] and "y_train" in data.report[1]
         assert "left out: arrays x_test" in data.report[1]
+
+
+class Rows(torch.utils.data.Dataset):
+    """A torch Dataset of the rows of an array."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, k):
+        return self.rows[k]
+
+
+MASKED = np.ma.masked_array(normal(6, 4), mask=np.eye(6, 4))
+UNMASKED = np.ma.masked_array(normal(6, 4), mask=False)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x,
+        list,
+        Rows,
+        iter,
+        lambda x: [(row, 0) for row in x],
+        lambda x: {"x": x},
+        lambda x: {"x": list(x)},
+    ],
+)
+def test_masked_elements_are_refused_in_every_form(form):
+    refused("masked, the first in row 0", call=lambda: open_data(form(MASKED)))
+    assert np.array_equal(open_data(form(UNMASKED)).values.numpy(), UNMASKED.data)
+
+
+def test_masked_elements_are_refused_by_forms_and_as_dataset():
+    refused("4 of 24 elements are masked", call=lambda: as_dataset(MASKED, "x"))
+    form = open_data(UNMASKED).form
+    refused("4 of 24 elements are masked", call=lambda: form.encode(MASKED))
+    table = open_data({"a": MASKED.data[:, 0], "b": MASKED.data[:, 1]}).form
+    refused("2 of 12 elements are masked", call=lambda: table.encode(MASKED[:, :2]))
+    assert np.array_equal(form.encode(UNMASKED).numpy(), UNMASKED.data)
 
 
 def test_masked_complex_and_unfinished_numbers_are_refused():

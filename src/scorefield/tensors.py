@@ -85,6 +85,34 @@ def to_array(value: Any, name: str) -> np.ndarray:
     return array
 
 
+def without_mask(value: Any, name: str) -> Any:
+    """A masked array without masked elements as an ordinary array; other values as they are.
+
+    Args:
+        value: What was given. Lists and tuples are searched for masked arrays.
+        name: What the value is, for the message.
+
+    Returns:
+        The value; of a masked array its elements.
+
+    Raises:
+        InputError: Elements are masked. What is stored there stands for nothing.
+    """
+    if isinstance(value, list | tuple):
+        for k, one in enumerate(value):
+            without_mask(one, f"{name}[{k}]")
+    if not isinstance(value, np.ma.MaskedArray) or value.dtype.names is not None:
+        return value
+    hidden = np.argwhere(np.ma.getmaskarray(value))
+    if not len(hidden):
+        return np.asarray(value.data)
+    first = f", the first in row {hidden[0][0]}" if value.ndim else ""
+    raise InputError(
+        f"{name}: {len(hidden)} of {value.size} elements are masked{first}. Fill them in, or leave "
+        "their rows out"
+    )
+
+
 def _nested(value: Any, name: str, kinds: set[str]) -> Any:
     """`value` with every tensor as an array and every iterator as a list.
 
@@ -97,10 +125,8 @@ def _nested(value: Any, name: str, kinds: set[str]) -> Any:
         value = as_tensor(value, name).cpu()
         wide = value.is_floating_point() and value.dtype not in (torch.float32, torch.float64)
         value = (value.to(torch.float64) if wide else value).numpy()
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise InputError(f"{name} must not have masked elements; fill them first")
     if hasattr(value, "__array__"):
-        array = np.asarray(value)
+        array = np.asarray(without_mask(value, name))
         kinds.add("flag" if array.dtype.kind == "b" else "number")
         return array
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):

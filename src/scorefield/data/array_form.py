@@ -12,6 +12,7 @@ from torch import Tensor
 from ..conditions import Condition
 from ..errors import InputError
 from ..files import write_npy, write_npz
+from ..tensors import without_mask
 from ..units import quantise
 from .form import Form, register
 
@@ -149,7 +150,7 @@ class ArrayForm(Form):
         Raises:
             InputError: The shape or the values do not fit the model's data.
         """
-        array = self.arranged(np.asarray(items), name)
+        array = self.arranged(np.asarray(without_mask(items, name)), name)
         if array.dtype.kind not in "biuf":
             raise InputError(f"{name}: need real numbers; got dtype {array.dtype}")
         wide = array.astype(np.float64)

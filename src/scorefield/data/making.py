@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensors import without_mask
 from .array_form import ArrayForm
 from .arrays import check_array, number_labels, to_float
 from .choose import choose
@@ -241,7 +242,7 @@ def as_dataset(
     if isinstance(array, Tensor) and array.dtype == torch.bfloat16:
         array = array.to(torch.float32)
     classes = None if class_names is None else list(class_names)
-    stored = Stored(np.asarray(array), labels, classes)
+    stored = Stored(np.asarray(without_mask(array, name)), labels, classes)
     read = ReadOptions().merge(**options)
     if stored.array.dtype.kind not in "biufc":
         raise InputError(f"{name}: need an array of numbers; got dtype {stored.array.dtype}")

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..tensors import as_tensor
+from ..tensors import as_tensor, without_mask
 from .conditioning import attach
 from .dataset import Dataset
 from .files import Stored, of_arrays, read_npy, read_npz
-from .images import read_files, read_folder
+from .images import Folder, read_files, read_folder
 from .making import make_dataset, pick
 from .options import ReadOptions, is_names
-from .picture_files import SUFFIXES
-from .sources import EMBEDDED, NAMES, as_numbers, read_items
+from .picture_files import IN_MEMORY, SUFFIXES, Held, is_pillow
+from .sources import EMBEDDED, NAMES, as_numbers, held_pictures, read_items
 from .table_form import TableForm
 from .table_sources import is_table
 from .tables import TABLE_SUFFIXES, open_table
@@ -28,9 +28,9 @@ from .toys import TOYS, toy
 
 # What each option is for; other sources refuse it.
 PURPOSE = {
-    "size": "folders of pictures",
-    "alpha": "folders of pictures",
-    "skip_unreadable": "folders of pictures",
+    "size": "folders of pictures and lists of them",
+    "alpha": "folders of pictures and lists of them",
+    "skip_unreadable": "folders of pictures and lists of them",
     "key": "arrays of an .npz",
     "channels": "pictures and arrays",
     "channels_last": "arrays",
@@ -119,7 +119,12 @@ def _of_stored(
 
 def _of_items(items: Any, name: str, options: ReadOptions) -> Dataset:
     """The items of a torch Dataset or another iterable as a Dataset."""
+    _refuse(name, options, "key", *TABLE)
     stored = read_items(items, options)
+    if isinstance(stored, Folder):
+        _refuse(name, options, "channels_last")
+        return _pictures(stored, name, options)
+    _refuse(name, options, *FOLDER)
     return replace(make_dataset(stored, name, options), source_rows=stored.rows)
 
 
@@ -140,9 +145,9 @@ def _folder(folder: Path, options: ReadOptions) -> Dataset:
     return _pictures(found, str(folder), options)
 
 
-def _pictures(found: Any, name: str, options: ReadOptions) -> Dataset:
-    """The pictures of a folder or a list of files as a Dataset."""
-    main = max(found.formats, key=found.formats.get)
+def _pictures(found: Folder, name: str, options: ReadOptions) -> Dataset:
+    """The pictures of a folder or a list as a Dataset."""
+    main = max(found.formats, key=lambda format: found.formats[format])
     stored = Stored(
         found.pixels,
         found.labels,
@@ -152,7 +157,8 @@ def _pictures(found: Any, name: str, options: ReadOptions) -> Dataset:
         found.notes,
         found.left_out,
     )
-    dataset = make_dataset(stored, name, options, picture_format=main)
+    given_back = "png" if main == IN_MEMORY else main
+    dataset = make_dataset(stored, name, options, picture_format=given_back)
     rows = None if found.kept is None else torch.tensor(found.kept)
     reading = replace(dataset.reading, formats=found.formats)
     return replace(dataset, reading=reading, source_rows=rows)
@@ -210,13 +216,9 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
             "(loader.dataset)"
         )
     if isinstance(source, torch.utils.data.Dataset):
-        _refuse(kind, options, "key", *FOLDER, *TABLE)
         return _of_items(source, kind, options)
-    if isinstance(source, Mapping) and any(_dims(value) > 1 for value in source.values()):
-        _refuse(kind, options, *FOLDER, *TABLE)
-        arrays = {str(name): _plain(value) for name, value in source.items()}
-        used = options.condition_from if is_names(options.condition_from) else ()
-        return _array(of_arrays(arrays, options.key, kind, "mapping", used), kind, options)
+    if isinstance(source, Mapping) and any(map(_is_examples, source.values())):
+        return _mapping(source, kind, options)
     if is_table(source):
         _refuse(kind, options, "key", *FOLDER, *ARRAY)
         return open_table(source, "table", options)
@@ -224,8 +226,12 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
         _refuse(kind, options, "key", "channels_last", *TABLE)
         files = [Path(item) for item in source]
         return _pictures(read_files(files, options), f"{len(files)} files", options)
-    _refuse(kind, options, "key", *FOLDER, *TABLE)
+    if is_pillow(source):
+        raise InputError("one picture of Pillow is not a data set; give a list of pictures")
+    if _holds_pictures(source):
+        return _of_items(list(source), kind, options)
     if isinstance(source, (Tensor, np.ndarray)) or hasattr(source, "__array__"):
+        _refuse(kind, options, "key", *FOLDER, *TABLE)
         stored = Stored(_plain(source))
         if not isinstance(source, (Tensor, np.ndarray)):
             stored.notes.append(f"the values of a {kind}; its coordinates and names are not kept")
@@ -237,6 +243,44 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
         "data must be a name, a path, an array, a tensor, a table, a mapping, an iterable of "
         f"arrays or a torch Dataset; got {kind}"
     )
+
+
+def _mapping(source: Mapping[Any, Any], kind: str, options: ReadOptions) -> Dataset:
+    """Arrays or lists of pictures by name as a Dataset."""
+    _refuse(kind, options, *TABLE)
+    pictures = {str(name): list(v) for name, v in source.items() if _holds_pictures(v)}
+    arrays = {
+        str(name): np.empty(len(value), object) if str(name) in pictures else _plain(value)
+        for name, value in source.items()
+    }
+    used = options.condition_from if is_names(options.condition_from) else ()
+    stored = of_arrays(arrays, options.key, kind, "mapping", used)
+    if stored.key not in pictures:
+        _refuse(kind, options, *FOLDER)
+        return _array(stored, kind, options)
+    _refuse(kind, options, "channels_last")
+    chosen, index = pick(stored, options, kind)
+    places = range(len(stored.array)) if index is None else index.tolist()
+    items = [pictures[stored.key][k] for k in places]
+    if not all(map(is_pillow, items)):
+        raise InputError(f"{kind}: all items of {stored.key!r} must be pictures of Pillow")
+    names = [f"item {k} of {stored.key!r}" for k in places]
+    held = [Held.of(name, item) for name, item in zip(names, items, strict=True)]
+    found = held_pictures(held, replace(chosen, rows=index), options)
+    return _pictures(found, kind, options)
+
+
+def _holds_pictures(value: Any) -> bool:
+    """Whether a value is a list, or an array of objects, whose first item is a picture."""
+    listed = isinstance(value, (list, tuple)) or (
+        isinstance(value, np.ndarray) and value.dtype.kind == "O" and value.ndim == 1
+    )
+    return listed and len(value) > 0 and is_pillow(value[0])
+
+
+def _is_examples(value: Any) -> bool:
+    """Whether a value of a mapping holds examples rather than one cell a row."""
+    return _holds_pictures(value) or _dims(value) > 1
 
 
 def _dims(value: Any) -> int:
@@ -252,7 +296,7 @@ def _plain(value: Any) -> np.ndarray:
     if isinstance(value, Tensor):
         value = as_tensor(value, "data").cpu()
         return (value.to(torch.float32) if value.dtype == torch.bfloat16 else value).numpy()
-    return value if isinstance(value, np.ndarray) else np.asarray(value)
+    return value if isinstance(value, np.ndarray) else np.asarray(without_mask(value, "data"))
 
 
 def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Dataset:

@@ -4,7 +4,7 @@ Nothing is downloaded.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensors import without_mask
 from .choose import choose
 from .files import Stored, to_labels, to_tensor
+from .images import Folder, read_files
 from .options import ReadOptions
+from .picture_files import Held, is_pillow
 from .toys import TOYS
 
 MOST_BYTES = 8 << 30  # of items that are read without a count; a stream may never end
@@ -52,29 +55,52 @@ EMBEDDED: dict[str, Callable[[], tuple[Stored, int]]] = {"digits": _digits, "mni
 NAMES: tuple[str, ...] = (*EMBEDDED, *TOYS)
 
 
-def _item(item: Any, k: int, source: str) -> tuple[np.ndarray, Any]:
-    """One item as (values, label or None)."""
+def _item(item: Any, k: int, source: str) -> tuple[np.ndarray | Held, Any]:
+    """One item as (values or a picture of Pillow, label or None)."""
     parts = item if isinstance(item, (tuple, list)) and _is_pair(item) else (item,)
     if not parts or isinstance(parts[0], (str, bytes, dict)):
         raise InputError(
             f"item {k} of {source} must be an array or (array, label); got {type(item).__name__}"
         )
-    value = parts[0]
+    value, label = parts[0], parts[1] if len(parts) > 1 else None
+    if is_pillow(value):
+        return Held.of(f"item {k} of {source}", value), label
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.to(torch.float32) if value.dtype == torch.bfloat16 else value
-    if getattr(value, "mode", None) in ("P", "PA"):  # a picture of Pillow: colours, not numbers
-        value = value.convert("RGB" if "transparency" not in value.info else "RGBA")
-    array = np.asarray(value)
+    array = np.asarray(without_mask(value, f"item {k} of {source}"))
     if array.dtype.kind not in "biufc":
         raise InputError(f"item {k} of {source}: need an array of numbers; got dtype {array.dtype}")
-    return array, parts[1] if len(parts) > 1 else None
+    return array, label
 
 
 def _is_pair(item: Any) -> bool:
     """Whether an item is (array, ...) rather than a row of numbers."""
     first: Any = item[0] if len(item) else 0
-    return isinstance(first, (Tensor, str, bytes, dict)) or np.ndim(first) > 0
+    return isinstance(first, (Tensor, str, bytes, dict)) or is_pillow(first) or np.ndim(first) > 0
+
+
+def _check_alike(value: np.ndarray | Held, first: np.ndarray | Held, k: int, source: str) -> None:
+    """Refuse an item that is unlike the first; pictures are compared when they are read."""
+    if isinstance(value, Held) and isinstance(first, Held):
+        return
+    got, want = (
+        "a picture of Pillow" if isinstance(v, Held) else f"{v.shape} {v.dtype}"
+        for v in (value, first)
+    )
+    if got != want:
+        raise InputError(
+            f"item {k} of {source} is {got}, the first is {want}; all must be alike. Resize or "
+            "crop them first; arrays with labels are given as {'images': x, 'labels': y}"
+        )
+
+
+def _bytes(value: np.ndarray | Held) -> int:
+    """The memory that an item takes; of a picture, about."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    image = value.image
+    return image.width * image.height * len(image.getbands())
 
 
 def _whole(label: Any) -> bool:
@@ -84,17 +110,21 @@ def _whole(label: Any) -> bool:
     return isinstance(label, (int, np.integer))
 
 
-def read_items(data: Any, options: ReadOptions) -> Stored:
+def read_items(data: Any, options: ReadOptions) -> Stored | Folder:
     """Read every item of a torch Dataset or of another iterable once.
 
     Labels are kept where each is one whole number.
 
     Args:
-        data: A torch Dataset, a list or tuple of arrays, or an iterator.
-        options: `count` and `seed`.
+        data: A torch Dataset, a list or tuple of arrays or of pictures of Pillow, or an iterator.
+        options: `count` and `seed`; of pictures those of `read_files` also.
+
+    Returns:
+        The array; of pictures of Pillow what `read_files` gives, with their labels.
 
     Raises:
-        InputError: The items differ in shape or type, are no arrays, or there are too few.
+        InputError: The items differ in shape or type, are no arrays, or there are too few; of
+            pictures as `read_files`.
     """
     source, count = type(data).__name__, options.count
     pairs: Iterator[tuple[int, Any]]
@@ -108,30 +138,28 @@ def read_items(data: Any, options: ReadOptions) -> Stored:
     else:
         every: Iterable[Any] = data
         pairs = enumerate(itertools.islice(iter(every), count))
-    arrays: list[np.ndarray] = []
+    values: list[np.ndarray | Held] = []
     held = 0
     labels: list[Any] = []
     for k, item in pairs:
         value, label = _item(item, k, source)
-        if arrays and (value.shape != arrays[0].shape or value.dtype != arrays[0].dtype):
-            got, want = (f"{v.shape} {v.dtype}" for v in (value, arrays[0]))
-            raise InputError(
-                f"item {k} of {source} is {got}, the first is {want}; all must be alike. Resize "
-                "or crop them first; arrays with labels are given as {'images': x, 'labels': y}"
-            )
-        arrays.append(value)
+        _check_alike(value, values[0] if values else value, k, source)
+        values.append(value)
         labels.append(label)
-        held += value.nbytes
+        held += _bytes(value)
         if count is None and held > MOST_BYTES:
             raise InputError(
                 f"{source}: more than {MOST_BYTES >> 30} GiB were read after {k + 1:,} items; give "
                 "count= (the number of items to take), or an .npy, which is mapped and not copied"
             )
-    if not arrays or (count is not None and len(arrays) < count):
+    if not values or (count is not None and len(values) < count):
         raise InputError(
-            f"{source}: got {len(arrays)} items, need {'at least one' if count is None else count}"
+            f"{source}: got {len(values)} items, need {'at least one' if count is None else count}"
         )
-    stored = Stored(np.stack(arrays), format=source, rows=index)
+    pictures = [value for value in values if isinstance(value, Held)]
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    stacked = np.stack(arrays) if arrays else np.empty(0)
+    stored = Stored(stacked, format=source, rows=index)
     if count is not None and index is None and not isinstance(data, Sized):
         stored.notes.append(f"the first {count:,} items")
     given = [label for label in labels if label is not None]
@@ -144,7 +172,33 @@ def read_items(data: Any, options: ReadOptions) -> Stored:
         stored.labels, stored.classes = found
     elif given:
         stored.left_out.append("second parts of the items, which are not one whole number each")
-    return stored
+    return held_pictures(pictures, stored, options) if pictures else stored
+
+
+def held_pictures(pictures: Sequence[Held], stored: Stored, options: ReadOptions) -> Folder:
+    """Read pictures of Pillow in memory as those of a folder are read.
+
+    Args:
+        pictures: The pictures.
+        stored: Their labels, their numbers in the source, and what was said of them.
+        options: The options of `read_files`.
+
+    Returns:
+        The pictures with their labels.
+
+    Raises:
+        InputError: As `read_files`.
+    """
+    found = read_files(pictures, options)
+    kept = None if stored.rows is None else stored.rows.tolist()
+    labels = stored.labels
+    if found.kept is not None:
+        labels = None if labels is None else labels[found.kept]
+        kept = found.kept if kept is None else [kept[k] for k in found.kept]
+    found.labels, found.classes, found.kept = labels, stored.classes or [], kept
+    found.notes[:0] = stored.notes
+    found.left_out[:0] = stored.left_out
+    return found
 
 
 def as_numbers(array: np.ndarray, source: str) -> np.ndarray:
@@ -153,14 +207,7 @@ def as_numbers(array: np.ndarray, source: str) -> np.ndarray:
     Raises:
         InputError: It holds something else.
     """
-    if isinstance(array, np.ma.MaskedArray):
-        hidden = int(np.ma.getmaskarray(array).sum())
-        if hidden:
-            raise InputError(
-                f"{source}: {hidden} elements of the array are masked; fill them or drop their "
-                "rows first"
-            )
-        array = np.asarray(array.data)
+    array = without_mask(array, source)
     if array.dtype.kind == "O":
         raise InputError(
             f"{source}: need an array of numbers; got dtype object, as of rows of different "

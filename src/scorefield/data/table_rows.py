@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensors import without_mask
 from ..values import did_you_mean
 from .cells import Marks, Unclear, read_numbers, read_times
 from .columns import Column
@@ -123,6 +124,7 @@ def _as(array: Any, column: Column) -> Any:
 
 def _encoded(form: "TableForm", items: Any, name: str, blanks: bool) -> Tensor:
     """Encoded rows that came as an array."""
+    items = without_mask(items, name)
     try:
         values = items if isinstance(items, Tensor) else torch.from_numpy(np.array(items))
     except (TypeError, ValueError, RuntimeError) as error:
