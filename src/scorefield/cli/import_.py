@@ -68,14 +68,10 @@ def import_command(
         ),
     ] = None,
     logit_transform: Annotated[
-        bool,
-        typer.Option("--logit-transform", help="The checkpoint was trained on logits of images."),
+        bool, typer.Option("--logit-transform", help="For a model of logits of images.")
     ] = False,
     rescaled: Annotated[
-        bool,
-        typer.Option(
-            "--rescaled", help="The checkpoint was trained on images rescaled to [-1, 1]."
-        ),
+        bool, typer.Option("--rescaled", help="For a model of images rescaled to [-1, 1].")
     ] = False,
     force: o.Force = False,
 ) -> Outcome:
