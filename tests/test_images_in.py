@@ -1,5 +1,6 @@
 """Pictures in and out: nothing of a picture is lost, or the message says what would be."""
 
+import io
 import os
 import struct
 import zlib
@@ -162,3 +163,88 @@ def test_transparent_float_and_deep_arrays_round_trip_through_tiff(tmp_path):
     data.form.write(tmp_path / "out", data.floats(slice(None)))
     with Image.open(tmp_path / "out" / "000000.tiff") as image:
         assert np.array_equal(np.asarray(image), floats[0])
+
+
+# -- pictures of Pillow in memory
+
+
+def saved_as(folder, pictures, **options):
+    """The pictures of a list as a folder gives them."""
+    folder.mkdir()
+    for k, picture in enumerate(pictures):
+        picture.save(folder / f"{k}.tiff", **options)
+    return open_data(folder)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P", "LA", "RGBA", "I;16", "F"])
+def test_pictures_in_memory_are_read_as_those_of_a_folder(tmp_path, mode):
+    colours = [Image.fromarray(one) for one in random_pictures(3, (8, 6, 3))]
+    pictures = [one.convert("I").convert("I;16") if mode == "I;16" else one.convert(mode)
+                for one in colours]  # fmt: skip
+    if mode == "P":
+        pictures = [one.quantize(16) for one in colours]
+    folder = saved_as(tmp_path / mode.replace(";", ""), pictures)
+    sources = (pictures, iter(pictures), {"images": pictures, "k": [0, 1, 2]})
+    for source in (*sources, np.array([*pictures, None], object)[:3]):
+        data = open_data(source)
+        assert torch.equal(data.values, folder.values) and data.image == folder.image
+        assert data.quantisation_levels == folder.quantisation_levels
+        told = [note for note in data.reading.notes if "array 'images'" not in note]
+        assert told == list(folder.reading.notes)
+        assert type(data.form) is type(folder.form) and data.form.default_format() in (
+            "png",
+            "tiff",
+        )
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV", "LAB"])
+@pytest.mark.parametrize("form", ["list", "pairs", "mapping"])
+def test_colours_without_an_exact_rgb_are_refused_in_memory(mode, form):
+    pictures = [Image.new(mode, (8, 8)), Image.new("RGB", (8, 8))]
+    source = {
+        "list": pictures,
+        "pairs": [(one, k) for k, one in enumerate(pictures)],
+        "mapping": {"images": pictures, "labels": [0, 1]},
+    }[form]
+    refused("1 of 2", "item 0", mode, "RGB", call=lambda: open_data(source))
+    data = open_data(source, skip_unreadable=True)
+    assert len(data) == 1 and "1 pictures that cannot be read" in data.report[1]
+    assert data.source_rows.tolist() == [1]
+
+
+def test_transparency_rotation_and_sizes_are_minded_in_memory():
+    pixels = random_pictures(3, (8, 6, 4))
+    pictures = [Image.fromarray(one) for one in pixels]
+    refused("item 0 of list", "transparent", "alpha=white", call=lambda: open_data(pictures))
+    assert np.array_equal(decoded(open_data(pictures, alpha="keep")), pixels)
+    turned = [one.convert("RGB") for one in pictures]
+    for one in turned:
+        one.getexif()[274] = 6
+    data = open_data(turned)
+    assert data.event_shape == (3, 6, 8) and "3 pictures rotated" in data.report[1]
+    assert np.array_equal(decoded(data), np.rot90(pixels[..., :3], -1, (1, 2)))
+    sizes = [Image.new("L", (8, 8)), Image.new("L", (9, 8))]
+    refused("item 1 of list is 8 x 9", "size=", call=lambda: open_data(sizes))
+    assert open_data(sizes, size=8).event_shape == (1, 8, 8)
+    refused("channels_last", call=lambda: open_data(sizes[:1], channels_last=True))
+    refused("item 1", "picture of Pillow", call=lambda: open_data([sizes[0], np.zeros((8, 8))]))
+    refused("a list of pictures", call=lambda: open_data(sizes[0]))
+    refused("size=8", call=lambda: open_data([np.zeros(3)] * 3, size=8))
+
+
+def test_labels_and_counts_of_pictures_in_memory():
+    pictures = [Image.new("L", (8, 8), 20 * k) for k in range(10)]
+    labels = [k % 2 for k in range(10)]
+    pairs = list(zip(pictures, labels, strict=True))
+    for source in (pairs, {"images": pictures, "labels": labels}):
+        data = open_data(source, count=4, condition="class")
+        rows = data.source_rows.tolist()
+        assert len(rows) == 4 and data.labels.tolist() == [k % 2 for k in rows]
+        assert data.values[:, 0, 0, 0].tolist() == [20 * k for k in rows]
+
+
+def test_pictures_in_memory_of_sixteen_bits_a_colour_are_refused(tmp_path):
+    deep = deep_png(np.random.default_rng(0).integers(0, 65536, (8, 8, 3)))
+    (tmp_path / "deep.png").write_bytes(deep)
+    for opened in (lambda: Image.open(io.BytesIO(deep)), lambda: Image.open(tmp_path / "deep.png")):
+        refused("item 0", "16 bits", call=lambda opened=opened: open_data([opened()]))

@@ -1,4 +1,4 @@
-"""A folder of pictures as one array, without loss.
+"""Pictures of a folder, of a list of files or in memory as one array, without loss.
 
 Every picture below the folder is read, linked folders once, hidden files not. With a `size` each
 picture is scaled until it covers (height, width), and the centre is cut out. Without one all
@@ -7,7 +7,7 @@ pictures must have the same size.
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .options import ReadOptions
-from .picture_files import SUFFIXES, Head, as_array, damage, fit, read_head, read_pixels
+from .picture_files import SUFFIXES, Head, Picture, as_array, damage, fit, read_head, read_pixels
 
 NAMED = 3  # how many offenders a message names
 WORDS = {"1": "1-bit", "8": "8-bit", "16": "16-bit", "32": "32-bit whole", "float": "float"}
@@ -26,10 +26,10 @@ WORDS = {"1": "1-bit", "8": "8-bit", "16": "16-bit", "32": "32-bit whole", "floa
 
 @dataclass
 class Folder:
-    """The pictures of a folder.
+    """Pictures that were read.
 
     Attributes:
-        files: Their paths in order.
+        files: Their paths in order, or the pictures themselves where they were in memory.
         pixels: (N, H, W) or (N, H, W, C) as stored.
         formats: Number of pictures by format.
         labels: int64 (N,), and `classes`, where each picture lies in one of several sub-folders.
@@ -37,7 +37,7 @@ class Folder:
         kept: Numbers, from 0, of the files that could be read; None where all could.
     """
 
-    files: list[Path]
+    files: Sequence[Picture]
     pixels: np.ndarray
     formats: dict[str, int]
     labels: Tensor | None = None
@@ -140,10 +140,10 @@ def check_size(size: Any) -> tuple[int, int] | None:
     return pair[0], pair[1]
 
 
-def _heads(files: list[Path]) -> tuple[dict[Path, Head], dict[Path, str]]:
+def _heads(files: Sequence[Picture]) -> tuple[dict[Picture, Head], dict[Picture, str]]:
     """The heads of pictures, and why others cannot be read."""
-    heads: dict[Path, Head] = {}
-    bad: dict[Path, str] = {}
+    heads: dict[Picture, Head] = {}
+    bad: dict[Picture, str] = {}
     for path in files:
         try:
             heads[path] = read_head(path)
@@ -154,13 +154,13 @@ def _heads(files: list[Path]) -> tuple[dict[Path, Head], dict[Path, str]]:
     return heads, bad
 
 
-def _one_depth(heads: dict[Path, Head]) -> str:
+def _one_depth(heads: Mapping[Picture, Head]) -> str:
     """The depth of all pictures; 1-bit pictures among 8-bit ones become 8-bit.
 
     Raises:
         InputError: The depths differ.
     """
-    first: dict[str, Path] = {}
+    first: dict[str, Picture] = {}
     for path, head in heads.items():
         first.setdefault(head.depth, path)
     depths = set(first)
@@ -175,7 +175,7 @@ def _one_depth(heads: dict[Path, Head]) -> str:
     return depths.pop()
 
 
-def _one_size(heads: dict[Path, Head]) -> tuple[int, int]:
+def _one_size(heads: Mapping[Picture, Head]) -> tuple[int, int]:
     items = iter(heads.items())
     first, head = next(items)
     for path, other in items:
@@ -188,7 +188,7 @@ def _one_size(heads: dict[Path, Head]) -> tuple[int, int]:
     return head.size
 
 
-def _refuse_damaged(bad: dict[Path, str], count: int) -> None:
+def _refuse_damaged(bad: Mapping[Picture, str], count: int) -> None:
     named = "; ".join(f"{path} ({why})" for path, why in list(bad.items())[:NAMED])
     rest = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     raise InputError(
@@ -197,7 +197,7 @@ def _refuse_damaged(bad: dict[Path, str], count: int) -> None:
     )
 
 
-def _channels(heads: dict[Path, Head], given: int | None, notes: list[str]) -> int:
+def _channels(heads: Mapping[Picture, Head], given: int | None, notes: list[str]) -> int:
     """1 or 3 channels, without transparency; conversions are added to the notes."""
     colour = sum(head.colour for head in heads.values())
     channels = given or (3 if colour else 1)
@@ -238,11 +238,11 @@ def read_folder(folder: Path, options: ReadOptions) -> Folder:
     return found
 
 
-def read_files(files: list[Path], options: ReadOptions) -> Folder:
+def read_files(files: Sequence[Picture], options: ReadOptions) -> Folder:
     """Read pictures as one array.
 
     Args:
-        files: Paths of pictures.
+        files: Paths of pictures, or pictures of Pillow in memory.
         options: size, channels, alpha and skip_unreadable.
 
     Raises:
@@ -275,7 +275,8 @@ def read_files(files: list[Path], options: ReadOptions) -> Folder:
     left = []
     if bad:
         named = ", ".join(str(path) for path in list(bad)[:NAMED])
-        left.append(f"{len(bad)} files that cannot be read ({named})")
+        what = "files" if isinstance(files[0], Path) else "pictures"
+        left.append(f"{len(bad)} {what} that cannot be read ({named})")
     _describe(heads, deep, options.alpha, transparent, notes)
     formats = dict(Counter(heads[path].format for path in good))
     every = None if len(kept) == len(files) else kept
@@ -283,9 +284,9 @@ def read_files(files: list[Path], options: ReadOptions) -> Folder:
 
 
 def _decode(
-    files: list[Path],
-    heads: dict[Path, Head],
-    bad: dict[Path, str],
+    files: Sequence[Picture],
+    heads: Mapping[Picture, Head],
+    bad: dict[Picture, str],
     options: ReadOptions,
     wanted: tuple[str, int, tuple[int, int]],
 ) -> tuple[np.ndarray, list[int], int]:
@@ -325,7 +326,7 @@ def _decode(
 
 
 def _describe(
-    heads: dict[Path, Head], deep: str, alpha: str | None, transparent: int, notes: list[str]
+    heads: Mapping[Picture, Head], deep: str, alpha: str | None, transparent: int, notes: list[str]
 ) -> None:
     """Add sentences about what was converted."""
     with_alpha = sum(head.alpha for head in heads.values())

@@ -306,8 +306,8 @@ def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Datas
         source: A name (digits, mnist5k, mixture, moons, ring, spiral, checkerboard), a folder of
             pictures, an .npy or .npz file, a table (.csv, .tsv, .txt, .parquet, .feather), a numpy
             array, a tensor, a data frame, an Arrow table, a mapping of arrays or of columns, a
-            list of picture files, an iterable of arrays, a torch Dataset of arrays or (array,
-            label), or a Dataset of this package, which is returned.
+            list of picture files or of pictures of Pillow, an iterable of arrays, a torch Dataset
+            of arrays or (array, label), or a Dataset of this package, which is returned.
         options: Reading options; `condition` and `condition_from` name what a model of the data is
             to be conditioned on.
         named: Single options by name, such as channels_last=True; they override `options`.

@@ -1,13 +1,15 @@
-"""One picture file: what it holds, and its pixels without loss.
+"""One picture, in a file or in memory: what it holds, and its pixels without loss.
 
-8 and 16 bits, grey and colour, with and without transparency are kept. A file whose pixels Pillow
-would cut (16-bit colour), mix (several frames) or convert (CMYK) is refused in words.
+8 and 16 bits, grey and colour, with and without transparency are kept. A picture whose pixels
+Pillow would cut (16-bit colour), mix (several frames) or convert (CMYK) is refused in words.
 """
 
 import struct
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,14 +32,59 @@ SUFFIXES = {
 DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N")
 PNG_COLOUR = {2: "colour", 4: "grey with transparency", 6: "colour with transparency"}
 ORIENTATION = 274  # the EXIF tag
+IN_MEMORY = "Pillow"  # the format of a picture that was not read from a file
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A picture of Pillow in memory.
+
+    Attributes:
+        name: Its name in messages, such as "item 3 of list".
+        image: The picture, which is not changed.
+        bits: Bits of a channel of the file from which it is decoded; 8 where that is not known.
+    """
+
+    name: str
+    image: "Image"
+    bits: int = 8
+
+    def __str__(self) -> str:
+        return self.name
+
+    @staticmethod
+    def of(name: str, image: "Image") -> "Held":
+        """A picture decoded now, so that its file is closed; damage shows in `read_head`."""
+        bits = 16 if any("16" in str(tile[3:]) for tile in getattr(image, "tile", ())) else 8
+        try:
+            image.load()
+        except damage():
+            pass
+        return Held(name, image, bits)
+
+
+Picture = Path | Held
+
+
+def is_pillow(value: Any) -> bool:
+    """Whether a value is a picture of Pillow."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def _opened(picture: Picture) -> "AbstractContextManager[Image]":
+    """A picture that is open for reading; one in memory stays open."""
+    from PIL import Image
+
+    return nullcontext(picture.image) if isinstance(picture, Held) else Image.open(picture)
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a picture file holds, read from its header.
+    """What a picture holds, read from its header.
 
     Attributes:
-        format: "png", "jpeg" and so on.
+        format: "png", "jpeg" and so on; "Pillow" of a picture in memory without a format.
         size: (height, width), after the rotation that EXIF states.
         depth: "1", "8", "16", "32" (whole numbers) or "float".
         colour: Whether it has three colour channels.
@@ -70,17 +117,15 @@ def damage() -> tuple[type[Exception], ...]:
     )
 
 
-def read_head(path: Path) -> Head:
-    """Read what a picture file holds.
+def read_head(picture: Picture) -> Head:
+    """Read what a picture holds.
 
     Raises:
         InputError: Reading its pixels would lose information; the message states which.
         Exception: One of `damage()` for damaged files.
     """
-    from PIL import Image
-
-    with Image.open(path) as image:
-        _refuse_loss(path, image)
+    with _opened(picture) as image:
+        _refuse_loss(picture, image)
         mode = image.mode
         palette = mode in ("P", "PA")
         alpha = mode in ("LA", "La", "RGBA", "RGBa", "PA") or "transparency" in image.info
@@ -92,7 +137,7 @@ def read_head(path: Path) -> Head:
         size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
         colour = mode in ("RGB", "RGBA", "RGBa", "RGBX") or (palette and not _is_grey(image))
         found = (image.format or "").lower()
-        kind = {"mpo": "jpeg", "ppm": "pnm"}.get(found, found)
+        kind = {"mpo": "jpeg", "ppm": "pnm", "": IN_MEMORY}.get(found, found)
         return Head(kind, size, depth, colour, alpha, palette, orientation not in (0, 1))
 
 
@@ -102,33 +147,49 @@ def _is_grey(image: "Image") -> bool:
     return palette[0::3] == palette[1::3] == palette[2::3]
 
 
-def _refuse_loss(path: Path, image: "Image") -> None:
-    """Raise where Pillow's pixels are not those of the file."""
+def _refuse_loss(picture: Picture, image: "Image") -> None:
+    """Raise where Pillow's pixels are not those of the picture."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # of a camera: the picture and its previews
         raise InputError(
-            f"{path} holds {frames} frames or pages, and one picture a file is read. Save them as "
-            "single pictures, or as an array (N, height, width) in an .npy"
+            f"{picture} holds {frames} frames or pages, and one picture a file is read. Save them "
+            "as single pictures, or as an array (N, height, width) in an .npy"
         )
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         raise InputError(
-            f"{path} holds {image.mode} colours, which have no exact RGB; convert the files to RGB "
-            "first"
+            f"{picture} holds {image.mode} colours, which have no exact RGB; convert the "
+            f"{_plural(picture)} to RGB first"
         )
-    bits = _bits(path, image)
+    bits = _bits(picture, image)
     if bits > 32 or (image.mode in DEEP_GREY and "transparency" in image.info):
         what = f"values of {bits} bits" if bits > 32 else "a transparent grey of 16 bits"
-        raise InputError(f"{path} holds {what}, which would be lost. Give an array in an .npy")
+        raise InputError(f"{picture} holds {what}, which would be lost. Give an array in an .npy")
     if bits > 8 and image.mode not in (*DEEP_GREY, "I", "F"):
         raise InputError(
-            f"{path} holds colours or transparency of {bits} bits, which would be cut to 8. Give "
-            "them as an array (N, height, width, channels) of uint16 in an .npy, or convert the "
-            "files to 8 bits"
+            f"{picture} holds colours or transparency of {bits} bits, which would be cut to 8. "
+            "Give them as an array (N, height, width, channels) of uint16 in an .npy, or convert "
+            f"the {_plural(picture)} to 8 bits"
         )
 
 
-def _bits(path: Path, image: "Image") -> int:
-    """Bits of a channel by the file's header; 8 where the format has no more."""
+def _plural(picture: Picture) -> str:
+    """What several of such pictures are called in messages."""
+    return "pictures" if isinstance(picture, Held) else "files"
+
+
+def _path(picture: Picture, image: "Image") -> Path | None:
+    """The file of a picture; None of a picture in memory whose file is not known."""
+    if not isinstance(picture, Held):
+        return picture
+    name = getattr(image, "filename", "")
+    return Path(name) if name and Path(name).is_file() else None
+
+
+def _bits(picture: Picture, image: "Image") -> int:
+    """Bits of a channel by the file's header; 8 where the format has no more, or has no file."""
+    path = _path(picture, image)
+    if path is None:
+        return picture.bits if isinstance(picture, Held) else 8
     if image.format == "PNG":
         with path.open("rb") as file:
             header = file.read(26)
@@ -168,11 +229,13 @@ def _largest_of_pnm(path: Path) -> int:
     return int(words[3]) if len(words) > 3 else 255
 
 
-def read_pixels(path: Path, channels: int, alpha: str | None, deep: str) -> tuple["Image", bool]:
+def read_pixels(
+    picture: Picture, channels: int, alpha: str | None, deep: str
+) -> tuple["Image", bool]:
     """Decode a picture.
 
     Args:
-        path: The file, whose head was read.
+        picture: The picture, whose head was read.
         channels: 1 (grey) or 3 (colour), transparency not counted.
         alpha: "keep", "drop", "white", "black", or None, which keeps it to be looked at.
         deep: The depth of all pictures: "1", "8", "16", "32" or "float".
@@ -183,7 +246,7 @@ def read_pixels(path: Path, channels: int, alpha: str | None, deep: str) -> tupl
     """
     from PIL import Image, ImageOps
 
-    with Image.open(path) as opened:
+    with _opened(picture) as opened:
         image = ImageOps.exif_transpose(opened)
         image.load()
     if deep in ("16", "32", "float"):

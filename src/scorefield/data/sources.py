@@ -180,7 +180,7 @@ def held_pictures(pictures: Sequence[Held], stored: Stored, options: ReadOptions
 
     Args:
         pictures: The pictures.
-        stored: Their labels, their numbers in the source, and what was said of them.
+        stored: Their labels, their numbers in the source, and the sentences about them.
         options: The options of `read_files`.
 
     Returns:
