@@ -18,6 +18,7 @@ from .dataset import Dataset
 from .files import Stored, of_arrays, read_npy, read_npz
 from .images import Folder, read_files, read_folder
 from .making import make_dataset, pick
+from .missing_codes import notes_on_values, notes_on_vectors
 from .options import ReadOptions, is_names
 from .picture_files import IN_MEMORY, SUFFIXES, Held, is_pillow
 from .sources import EMBEDDED, NAMES, as_numbers, held_pictures, read_items
@@ -329,12 +330,19 @@ def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Datas
     if isinstance(source, Dataset):
         if plain not in (NONE_GIVEN, source.options):
             raise InputError("options of open are for sources; a Dataset is used as it is")
-        return attach(source, source, read)
+        found = attach(source, source, read)
+        return found if read.condition is None else _noted(found, notes_on_vectors(found))
     dataset = replace(_open(source, read), options=plain)
     form = dataset.form
-    if isinstance(form, TableForm) and form.given is not None:
-        return dataset
-    return attach(dataset, source, read)
+    if not (isinstance(form, TableForm) and form.given is not None):
+        dataset = attach(dataset, source, read)
+    return _noted(dataset, [*notes_on_values(dataset), *notes_on_vectors(dataset)])
+
+
+def _noted(dataset: Dataset, notes: list[str]) -> Dataset:
+    """The data set with further sentences in its report."""
+    reading = replace(dataset.reading, notes=(*dataset.reading.notes, *notes))
+    return replace(dataset, reading=reading) if notes else dataset
 
 
 def _open(source: Any, read: ReadOptions) -> Dataset:
