@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from data_helpers import random_table, refused
+from scorefield.data import open_like
 from scorefield.data.options import ReadOptions
 from scorefield.data.tables import open_table
 
@@ -145,6 +146,9 @@ BAD = [
     ('a,b\n"1,234",2\n"5,678",3\n', ("1,234", "--thousands ','")),
     ("a;b\n1,234;2\n5,678;3\n", ("1,234", "--decimal", "--thousands")),
     ("a;b\n1.234,5;2\n5,6;3\n", ("1.234,5", "--decimal , --thousands .")),
+    ("a;b\n1.234;2\n5.678;3\n", ("the point in '1.234'", "'a'", "--decimal .", "--thousands .")),
+    ("a\tb\n1.234\t2\n567\t3\n", ("the point in '1.234'", "--decimal .", "--thousands .")),
+    ("a;b\n1.234;2,5\n5.678;3\n", ("column 1 (a)", "'1.234'", "--thousands '.'")),
     ("a;b\n1,5;2.5\n2,5;3.5\n", ("decimal commas", "decimal points", "--decimal")),
     ('a,b\n"1,5",2\n"2,5",3\n', ("1,5", "--decimal ,")),
     ("a;b\n1\u00a0234;2\n5\u00a0678;3\n", ("--thousands ' '",)),
@@ -165,6 +169,36 @@ BAD = [
 @pytest.mark.parametrize(("content", "pieces"), BAD)
 def test_what_cannot_be_read_names_its_place(text, content, pieces):
     refused("t: ", *pieces, call=lambda: text(content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a;b\n1.234;2.5\n5.678;3\n",  # b has decimal points
+        "a;b\n1.234;2\n0.567;3\n",
+        "a;b\n1.234;2\n5.6;3\n",
+        "a;b\n1234.567;2\n5.678;3\n",
+        "a,b\n1.234,2\n567,3\n",
+        "a b\n1.234 2\n567 3\n",
+        "a\tb\n1.234\t2\n5.670\t3\n",  # three decimal places everywhere
+    ],
+)
+def test_decimal_points_that_are_clear_need_no_option(text, content):
+    (first, *_) = text(content).values.tolist()
+    assert first[0] in (1.234, 1234.567)
+
+
+def test_points_before_three_digits_are_read_as_an_option_or_the_model_says(text, tmp_path):
+    content = "a;b\n1.234;2\n5.678;3\n"
+    assert text(content, decimal=".").values[0].tolist() == [1.234, 2]
+    assert text(content, thousands=".").values[0].tolist() == [1234, 2]
+    model = text("a;b\n1.5;2\n2.25;3\n")  # a model with decimal points settles it
+    path = tmp_path / "new.csv"
+    path.write_text(content)
+    card = {"data": model.description}
+    assert open_like(card, path).values[0].tolist() == [1.234, 2]
+    whole = {"data": text("a;b\n15;2\n25;3\n").description}
+    refused("the point in '1.234'", call=lambda: open_like(whole, path))
 
 
 def test_errors_far_down_name_their_line(text):

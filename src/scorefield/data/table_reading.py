@@ -134,16 +134,21 @@ def _is_row_number(source: Source, k: int) -> bool:
 # -- marks of numbers
 
 
-def find_marks(source: Source, chosen: Sequence[int], options: ReadOptions) -> Marks:
+def find_marks(
+    source: Source, chosen: Sequence[int], options: ReadOptions, settled: bool = False
+) -> Marks:
     """The marks of numbers in a text table.
 
     A decimal comma is taken where the delimiter is another one and all cells of a column are
-    numbers with commas, one of them at least not as in 1,234.
+    numbers with commas, one of them at least not as in 1,234. A decimal point is not clear where
+    all numbers with a point are as 1.234, and semicolons separate the cells or other numbers of the
+    column have no point.
 
     Args:
         source: The table; the choice is added to its notes.
         chosen: The positions of the columns.
         options: Reading options.
+        settled: Whether the source's own decimal mark is known, as that of a model's data.
 
     Raises:
         InputError: The options contradict each other, or the marks are not clear.
@@ -158,7 +163,7 @@ def find_marks(source: Source, chosen: Sequence[int], options: ReadOptions) -> M
     if decimal is None and thousands is not None:
         decimal = "," if thousands == "." else "."
     if decimal is None:
-        decimal = _decimal(source, chosen)
+        decimal = _decimal(source, chosen, settled)
         if decimal == ",":
             source.notes.append("the decimal mark is a comma")
     if decimal == thousands:
@@ -169,33 +174,53 @@ def find_marks(source: Source, chosen: Sequence[int], options: ReadOptions) -> M
     return Marks(decimal, thousands)
 
 
-def _decimal(source: Source, chosen: Sequence[int]) -> str:
+def _decimal(source: Source, chosen: Sequence[int], settled: bool) -> str:
     """The decimal mark, read off the cells; the source's own where they show none."""
     if not source.text or (source.delimiter, source.marks.decimal) == (",", "."):
         return source.marks.decimal
-    commas, points, unclear = list[int](), list[int](), list[int]()
+    commas, points = list[int](), list[int]()
+    unclear: dict[str, list[int]] = {",": [], ".": []}
     for k in chosen:
         cells = source.column(k).drop_null()
         for mark, found in ((",", commas), (".", points)):
             with_mark = cells.filter(pc.match_substring(cells, mark))
             if not len(with_mark) or not _all_match(cells, Marks(mark).pattern):
                 continue
-            grouped = mark == "," and _all_match(with_mark, r"^[+-]?[1-9]\d{0,2}(,\d{3})+$")
-            (unclear if grouped else found).append(k)
+            grouped = _all_match(with_mark, rf"^[+-]?[1-9]\d{{0,2}}(\{mark}\d{{3}})+$")
+            plain = mark == "." and _has_fixed_places(source, cells)
+            (unclear[mark] if grouped and not plain else found).append(k)
     if commas and points:
         a, b = source.labels[commas[0]], source.labels[points[0]]
         raise InputError(
             f"{source.name}: column {a!r} has decimal commas and column {b!r} decimal points. Give "
             "--decimal , or --decimal . (decimal=), and leave out or correct the other columns"
         )
-    if unclear and not commas and source.marks.decimal != ",":
-        example = next(c for c in source.column(unclear[0]).drop_null().to_pylist() if "," in c)
-        raise InputError(
-            f"{source.name}: the comma in {example!r} of column {source.labels[unclear[0]]!r} may "
-            "be a decimal mark or separate thousands. Give --decimal , (decimal=',') or "
-            "--thousands , (thousands=',')"
-        )
+    if unclear[","] and not commas and source.marks.decimal != ",":
+        raise _unclear_mark(source, unclear[","][0], ",")
+    known = settled or source.marks.decimal != "."
+    if unclear["."] and not points and not commas and not known:
+        raise _unclear_mark(source, unclear["."][0], ".")
     return "," if commas else "." if points else source.marks.decimal
+
+
+def _has_fixed_places(source: Source, cells: Any) -> bool:
+    """Whether points before three digits are decimal, as in a column of three decimal places."""
+    if source.delimiter == ";":  # of countries where the decimal mark is a comma
+        return False
+    return source.delimiter == " " or not bool(
+        pc.any(pc.match_substring_regex(cells, r"^[+-]?\d+$")).as_py()
+    )
+
+
+def _unclear_mark(source: Source, k: int, mark: str) -> InputError:
+    """The error about a mark that may be decimal or separate thousands."""
+    example = next(c for c in source.column(k).drop_null().to_pylist() if mark in c)
+    word = {",": "comma", ".": "point"}[mark]
+    return InputError(
+        f"{source.name}: the {word} in {example!r} of column {source.labels[k]!r} may be a decimal "
+        f"mark or separate thousands. Give --decimal {mark} (decimal={mark!r}) or --thousands "
+        f"{mark} (thousands={mark!r})"
+    )
 
 
 def _all_match(cells: Any, pattern: str) -> bool:

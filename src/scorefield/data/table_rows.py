@@ -81,7 +81,8 @@ def read_rows(
     source.marks = Marks(form.decimal)
     places, given, notes = _match(form, source)
     if source.text:
-        source.marks = find_marks(source, [*places, *given], options)
+        shown = any(c.per > 1 or c.kind == "continuous" for c in form.columns)
+        source.marks = find_marks(source, [*places, *given], options, shown)
     parts, arrays = [], []
     for column, k in zip(form.columns, places, strict=True):
         try:
