@@ -3,15 +3,46 @@
 `layout` decides how the axes of an array are read, `levels` what its values mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensors import as_tensor, without_mask
 
 LABELS_KEPT = 1000  # whole-number labels below this keep their values even where some are unused
+
+
+def plain_array(value: Any, name: str) -> np.ndarray:
+    """An array, a tensor or nested lists as a NumPy array.
+
+    Args:
+        value: What was given; an iterator is used up. bfloat16, which NumPy lacks, becomes float32.
+        name: What the value is, for messages.
+
+    Returns:
+        The array. A masked array keeps its mask. A list in which texts are mixed with other
+        objects becomes an array of objects: NumPy would make the text "nan" of a missing value.
+
+    Raises:
+        InputError: A list holds masked arrays with masked elements, or a tensor is not dense.
+    """
+    if isinstance(value, Tensor):
+        value = as_tensor(value, name).cpu()
+        return (value.to(torch.float32) if value.dtype == torch.bfloat16 else value).numpy()
+    if isinstance(value, np.ndarray):
+        return value
+    value = list(value) if isinstance(value, Iterator) else value
+    if not isinstance(value, list | tuple):
+        return np.asarray(value)
+    if any(one is np.ma.masked for one in value):
+        value = [None if one is np.ma.masked else one for one in value]
+    found = np.asarray(without_mask(value, name))
+    mixed = found.dtype.kind in "US" and not all(isinstance(one, str) for one in value)
+    return np.array(value, dtype=object) if mixed and found.ndim == 1 else found
 
 
 def row_bytes(values: Tensor) -> int:

@@ -15,15 +15,16 @@ from torch import Tensor
 
 from ..conditions import ConditionSpec
 from ..errors import InputError
-from ..tensors import as_tensor
+from ..tensors import without_mask
 from ..values import did_you_mean
-from .arrays import number_labels
+from .arrays import number_labels, plain_array
 from .dataset import Dataset
-from .files import load_npy, read_npz, to_labels
+from .files import load_npy, read_npz
+from .labels import SHOWN_PLACES, note_on_minus_one, note_on_words, to_labels
 from .options import ReadOptions, is_names
-from .table_conditions import Found, split_given
+from .table_conditions import Found, listed, split_given
 from .table_reading import Loaded, choose_columns, find_marks, load_column
-from .table_sources import TABLE_SUFFIXES, is_table, read_source
+from .table_sources import TABLE_SUFFIXES, Source, is_table, read_source
 from .table_types import is_words, to_numbers
 
 BRINGS_LABELS = (
@@ -56,29 +57,50 @@ def attach(dataset: Dataset, source: Any, options: ReadOptions) -> Dataset:
         return dataset
     if origin is None:
         _check_brought(dataset, kind)
-        return dataset
+        names = dataset.class_names if kind == "class" else None
+        return _noted(dataset, [*note_on_words(names), *note_on_minus_one(names)])
     found, words = _find(dataset, source, kind, origin)
+    rows = _rows_of_examples(found, dataset, words)
+    made, notes = _attached(dataset, kind, found, words, rows)
+    return _noted(made, notes)
+
+
+def _noted(dataset: Dataset, notes: Sequence[str]) -> Dataset:
+    """The data set with further sentences in its report."""
+    reading = replace(dataset.reading, notes=(*dataset.reading.notes, *notes))
+    return replace(dataset, reading=reading) if notes else dataset
+
+
+def _attached(
+    dataset: Dataset, kind: str, found: Any, words: str, rows: Tensor | None
+) -> tuple[Dataset, list[str]]:
+    """The data set with the condition that was found, and sentences about it.
+
+    Args:
+        dataset: The examples.
+        kind: "class" or "vector".
+        found: The condition of all items of the source, an array or `Found`.
+        words: Where it comes from, for messages.
+        rows: The items of the source that are examples; None: all.
+    """
     if isinstance(found, Found):
-        value = found.value
-    elif kind == "class":
-        value, names = _classes(found, dataset.name, words)
-    else:
-        value = _vectors(found, dataset.name, words)
-    value = _of_examples(value, dataset, source, words)
-    if isinstance(found, Found):
-        made, note = replace(found, value=value).attach(dataset), found.note
-    elif kind == "class":
-        made = dataset.with_labels(value, names)
+        found = found if rows is None else found.take(rows)
+        return found.attach(dataset), found.notes
+    if kind == "class":
+        labels, names = _classes(found, dataset.name, words, rows)
+        made = dataset.with_labels(labels if rows is None else labels[rows], names)
         note = f"condition: the class in {words} ({made.classes} classes)"
-    else:
-        made = dataset.with_vectors(value, None)
-        note = f"condition: the vector of {value.shape[1]} numbers in {words}"
-    reading = replace(made.reading, notes=(*made.reading.notes, note))
-    return replace(made, reading=reading)
+        return made, [note, *note_on_words(names), *note_on_minus_one(names)]
+    vectors = _vectors(found, dataset.name, words, rows)
+    note = f"condition: the vector of {vectors.shape[1]} numbers in {words}"
+    return dataset.with_vectors(vectors if rows is None else vectors[rows], None), [note]
 
 
 def _check_brought(dataset: Dataset, kind: str) -> None:
     """Refuse a data set without the condition that it should bring."""
+    missing = [text for text in dataset.reading.left_out if "class labels are missing" in text]
+    if kind == "class" and dataset.labels is None and missing:
+        raise InputError(f"{dataset.name}: {missing[0]}")
     if kind == "class" and dataset.labels is None:
         raise InputError(
             f"{dataset.name} has no class labels. Data that bring them are {BRINGS_LABELS}; "
@@ -98,11 +120,12 @@ def _find(dataset: Dataset, source: Any, kind: str, origin: Any) -> tuple[Any, s
     if not is_names(origin):
         if is_table(origin):
             return _of_table(origin, "the condition", kind), "the table"
-        return _array(origin), f"an array ({type(origin).__name__})"
+        words = f"an array ({type(origin).__name__})"
+        return plain_array(origin, words), words
     names = list(origin)
     keys = array_names(source)
     if len(names) == 1 and names[0] in keys:
-        return _array(_of_key(source, names[0])), f"array {names[0]!r}"
+        return plain_array(_of_key(source, names[0]), names[0]), f"array {names[0]!r}"
     path = Path(names[0])
     if len(names) == 1 and path.is_file():
         suffix = path.suffix.lower()
@@ -136,13 +159,6 @@ def _of_key(source: Any, key: str) -> Any:
     return read_npz(Path(source), key).array
 
 
-def _array(value: Any) -> np.ndarray:
-    if isinstance(value, Tensor):
-        value = as_tensor(value, "the condition").cpu()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    return np.asarray(value)
-
-
 def read_vectors(path: Path, spec: ConditionSpec | None) -> Tensor:
     """Vectors for a model from a file.
 
@@ -159,7 +175,7 @@ def read_vectors(path: Path, spec: ConditionSpec | None) -> Tensor:
     """
     suffix = path.suffix.lower()
     if suffix in TABLE_SUFFIXES:
-        loaded = _columns(path, str(path), None if spec is None else spec.names)
+        _, loaded = _columns(path, str(path), None if spec is None else spec.names)
         words = [column.name for column in loaded if is_words(column.array.type)]
         if words:
             raise InputError(f"{path}: vectors hold numbers; {', '.join(words)} holds words")
@@ -172,8 +188,10 @@ def read_vectors(path: Path, spec: ConditionSpec | None) -> Tensor:
     return _vectors(array, str(path), "the file")
 
 
-def _columns(table: Any, name: str, columns: Sequence[str] | None = None) -> list[Loaded]:
-    """Columns of a table without blank cells; None for all."""
+def _columns(
+    table: Any, name: str, columns: Sequence[str] | None = None
+) -> tuple[Source, list[Loaded]]:
+    """A table, and its columns without blank cells; None for all columns."""
     read = read_source(table, name, ReadOptions())
     places, _ = choose_columns(read, ReadOptions(columns=None if columns is None else (*columns,)))
     if columns is not None:
@@ -181,31 +199,39 @@ def _columns(table: Any, name: str, columns: Sequence[str] | None = None) -> lis
     if read.text:
         read.marks = find_marks(read, places, ReadOptions())
     loaded = [load_column(read, k) for k in places]
-    blank = [column.name for column in loaded if column.array.null_count]
-    if blank:
-        raise InputError(f"{name}: the condition has blank cells in {', '.join(blank)}")
-    return loaded
+    for column in loaded:
+        blank = np.flatnonzero(column.array.is_null().to_numpy(zero_copy_only=False))
+        if len(blank):
+            shown = f"{len(blank):,} of {len(column.array):,} cells are blank"
+            raise read.error(
+                column.place,
+                f"{shown}, and every example needs its condition. Leave these examples out, or "
+                "fill the cells in",
+                blank[:SHOWN_PLACES].tolist(),
+            )
+    return read, loaded
 
 
 def _of_table(table: Any, name: str, kind: str) -> Found:
     """All columns of a table as a condition."""
-    loaded = _columns(table, name)
+    read, loaded = _columns(table, name)
+    names = [column.name for column in loaded]
     if kind == "class" and len(loaded) > 1:
         raise InputError(
-            f"{name}: the class is in one column, and this table has "
-            f"{', '.join(column.name for column in loaded)}. Give a table of one column"
+            f"{name}: the class is in one column, and this table has {listed(names)}. Give a "
+            "table of one column"
         )
-    read = read_source(table, name, ReadOptions())  # for messages
-    _, found = split_given(read, loaded, kind, [column.name for column in loaded])
+    _, found = split_given(read, loaded, kind, names)
     assert found is not None
-    return found
+    return replace(found, remarks=(*read.notes, *found.remarks))
 
 
-def _classes(array: np.ndarray, name: str, words: str) -> tuple[Tensor, tuple[str, ...] | None]:
-    """Classes from 0 and their names."""
-    if array.dtype.kind == "O":
-        array = np.asarray([str(one) for one in array.reshape(-1)])
-    found = to_labels(array, len(array)) if array.ndim else None
+def _classes(
+    array: np.ndarray, name: str, words: str, rows: Tensor | None
+) -> tuple[Tensor, tuple[str, ...] | None]:
+    """Classes from 0 of all items, of which `rows` are examples, and their names."""
+    kept = None if rows is None else rows.numpy()
+    found = to_labels(array, len(array), f"{name}: {words}", kept)
     if found is None:
         raise InputError(
             f"{name}: the classes must be one whole number or one word an example; {words} has "
@@ -218,31 +244,39 @@ def _classes(array: np.ndarray, name: str, words: str) -> tuple[Tensor, tuple[st
     return labels, names
 
 
-def _vectors(array: np.ndarray, name: str, words: str) -> Tensor:
-    """Vectors, float64 (N, k)."""
+def _vectors(array: np.ndarray, name: str, words: str, rows: Tensor | None = None) -> Tensor:
+    """Vectors, float64 (N, k), of all items, of which `rows` are examples; None: all."""
+    array = without_mask(array, f"{name}: {words}")
     if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
         raise InputError(
             f"{name}: the vectors must be real numbers of shape (N,) or (N, k); {words} has "
             f"{array.dtype} of shape {array.shape}"
         )
-    rows = torch.from_numpy(array.astype(np.float64)).reshape(len(array), -1)
-    bad = ~torch.isfinite(rows).all(1)
+    vectors = torch.from_numpy(array.astype(np.float64)).reshape(len(array), -1)
+    bad = ~torch.isfinite(vectors).all(1)
+    if rows is not None:
+        bad &= torch.isin(torch.arange(len(bad)), rows)
     if bool(bad.any()):
         raise InputError(
             f"{name}: the vectors must be finite; row {int(bad.nonzero()[0])} of {words} is not. "
             "Leave such examples out"
         )
-    return rows
+    return vectors
 
 
-def _of_examples(value: Tensor, dataset: Dataset, source: Any, words: str) -> Tensor:
-    """The rows of a condition that belong to the examples that were taken."""
-    rows = dataset.source_rows
+def _rows_of_examples(found: Any, dataset: Dataset, words: str) -> Tensor | None:
+    """The rows of a condition that belong to the examples; None for all."""
+    value = found.value if isinstance(found, Found) else found
+    if value.ndim == 0:
+        raise InputError(
+            f"{dataset.name}: the condition needs one row an example; {words} is no array"
+        )
+    rows, count = dataset.source_rows, len(value)
     least = len(dataset) if rows is None else int(rows.max()) + 1
     exact = rows is None
-    if len(value) < least or (exact and len(value) != least):
+    if count < least or (exact and count != least):
         raise InputError(
             f"{dataset.name}: the condition needs one row an example, {least:,}; {words} has "
-            f"{len(value):,}"
+            f"{count:,}"
         )
-    return value if rows is None else value[rows]
+    return rows

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from .labels import brought_labels
 
 MEMORY_MAP = 256 << 20  # .npy files above this many bytes are mapped, not read
 VALUE_KEYS = (
@@ -90,26 +91,6 @@ def to_tensor(array: np.ndarray, name: str) -> Tensor:
     ):
         array = array.copy()
     return torch.from_numpy(array)
-
-
-def to_labels(array: np.ndarray, count: int) -> tuple[Tensor, list[str] | None] | None:
-    """Labels (count,) as int64, and the names of the classes where the labels are text.
-
-    Returns:
-        None where the array is not one whole number or one name an example.
-    """
-    if array.shape not in ((count,), (count, 1)):
-        return None
-    array = array.reshape(count)
-    if array.dtype.kind in "US":
-        names, numbers = np.unique(array, return_inverse=True)
-        text = [x.decode("utf-8", "replace") if isinstance(x, bytes) else str(x) for x in names]
-        return torch.from_numpy(numbers.astype(np.int64)), text
-    if array.dtype.kind == "f" and not bool(np.all(array == np.round(array))):
-        return None
-    if array.dtype.kind not in "biuf":
-        return None
-    return torch.from_numpy(array.astype(np.int64)), None
 
 
 def _why(error: Exception) -> str:
@@ -202,16 +183,18 @@ def of_arrays(
     key = choose_key([name for name in names if name not in used or name == key], key, source)
     array = arrays[key]
     count = len(array) if array.ndim else 0
-    labels, classes, taken = None, None, None
+    labels, classes, taken, why = None, None, None, ""
     for name in _label_keys(key):
         if name in names and name != key:
-            found = to_labels(arrays[name], count)
-            if found is not None:
-                (labels, classes), taken = found, name
+            found, why = brought_labels(arrays[name], count, f"labels {name!r}")
+            if found is not None or why:
+                (labels, classes), taken = found or (None, None), name
                 break
     stored = Stored(array, labels, classes, format, key)
+    if why:
+        stored.left_out.append(why)
     if len(names) > 1:
-        stored.notes.append(f"array {key!r}" + (f", labels {taken!r}" if taken else ""))
+        stored.notes.append(f"array {key!r}" + (f", labels {taken!r}" if taken and not why else ""))
         rest = [name for name in names if name not in (key, taken, *used)]
         if rest:
             stored.left_out.append(f"arrays {', '.join(rest)} (key= or --key takes another)")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..tensors import as_tensor, without_mask
+from .arrays import plain_array
 from .conditioning import attach
 from .dataset import Dataset
 from .files import Stored, of_arrays, read_npy, read_npz
@@ -233,7 +233,7 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
         return _of_items(list(source), kind, options)
     if isinstance(source, (Tensor, np.ndarray)) or hasattr(source, "__array__"):
         _refuse(kind, options, "key", *FOLDER, *TABLE)
-        stored = Stored(_plain(source))
+        stored = Stored(plain_array(source, "data"))
         if not isinstance(source, (Tensor, np.ndarray)):
             stored.notes.append(f"the values of a {kind}; its coordinates and names are not kept")
         return _array(stored, "array", options)
@@ -250,10 +250,9 @@ def _mapping(source: Mapping[Any, Any], kind: str, options: ReadOptions) -> Data
     """Arrays or lists of pictures by name as a Dataset."""
     _refuse(kind, options, *TABLE)
     pictures = {str(name): list(v) for name, v in source.items() if _holds_pictures(v)}
-    arrays = {
-        str(name): np.empty(len(value), object) if str(name) in pictures else _plain(value)
-        for name, value in source.items()
-    }
+    arrays = {str(k): plain_array(v, str(k)) for k, v in source.items() if str(k) not in pictures}
+    arrays |= {name: np.empty(len(items), object) for name, items in pictures.items()}
+    arrays = {str(name): arrays[str(name)] for name in source}
     used = options.condition_from if is_names(options.condition_from) else ()
     stored = of_arrays(arrays, options.key, kind, "mapping", used)
     if stored.key not in pictures:
@@ -290,14 +289,6 @@ def _dims(value: Any) -> int:
         return np.ndim(value)
     except ValueError:  # rows of different lengths
         return 0
-
-
-def _plain(value: Any) -> np.ndarray:
-    """An array or tensor as a NumPy array; bfloat16, which NumPy lacks, becomes float32."""
-    if isinstance(value, Tensor):
-        value = as_tensor(value, "data").cpu()
-        return (value.to(torch.float32) if value.dtype == torch.bfloat16 else value).numpy()
-    return value if isinstance(value, np.ndarray) else np.asarray(without_mask(value, "data"))
 
 
 def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Dataset:

@@ -14,8 +14,9 @@ from torch import Tensor
 from ..errors import InputError
 from ..tensors import without_mask
 from .choose import choose
-from .files import Stored, to_labels, to_tensor
+from .files import Stored, to_tensor
 from .images import Folder, read_files
+from .labels import brought_labels
 from .options import ReadOptions
 from .picture_files import Held, is_pillow
 from .toys import TOYS
@@ -166,10 +167,14 @@ def read_items(data: Any, options: ReadOptions) -> Stored | Folder:
     if given and len(given) == len(labels) and all(map(_whole, labels)):
         stored.labels = torch.tensor([int(x) for x in labels])
         stored.notes.append("second parts of the items are labels")
-    elif given and all(isinstance(x, str) for x in labels):
-        found = to_labels(np.array(labels), len(labels))
-        assert found is not None
-        stored.labels, stored.classes = found
+    elif given and (
+        all(isinstance(label, str | bytes) for label in given) or all(map(_whole, given))
+    ):
+        one = [int(x) if x is not None and _whole(x) else x for x in labels]
+        held = np.array([*one, None], dtype=object)[:-1]  # None, so that NumPy keeps objects
+        found, why = brought_labels(held, len(labels), "second parts of the items")
+        stored.labels, stored.classes = found or (None, None)
+        stored.left_out += [why] if why else []
     elif given:
         stored.left_out.append("second parts of the items, which are not one whole number each")
     return held_pictures(pictures, stored, options) if pictures else stored

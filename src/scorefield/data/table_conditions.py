@@ -4,17 +4,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import InputError
 from .cells import Unclear
 from .dataset import Dataset
 from .given import Given, describe_given
+from .labels import missing_labels, note_on_minus_one, note_on_words
 from .options import ReadOptions, is_names
 from .table_reading import Loaded
 from .table_sources import Source
 
 SHOWN = 8  # names that a message lists
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names with commas; "..." stands for the others."""
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 @dataclass(frozen=True)
@@ -24,21 +31,22 @@ class Found:
     Attributes:
         given: The columns.
         value: Classes, int64 (N,), or vectors, float64 (N, k).
+        remarks: Sentences about the values.
     """
 
     given: Given
     value: Tensor
+    remarks: tuple[str, ...] = ()
 
     @property
-    def note(self) -> str:
-        """What the condition is, in words for the report."""
+    def notes(self) -> list[str]:
+        """What the condition is, in sentences for the report."""
         names = self.given.names
         if self.given.kind == "vector":
-            shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-            return f"condition: the vector of {shown}"
+            return [f"condition: the vector of {listed(names)}", *self.remarks]
         classes = self.given.class_names
-        shown = ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
-        return f"condition: the class in {names[0]} ({len(classes)} classes: {shown})"
+        held = f"{len(classes)} classes: {listed(classes)}"
+        return [f"condition: the class in {names[0]} ({held})", *self.remarks]
 
     def take(self, index: Tensor) -> "Found":
         """The condition of some rows."""
@@ -62,7 +70,7 @@ def condition_columns(read: Source, options: ReadOptions) -> tuple[str, ...]:
             raise InputError(
                 f"{read.name}: which column is the {options.condition}? Name it with "
                 f"--condition-from (condition={{{options.condition!r}: NAME}}); the columns are "
-                f"{', '.join(read.labels)}"
+                f"{listed(read.labels)}"
             )
         return ()
     names = tuple(options.condition_from)
@@ -70,11 +78,11 @@ def condition_columns(read: Source, options: ReadOptions) -> tuple[str, ...]:
         return ()  # another file, which `conditioning` reads
     if options.condition == "class" and len(names) > 1:
         raise InputError(
-            f"{read.name}: the class is in one column; got {', '.join(names)}. Give one of them, "
+            f"{read.name}: the class is in one column; got {listed(names)}. Give one of them, "
             "or --condition vector (condition='vector') for numbers"
         )
     if len(set(names)) < len(names):
-        raise InputError(f"{read.name}: the condition names a column twice: {', '.join(names)}")
+        raise InputError(f"{read.name}: the condition names a column twice: {listed(names)}")
     return names
 
 
@@ -104,4 +112,20 @@ def split_given(
         except Unclear as error:
             raise read.error(c.place, str(error), error.rows) from error
     given = Given(kind, tuple(columns), tuple(order.index(name) for name in names))
-    return rest, Found(given, given.encode([c.array for c in chosen]))
+    value = given.encode([c.array for c in chosen])
+    if kind == "vector":
+        return rest, Found(given, value)
+    _refuse_blank_text(read, chosen[0], given.class_names, value)
+    remarks = note_on_minus_one(given.class_names)
+    if not read.text:  # text cells have had this note
+        remarks += [f"{names[0]}: {note}" for note in note_on_words(given.class_names)]
+    return rest, Found(given, value, tuple(remarks))
+
+
+def _refuse_blank_text(read: Source, column: Loaded, names: Sequence[str], value: Tensor) -> None:
+    """Refuse texts without a character as the name of a class. They are no missing cells."""
+    blank = [k for k, name in enumerate(names) if not name.strip()]
+    where = torch.isin(value, torch.tensor(blank, dtype=torch.int64)).nonzero().flatten().tolist()
+    if where:
+        words = f"{read.name}: column {column.name!r}"
+        raise InputError(missing_labels(where, len(value), words))

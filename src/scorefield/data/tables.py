@@ -81,7 +81,7 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
     parts = [column.encode(c.array) for column, c in zip(columns, loaded, strict=True)]
     for note in (row_number, compact_date, frequent):
         read.notes += filter(None, map(note, columns, (part[:, 0] for part in parts)))
-    read.notes += [*summary(columns), *([] if found is None else [found.note])]
+    read.notes += [*summary(columns), *([] if found is None else found.notes)]
     values = torch.from_numpy(np.concatenate(parts, 1)).to(getattr(torch, form.dtype))
     index = choose(len(values), options.count, options.seed, name)
     if index is not None:

@@ -1,0 +1,195 @@
+"""Labels that are missing, unclear or of mixed types are refused in every form, and said."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+import scorefield as sf
+from data_helpers import random_pictures, refused
+from scorefield import data
+
+COUNT = 12
+X = np.random.default_rng(0).normal(size=(COUNT, 3))
+NAMES = [("a", "b", "c")[k % 3] for k in range(COUNT)]
+
+
+def objects(*items):
+    """An array of objects, `items` and then names."""
+    found = np.empty(COUNT, dtype=object)
+    found[:] = [*items, *NAMES[len(items) :]]
+    return found
+
+
+def masked(values):
+    return np.ma.masked_array(values, mask=[False, True, *[False] * (COUNT - 2)])
+
+
+class Pairs(torch.utils.data.Dataset):
+    """A torch Dataset of (example, label)."""
+
+    def __init__(self, labels):
+        self.labels = labels
+
+    def __len__(self):
+        return COUNT
+
+    def __getitem__(self, k):
+        return X[k], self.labels[k]
+
+
+WITH_GAPS = {
+    "array with None": objects("a", None),
+    "array with NaN": objects("a", np.nan),
+    "array with NA": objects("a", pd.NA),
+    "array with NaT": objects("a", pd.NaT),
+    "array with an empty text": objects("a", " "),
+    "texts": np.array(objects("a", "")).astype(str),
+    "bytes": np.array(objects("a", "")).astype("S"),
+    "list with None": objects("a", None).tolist(),
+    "list with NaN": objects("a", float("nan")).tolist(),
+    "list with a masked element": objects("a", np.ma.masked).tolist(),
+    "floats with NaN": np.array([1.0, np.nan, *np.arange(COUNT - 2) % 3]),
+    "Categorical": pd.Categorical(objects("a", None)),
+    "masked numbers": masked(np.arange(COUNT) % 3),
+    "masked texts": masked(np.array(NAMES)),
+    "arrow": pa.array(objects("a", None).tolist()),
+}
+
+
+@pytest.mark.parametrize("form", WITH_GAPS)
+def test_missing_labels_are_refused_with_their_places(form):
+    labels = WITH_GAPS[form]
+    pieces = ("1 of 12 class labels are missing", "examples 1 (counted", "leave these examples out")
+    refused(*pieces, call=lambda: data.open(X, condition="class", condition_from=labels))
+    named = {"x": X, "kind": labels}
+    refused(*pieces, call=lambda: data.open(named, condition="class", condition_from="kind"))
+    brought = {"x": X, "y": labels}
+    refused(*pieces, call=lambda: data.open(brought, condition="class"))
+    refused(*pieces, call=lambda: sf.fit(X, "run", condition={"class": labels}))
+
+
+@pytest.mark.parametrize("form", ["array with None", "texts", "masked numbers"])
+def test_labels_that_nobody_wants_may_be_missing(form):
+    found = data.open({"x": X, "y": WITH_GAPS[form]})
+    assert found.labels is None
+    assert "labels 'y': 1 of 12 class labels are missing" in found.reading.left_out[0]
+
+
+def test_missing_labels_of_items_and_archives_are_refused(tmp_path):
+    for labels in (objects("a", None), objects("a", ""), [0, None, *[1] * (COUNT - 2)]):
+        pairs = Pairs(labels)
+        refused("1 of 12 class labels", call=lambda p=pairs: data.open(p, condition="class"))
+    np.savez(tmp_path / "a.npz", x=X, y=WITH_GAPS["texts"])
+    refused("1 of 12 class", call=lambda: data.open(tmp_path / "a.npz", condition="class"))
+
+
+@pytest.mark.parametrize("blank", [None, "", np.nan])
+def test_missing_labels_of_tables_are_refused(blank):
+    column = pd.Series(objects("a", blank), dtype=object)
+    frame = pd.DataFrame({"x": X[:, 0], "kind": column})
+    refused("kind", "1", call=lambda: data.open(frame, condition="class", condition_from="kind"))
+    origin = {"kind": objects("a", blank)}
+    refused("1 of 12", call=lambda: data.open(X, condition="class", condition_from=origin))
+
+
+def test_the_first_of_many_missing_labels_are_shown():
+    labels = objects(*[None] * 8)
+    refused(
+        "8 of 12 class labels are missing, those of examples 0, 1, 2, ... (counted",
+        call=lambda: data.open(X, condition="class", condition_from=labels),
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (objects("1", 1), "'1' and 1 are of different types"),
+        (objects(1.0, "1"), "1.0 and '1' are of different types"),
+        (objects("1.0", 1), "'1.0' and 1 are of different types"),
+        (objects(True, 1), "True and 1 are of different types"),
+        (objects(b"\xff", "a"), "no text in UTF-8"),
+        (np.array([b"\xff", *[b"a"] * (COUNT - 1)]), "no text in UTF-8"),
+        (np.linspace(1e17, 1e18, COUNT).round(), "is no class number"),
+        (np.array([2**63 + 5, *range(COUNT - 1)], np.uint64), "is no class number"),
+        (objects([1, 2], [3]), "one whole number or one word"),
+        (np.array(3), "is no array"),
+    ],
+)
+def test_unclear_labels_are_refused_without_a_warning(labels, words, recwarn):
+    refused(words, call=lambda: data.open(X, condition="class", condition_from=labels))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        NAMES,
+        np.array(NAMES),
+        np.array(NAMES, dtype="S"),
+        np.array(NAMES, dtype=object),
+        np.array([name.encode() for name in NAMES], dtype=object),
+        pd.Categorical(NAMES),
+        np.ma.masked_array(NAMES, mask=False),
+        pa.array(NAMES),
+    ],
+)
+def test_whole_labels_are_taken_in_every_form(labels):
+    for source, origin in ((X, labels), ({"x": X, "kind": labels}, "kind")):
+        if isinstance(labels, list) and source is X:
+            continue
+        found = data.open(source, condition="class", condition_from=origin)
+        assert found.class_names == ("a", "b", "c")
+        assert found.labels.tolist() == [k % 3 for k in range(COUNT)]
+        assert not any("missing" in text or "word" in text for text in found.report)
+
+
+def test_whole_floats_among_objects_are_whole_numbers():
+    labels = np.array([1, 1.0, 2.0] * 4, dtype=object)
+    found = data.open(X, condition="class", condition_from=labels)
+    assert found.class_names == ("1", "2")
+    assert found.labels.tolist() == [0, 0, 1] * 4
+
+
+def test_labels_of_rows_that_are_left_out_may_be_missing():
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1]})
+    frame.loc[1, "a"] = np.nan
+    options = {"missing": "drop", "condition": "class"}
+    found = data.open(frame, condition_from=objects("a", None), **options)
+    assert found.class_names == ("a", "b", "c")
+    assert [found.class_names[k] for k in found.labels] == [NAMES[0], *NAMES[2:]]
+    vectors = X.copy()
+    vectors[1] = np.nan
+    options["condition"] = "vector"
+    assert len(data.open(frame, condition_from=vectors, **options)) == COUNT - 1
+
+
+@pytest.mark.parametrize("form", ["array", "frame", "mapping", "brought"])
+def test_a_class_that_is_called_like_a_missing_value_is_said(form):
+    def report(names):
+        labels = np.array(names)[np.arange(COUNT) % len(names)]
+        frame = pd.DataFrame({"x": X[:, 0], "kind": labels})
+        source, origin = {
+            "array": (X, labels),
+            "frame": (frame, "kind"),
+            "mapping": (X, {"kind": labels}),
+            "brought": ({"x": X, "y": labels}, None),
+        }[form]
+        return data.open(source, condition="class", condition_from=origin).report[1]
+
+    assert "'NA' is taken as a word" in report(["NA", "u", "v"])
+    assert "word;" not in report(["north", "u", "v"])
+
+
+def test_masked_vectors_are_refused():
+    vectors = np.ma.masked_array(X, mask=np.arange(COUNT * 3).reshape(COUNT, 3) == 4)
+    for origin in (vectors, list(vectors)):
+        refused("masked", call=lambda o=origin: data.open(X, condition="vector", condition_from=o))
+    whole = np.ma.masked_array(X, mask=False)
+    assert data.open(X, condition="vector", condition_from=whole).vectors.shape == (COUNT, 3)
+
+
+def test_labels_beside_pictures_are_taken():
+    found = data.open({"images": random_pictures(COUNT), "labels": NAMES}, condition="class")
+    assert found.class_names == ("a", "b", "c")
