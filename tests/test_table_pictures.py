@@ -243,3 +243,9 @@ class TestPage:
         table = {"empty": np.full(4, np.nan), "word": np.array(["x"] * 4)}
         plotting.save_table(tmp_path / "t.png", table)
         assert "empty = no value, word = x." in figures[0][1]
+
+
+def test_names_of_columns_that_are_one_text_are_refused() -> None:
+    with pytest.raises(InputError, match="a name of its own"):
+        read_table({1: [1.0], "1": [2.0]}, "data")
+    assert list(read_table({1: [1.0], "z": [2.0]}, "data")) == ["1", "z"]

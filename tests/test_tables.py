@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from data_helpers import random_table, refused
+from scorefield.data import open as open_data
 from scorefield.data import open_like
 from scorefield.data.options import ReadOptions
 from scorefield.data.tables import open_table
@@ -217,6 +218,38 @@ def test_long_rows_and_many_columns(text):
     assert np.array_equal(data.values.numpy(), table)
     word = "x" * 100_000
     assert rows(text(f"a,b\n1,{word}\n2,{word}\n"))["b"] == [word, word]
+
+
+def same_names(value):
+    """Mappings of several kinds of which two names are one text."""
+    x = np.arange(20.0)
+    frame = pd.DataFrame({1: x, "1": -x})
+    return [
+        {1: x, "1": -x, "z": x},
+        {1: torch.tensor(x), "1": x.tolist()},
+        {None: x, "None": -x},
+        frame,
+        pa.table([x, -x], names=["1", "1"]),
+        {1: x.reshape(10, 2), "1": x.reshape(10, 2)},
+        {"images": x.reshape(5, 2, 2), 1: np.arange(5), "1": np.arange(5)},
+    ][value]
+
+
+@pytest.mark.parametrize("value", range(7))
+def test_names_that_are_one_text_are_refused(value):
+    refused("1" if value != 2 else "None", "a name of its own", call=lambda: opened(value))
+
+
+def opened(value):
+    return open_data(same_names(value))
+
+
+def test_names_that_are_numbers_are_taken(text):
+    x = np.arange(20.0)
+    data = open_data({1: x, "z": -x, 2.5: x * x})
+    assert data.columns == ("1", "z", "2.5") and data.values[2].tolist() == [2, -2, 4]
+    card = {"data": data.description}
+    refused("1", "a name of its own", call=lambda: open_like(card, {1: x, "1": x, "z": x, 2.5: x}))
 
 
 # -- the first line

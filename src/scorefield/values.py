@@ -288,6 +288,32 @@ def mapping(value: Any, name: str) -> dict[str, Any]:
     return {str(key): one for key, one in value.items()}
 
 
+def by_text(value: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    """A mapping with its keys as texts; its values stay as they are.
+
+    Args:
+        value: A mapping from names, which may be numbers.
+        name: What the mapping is, for the message.
+
+    Returns:
+        The dictionary, in the same order.
+
+    Raises:
+        InputError: Two keys, such as 1 and "1", are the same text.
+    """
+    found: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
+    for key, one in value.items():
+        text = str(key)
+        if text in found:
+            raise InputError(
+                f"{name}: the names {keys[text]!r} and {key!r} are both written {text}. Give every "
+                "column or array a name of its own"
+            )
+        found[text], keys[text] = one, key
+    return found
+
+
 def plain_tree(value: Any) -> Any:
     """A value in the form that JSON can hold, as far as it has one.
 

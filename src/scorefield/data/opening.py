@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..values import by_text
 from .arrays import plain_array
 from .conditioning import attach
 from .dataset import Dataset
@@ -249,6 +250,7 @@ def _memory(source: Any, options: ReadOptions) -> Dataset:
 def _mapping(source: Mapping[Any, Any], kind: str, options: ReadOptions) -> Dataset:
     """Arrays or lists of pictures by name as a Dataset."""
     _refuse(kind, options, *TABLE)
+    source = by_text(source, kind)
     pictures = {str(name): list(v) for name, v in source.items() if _holds_pictures(v)}
     arrays = {str(k): plain_array(v, str(k)) for k, v in source.items() if str(k) not in pictures}
     arrays |= {name: np.empty(len(items), object) for name, items in pictures.items()}

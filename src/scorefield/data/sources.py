@@ -140,15 +140,15 @@ def read_items(data: Any, options: ReadOptions) -> Stored | Folder:
         every: Iterable[Any] = data
         pairs = enumerate(itertools.islice(iter(every), count))
     values: list[np.ndarray | Held] = []
-    held = 0
+    memory = 0
     labels: list[Any] = []
     for k, item in pairs:
         value, label = _item(item, k, source)
         _check_alike(value, values[0] if values else value, k, source)
         values.append(value)
         labels.append(label)
-        held += _bytes(value)
-        if count is None and held > MOST_BYTES:
+        memory += _bytes(value)
+        if count is None and memory > MOST_BYTES:
             raise InputError(
                 f"{source}: more than {MOST_BYTES >> 30} GiB were read after {k + 1:,} items; give "
                 "count= (the number of items to take), or an .npy, which is mapped and not copied"

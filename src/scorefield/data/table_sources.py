@@ -15,6 +15,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from ..errors import InputError
+from ..values import by_text
 from .cells import Marks, quoted
 from .options import ReadOptions
 
@@ -205,7 +206,8 @@ def _from_pandas(frame: Any, name: str) -> Source:
 
 
 def _from_mapping(source: Mapping[Any, Any], name: str) -> Source:
-    arrays = {str(key): _array(value, f"{name}: column {key!r}") for key, value in source.items()}
+    columns = by_text(source, name)
+    arrays = {key: _array(value, f"{name}: column {key!r}") for key, value in columns.items()}
     lengths = {key: len(array) for key, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(

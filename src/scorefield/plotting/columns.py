@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
-from ..values import texts
+from ..values import by_text, texts
 from .files import Array, as_array
 
 KINDS = ("continuous", "integer", "discrete", "category", "date", "constant")
@@ -162,7 +162,7 @@ def read_table(table: Any, what: str, names: Sequence[str] | None = None) -> dic
             cannot be drawn.
     """
     if isinstance(table, Mapping):
-        found = {str(name): _values(column, name) for name, column in table.items()}
+        found = {name: _values(column, name) for name, column in by_text(table, what).items()}
     elif hasattr(table, "column_names") and hasattr(table, "schema"):
         columns = zip(table.column_names, table.columns, strict=True)
         found = {name: _values(_arrow(column), name) for name, column in columns}
