@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
 import scorefield as sf
 from data_helpers import random_pictures, refused
@@ -193,3 +194,67 @@ def test_masked_vectors_are_refused():
 def test_labels_beside_pictures_are_taken():
     found = data.open({"images": random_pictures(COUNT), "labels": NAMES}, condition="class")
     assert found.class_names == ("a", "b", "c")
+
+
+# -- one label for each example of the source
+
+
+def _frame(tmp_path):
+    frame = pd.DataFrame({"a": np.arange(40.0), "b": np.random.default_rng(1).normal(size=40)})
+    frame.loc[[0, 7, 39], "a"] = np.nan
+    return frame, {"missing": "drop"}
+
+
+def _csv(tmp_path):
+    frame, options = _frame(tmp_path)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write(",\n,\n")  # blank rows, as spreadsheets append them
+    return tmp_path / "t.csv", options
+
+
+def _folder(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for k, pixels in enumerate(random_pictures(40, (8, 8))):
+        Image.fromarray(pixels).save(folder / f"{k:02}.png")
+    (folder / "39.png").write_bytes(b"no picture")
+    return folder, {"skip_unreadable": True}
+
+
+SOURCES = {
+    "frame": _frame,
+    "csv": _csv,
+    "folder": _folder,
+    "folder and count": lambda p: (_folder(p)[0], {"skip_unreadable": True, "count": 20}),
+    "array and count": lambda p: (np.random.default_rng(0).normal(size=(40, 3)), {"count": 20}),
+    "items and count": lambda p: (
+        list(np.random.default_rng(0).normal(size=(40, 3))),
+        {"count": 5},
+    ),
+    "pictures and count": lambda p: (
+        [Image.fromarray(one) for one in random_pictures(40, (8, 8))],
+        {"count": 20},
+    ),
+    "array": lambda p: (np.random.default_rng(0).normal(size=(40, 3)), {}),
+}
+
+
+@pytest.mark.parametrize("kind", ["class", "vector"])
+@pytest.mark.parametrize("form", SOURCES)
+def test_labels_are_as_many_as_the_source_has_examples(form, kind, tmp_path):
+    source, options = SOURCES[form](tmp_path)
+    labels = np.arange(60) % 4
+    taken = len(data.open(source, **options))
+    for count in (taken - 1, 39, 41, 60, *([taken] if taken < 40 else [])):
+        refused(
+            f"has {count}",
+            call=lambda n=count: data.open(
+                source, condition=kind, condition_from=labels[:n], **options
+            ),
+        )
+    found = data.open(source, condition=kind, condition_from=labels[:40], **options)
+    rows = np.arange(40) if found.source_rows is None else found.source_rows.numpy()
+    value = found.labels if kind == "class" else found.vectors[:, 0]
+    assert len(found) == taken
+    assert value.tolist() == labels[rows].tolist()

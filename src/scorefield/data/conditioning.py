@@ -272,11 +272,19 @@ def _rows_of_examples(found: Any, dataset: Dataset, words: str) -> Tensor | None
             f"{dataset.name}: the condition needs one row an example; {words} is no array"
         )
     rows, count = dataset.source_rows, len(value)
-    least = len(dataset) if rows is None else int(rows.max()) + 1
-    exact = rows is None
-    if count < least or (exact and count != least):
+    if rows is None:
+        if count != len(dataset):
+            raise InputError(
+                f"{dataset.name}: the condition needs one row an example, {len(dataset):,}; "
+                f"{words} has {count:,}"
+            )
+        return None
+    total = dataset.source_count
+    if count <= int(rows.max()) or (total is not None and count != total):
+        needed = "as many rows as the source has examples" if total is None else f"{total:,} rows"
         raise InputError(
-            f"{dataset.name}: the condition needs one row an example, {least:,}; {words} has "
+            f"{dataset.name}: the condition needs {needed}, one for each example of the source: "
+            f"those that were left out count too, and {len(dataset):,} were taken. {words} has "
             f"{count:,}"
         )
     return rows

@@ -69,6 +69,8 @@ class Dataset:
         reading: What the reader took from the source.
         source_rows: int64 (N,), the number of each example in the source, from 0; None where no
             example was left out before it.
+        source_count: The number of items in the source, those that were left out included; None
+            where it is that of the examples, or is not known.
         vectors: float64 (N, k), the vectors that a model may be conditioned on, or None.
         vector_names: The names of their elements, or None.
         options: The options with which `open` read the source, those of the condition left out.
@@ -85,6 +87,7 @@ class Dataset:
     form: Form | None = None
     reading: Reading = field(default_factory=Reading)
     source_rows: Tensor | None = None
+    source_count: int | None = None
     vectors: Tensor | None = None
     vector_names: tuple[str, ...] | None = None
     options: ReadOptions | None = None

@@ -35,6 +35,7 @@ class Folder:
         labels: int64 (N,), and `classes`, where each picture lies in one of several sub-folders.
         notes, left_out: Sentences for the report.
         kept: Numbers, from 0, of the files that could be read; None where all could.
+        total: The number of files before some were left out; None where it is not known.
     """
 
     files: Sequence[Picture]
@@ -45,6 +46,7 @@ class Folder:
     notes: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     kept: list[int] | None = None
+    total: int | None = None
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -222,6 +224,7 @@ def read_folder(folder: Path, options: ReadOptions) -> Folder:
     from .choose import choose
 
     files, left_out = list_images(folder)
+    total = len(files)
     labels, classes = folder_labels(folder, files)
     index = choose(len(files), options.count, options.seed, str(folder))
     kept = None if index is None else index.tolist()
@@ -231,7 +234,7 @@ def read_folder(folder: Path, options: ReadOptions) -> Folder:
     if found.kept is not None:
         labels = None if labels is None else labels[found.kept]
         kept = found.kept if kept is None else [kept[k] for k in found.kept]
-    found.labels, found.classes, found.kept = labels, classes, kept
+    found.labels, found.classes, found.kept, found.total = labels, classes, kept, total
     found.left_out = left_out + found.left_out
     if labels is not None:
         found.notes.append(f"{len(classes)} sub-folders are classes")
@@ -280,7 +283,7 @@ def read_files(files: Sequence[Picture], options: ReadOptions) -> Folder:
     _describe(heads, deep, options.alpha, transparent, notes)
     formats = dict(Counter(heads[path].format for path in good))
     every = None if len(kept) == len(files) else kept
-    return Folder(good, pixels, formats, notes=notes, left_out=left, kept=every)
+    return Folder(good, pixels, formats, notes=notes, left_out=left, kept=every, total=len(files))
 
 
 def _decode(

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,8 @@ def _of_stored(
 ) -> Dataset:
     """A stored array, or the part of it that `count` chooses, as a Dataset."""
     chosen, index = pick(stored, options, name)
-    return replace(make_dataset(chosen, name, options, levels), source_rows=index)
+    dataset = make_dataset(chosen, name, options, levels)
+    return replace(dataset, source_rows=index, source_count=len(stored.array))
 
 
 def _of_items(items: Any, name: str, options: ReadOptions) -> Dataset:
@@ -125,9 +126,12 @@ def _of_items(items: Any, name: str, options: ReadOptions) -> Dataset:
     stored = read_items(items, options)
     if isinstance(stored, Folder):
         _refuse(name, options, "channels_last")
-        return _pictures(stored, name, options)
+        total = len(items) if isinstance(items, Sized) else stored.total
+        return _pictures(replace(stored, total=total), name, options)
     _refuse(name, options, *FOLDER)
-    return replace(make_dataset(stored, name, options), source_rows=stored.rows)
+    dataset = make_dataset(stored, name, options)
+    total = len(items) if isinstance(items, Sized) else None
+    return replace(dataset, source_rows=stored.rows, source_count=total)
 
 
 def _named(name: str, options: ReadOptions) -> Dataset:
@@ -163,7 +167,7 @@ def _pictures(found: Folder, name: str, options: ReadOptions) -> Dataset:
     dataset = make_dataset(stored, name, options, picture_format=given_back)
     rows = None if found.kept is None else torch.tensor(found.kept)
     reading = replace(dataset.reading, formats=found.formats)
-    return replace(dataset, reading=reading, source_rows=rows)
+    return replace(dataset, reading=reading, source_rows=rows, source_count=found.total)
 
 
 def _file(path: Path, options: ReadOptions) -> Dataset:
@@ -269,6 +273,7 @@ def _mapping(source: Mapping[Any, Any], kind: str, options: ReadOptions) -> Data
     names = [f"item {k} of {stored.key!r}" for k in places]
     held = [Held.of(name, item) for name, item in zip(names, items, strict=True)]
     found = held_pictures(held, replace(chosen, rows=index), options)
+    found.total = len(stored.array)
     return _pictures(found, kind, options)
 
 

@@ -24,8 +24,8 @@ class ReadOptions:
         count: How many examples to take, chosen by the seed; of a toy density the number of points.
         condition: "class" or "vector": what a model of the data is conditioned on; None: nothing.
         condition_from: Where it comes from: names of columns of a table, the key of an array, the
-            path of another file, or an array or table with one row an example. None: the labels
-            that the data bring.
+            path of another file, or an array or table with one row for each example of the source,
+            those that are left out included. None: the labels that the data bring.
         seed: The seed of that choice, 0 or more.
     """
 

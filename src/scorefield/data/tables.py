@@ -65,6 +65,7 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
     loaded = _without_blank_columns(read, everything, condition)
     kept, loaded = _without_blank_rows(read, loaded)
     missing = {c.name: int(c.array.null_count) for c in loaded if c.array.null_count}
+    total = int(kept[-1]) + 1 if len(kept) else 0  # blank rows at the end are no items
     kept, loaded = _complete(read, kept, loaded, options.missing)
     loaded, found = split_given(read, loaded, options.condition, condition)
     columns = [_describe(read, c, options.discrete) for c in loaded]
@@ -104,6 +105,7 @@ def open_table(source: Any, name: str, options: ReadOptions) -> Dataset:
         form=form,
         reading=_reading(read, columns, missing),
         source_rows=None if len(kept) == read.table.num_rows else torch.from_numpy(kept),
+        source_count=total,
     )
     return dataset if found is None else found.attach(dataset)
 
