@@ -401,6 +401,22 @@ def test_torch_datasets_are_read_with_labels():
     assert open_data(Streamed(), count=4).values.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+@pytest.mark.parametrize("form", ["tensors", "list", "stream", "pictures"])
+def test_further_parts_of_items_are_named(parts, form):
+    x, y = torch.randn(12, 3), torch.arange(12) % 3
+    tensors = [x, y, *([torch.rand(12)] * (parts - 2))][:parts]
+    items = [tuple(row) for row in zip(*tensors, strict=True)]
+    if form == "pictures":
+        items = [(Image.new("L", (8, 8)), *item[1:]) for item in items]
+    source = TensorDataset(*tensors) if form == "tensors" else items
+    data = open_data(iter(source) if form == "stream" else source)
+    named = {3: "the third part of the items", 5: "parts 3 to 5 of the items"}.get(parts)
+    left = [text.split(";")[0] for text in data.reading.left_out]
+    assert left == ([] if named is None else [named])
+    assert parts == 1 or torch.equal(data.labels, y)
+
+
 def test_bad_torch_datasets_raise_input_errors():
     refused(
         "item 2",

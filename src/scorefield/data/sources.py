@@ -56,8 +56,8 @@ EMBEDDED: dict[str, Callable[[], tuple[Stored, int]]] = {"digits": _digits, "mni
 NAMES: tuple[str, ...] = (*EMBEDDED, *TOYS)
 
 
-def _item(item: Any, k: int, source: str) -> tuple[np.ndarray | Held, Any]:
-    """One item as (values or a picture of Pillow, label or None)."""
+def _item(item: Any, k: int, source: str) -> tuple[np.ndarray | Held, Any, int]:
+    """One item as (values or a picture of Pillow, label or None), and its number of parts."""
     parts = item if isinstance(item, (tuple, list)) and _is_pair(item) else (item,)
     if not parts or isinstance(parts[0], (str, bytes, dict)):
         raise InputError(
@@ -65,14 +65,14 @@ def _item(item: Any, k: int, source: str) -> tuple[np.ndarray | Held, Any]:
         )
     value, label = parts[0], parts[1] if len(parts) > 1 else None
     if is_pillow(value):
-        return Held.of(f"item {k} of {source}", value), label
+        return Held.of(f"item {k} of {source}", value), label, len(parts)
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.to(torch.float32) if value.dtype == torch.bfloat16 else value
     array = np.asarray(without_mask(value, f"item {k} of {source}"))
     if array.dtype.kind not in "biufc":
         raise InputError(f"item {k} of {source}: need an array of numbers; got dtype {array.dtype}")
-    return array, label
+    return array, label, len(parts)
 
 
 def _is_pair(item: Any) -> bool:
@@ -140,10 +140,11 @@ def read_items(data: Any, options: ReadOptions) -> Stored | Folder:
         every: Iterable[Any] = data
         pairs = enumerate(itertools.islice(iter(every), count))
     values: list[np.ndarray | Held] = []
-    memory = 0
+    memory, most = 0, 1
     labels: list[Any] = []
     for k, item in pairs:
-        value, label = _item(item, k, source)
+        value, label, parts = _item(item, k, source)
+        most = max(most, parts)
         _check_alike(value, values[0] if values else value, k, source)
         values.append(value)
         labels.append(label)
@@ -171,12 +172,18 @@ def read_items(data: Any, options: ReadOptions) -> Stored | Folder:
         all(isinstance(label, str | bytes) for label in given) or all(map(_whole, given))
     ):
         one = [int(x) if x is not None and _whole(x) else x for x in labels]
-        held = np.array([*one, None], dtype=object)[:-1]  # None, so that NumPy keeps objects
-        found, why = brought_labels(held, len(labels), "second parts of the items")
+        every_one = np.array([*one, None], dtype=object)[:-1]  # None keeps them objects
+        found, why = brought_labels(every_one, len(labels), "second parts of the items")
         stored.labels, stored.classes = found or (None, None)
         stored.left_out += [why] if why else []
     elif given:
         stored.left_out.append("second parts of the items, which are not one whole number each")
+    if most > 2:
+        which = "the third part" if most == 3 else f"parts 3 to {most}"
+        stored.left_out.append(
+            f"{which} of the items; the first is the data, the second a label. Others are taken "
+            "where the items are made (array, label) of them"
+        )
     return held_pictures(pictures, stored, options) if pictures else stored
 
 
