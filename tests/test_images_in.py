@@ -165,6 +165,30 @@ def test_transparent_float_and_deep_arrays_round_trip_through_tiff(tmp_path):
         assert np.array_equal(np.asarray(image), floats[0])
 
 
+@pytest.mark.parametrize("kind", ["pictures", "empty", "file", "run", "nothing"])
+def test_a_folder_with_the_name_of_a_built_in_data_set_is_named(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "digits"
+    if kind == "file":
+        place.write_text("1,2")
+    elif kind != "nothing":
+        place.mkdir()
+    if kind == "pictures":
+        save(place, random_pictures(3, (8, 8)))
+    if kind == "run":
+        (place / "config.json").write_text("{}")
+    data = open_data("digits")
+    assert len(data) == 1797 and ("./digits" in data.report[1]) == (kind not in ("run", "nothing"))
+    assert "./" not in open_data("ring", count=10).report[1]
+    if kind == "pictures":
+        for source in ("./digits", place.relative_to(tmp_path), str(place)):
+            folder = open_data(source)
+            assert len(folder) == 3 and folder.name != "digits"  # a name that is read again
+            assert "built-in" not in folder.report[1]
+            again = open_data(folder.name)
+            assert torch.equal(again.values, folder.values)
+
+
 # -- pictures of Pillow in memory
 
 

@@ -145,10 +145,23 @@ def _named(name: str, options: ReadOptions) -> Dataset:
     return _of_stored(stored, name, options, levels)
 
 
+def _notes_on_namesake(name: str) -> list[str]:
+    """A sentence about a file or folder that has the name of a built-in data set."""
+    path = Path(name)
+    if not path.exists() or (path / "config.json").is_file():  # no data, or a run
+        return []
+    what = "folder" if path.is_dir() else "file"
+    return [
+        f"{name} is the built-in data set; the {what} of this name is another source, ./{name} "
+        f"(--data ./{name})"
+    ]
+
+
 def _folder(folder: Path, options: ReadOptions) -> Dataset:
-    _refuse(str(folder), options, "key", "channels_last", *TABLE)
+    name = f"./{folder}" if str(folder) in NAMES else str(folder)
+    _refuse(name, options, "key", "channels_last", *TABLE)
     found = read_folder(folder, options)
-    return _pictures(found, str(folder), options)
+    return _pictures(found, name, options)
 
 
 def _pictures(found: Folder, name: str, options: ReadOptions) -> Dataset:
@@ -348,7 +361,7 @@ def _open(source: Any, read: ReadOptions) -> Dataset:
     if isinstance(source, (str, os.PathLike)):
         text, path = os.fspath(source), Path(source)
         if isinstance(source, str) and text in NAMES:
-            return _named(text, read)
+            return _noted(_named(text, read), _notes_on_namesake(text))
         if path.is_dir():
             return _folder(path, read)
         if path.exists():
