@@ -555,7 +555,14 @@ def test_folder_of_grey_and_rgb(tmp_path):
         for row, label in zip(some.values, some.labels, strict=True)
     )
     save(tmp_path, random_pictures(1, (6, 7)))
-    assert open_data(tmp_path).labels is None  # not all lie in sub-folders
+    data = open_data(tmp_path)  # not all lie in sub-folders
+    assert data.labels is None
+    stray = ("1 of 11 class labels are missing", "(000.png)", "sub-folder")
+    assert all(piece in data.report[1] for piece in stray)
+    refused(*stray, call=lambda: open_data(tmp_path, condition="class"))
+    alone = open_data(tmp_path / "grey")
+    assert alone.labels is None and "class labels" not in alone.report[1]
+    assert "class labels" not in both.report[1]
 
 
 @pytest.mark.parametrize("size", [8, (8, 8), (4, 8), (20, 6), (31, 33)])

@@ -106,17 +106,28 @@ def list_images(folder: Path) -> tuple[list[Path], list[str]]:
     return sorted(found, key=lambda p: p.relative_to(folder).as_posix()), words
 
 
-def folder_labels(folder: Path, files: list[Path]) -> tuple[Tensor | None, list[str]]:
+def folder_labels(folder: Path, files: list[Path]) -> tuple[Tensor | None, list[str], str]:
     """Labels and class names from the folders directly below `folder`.
 
     Returns:
-        (None, []) unless every picture lies in one of at least two such folders.
+        The labels, int64 (N,), the names, and ""; (None, [], why) unless every picture lies in one
+        of at least two such folders. The reason is "" where there are no two folders.
     """
     tops = [p.relative_to(folder).parts for p in files]
     classes = sorted({parts[0] for parts in tops if len(parts) > 1})
-    if len(classes) < 2 or any(len(parts) == 1 for parts in tops):
-        return None, []
-    return torch.tensor([classes.index(parts[0]) for parts in tops]), classes
+    stray = [parts[0] for parts in tops if len(parts) == 1]
+    if len(classes) < 2:
+        return None, [], ""
+    if stray:
+        named = ", ".join(stray[:NAMED]) + (", ..." if len(stray) > NAMED else "")
+        return (
+            None,
+            [],
+            f"the classes of {len(classes)} sub-folders: {len(stray)} of {len(files)} class labels "
+            f"are missing, those of the pictures beside the sub-folders ({named}). Move these into "
+            "a sub-folder, or out of the folder",
+        )
+    return torch.tensor([classes.index(parts[0]) for parts in tops]), classes, ""
 
 
 def check_size(size: Any) -> tuple[int, int] | None:
@@ -225,7 +236,8 @@ def read_folder(folder: Path, options: ReadOptions) -> Folder:
 
     files, left_out = list_images(folder)
     total = len(files)
-    labels, classes = folder_labels(folder, files)
+    labels, classes, unlabelled = folder_labels(folder, files)
+    left_out += [unlabelled] if unlabelled else []
     index = choose(len(files), options.count, options.seed, str(folder))
     kept = None if index is None else index.tolist()
     if kept is not None and index is not None:
