@@ -1,5 +1,7 @@
 """`scorefield restore`: every task on tiny runs, measurements of files, and what is refused."""
 
+import csv
+import datetime
 import json
 import math
 import re
@@ -8,6 +10,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -580,3 +583,145 @@ def test_signals_become_panels(tmp_path: Path) -> None:
     for bad in (mean[:2], mean[0]):
         with pytest.raises(InputError, match="3 signals of 2 channels"):
             save_signals(tmp_path / "c.png", bad, None, draws, mean, band)
+
+
+# -- known cells of tables
+
+
+@pytest.fixture(scope="module")
+def rows_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a table with a column of each kind."""
+    place = tmp_path_factory.mktemp("rows")
+    rng = np.random.default_rng(0)
+    lines = ["age,sex,visit,dose,len,site,unit,zip"]
+    for k in range(120):
+        day = np.datetime64("2020-01-01") + int(rng.integers(0, 400))
+        cells = [rng.integers(18, 90), "fm"[k % 2], day, [1, 2, 5, 10][k % 4]]
+        lines.append(",".join(map(str, [*cells, f"{170 + k / 10:.1f}", 7, "kg", f"0{k % 3}"])))
+    (place / "rows.csv").write_text("\n".join(lines) + "\n")
+    given = ["--data", place / "rows.csv", "--run", place / "run", "--precision", "float32"]
+    assert call("train", *given, *SMALL, *MLP) == 0
+    return place / "run"
+
+
+def cells(file: Path) -> list[dict[str, str]]:
+    """The rows of a text table, every cell as it is written."""
+    return list(csv.DictReader(file.open()))
+
+
+OUTSIDE = {  # a known cell, and what is said of it; none: the training data have it
+    "age=95": "age: the given value 95 is outside the range of the training data, ",
+    "age=300": "age: the given value 300 is outside the range of the training data, ",
+    "visit=2030-05-05": "visit: the given value 2030-05-05 is outside the range of the training",
+    "dose=7": "dose: the given value 7 is no value of the training data, which hold 1, 2, 5, 10",
+    "len=170.123": "len: the given value 170.123 is between the values of the training data",
+    "age=40": "",
+    "visit=2020-02-29": "",
+    "dose=5": "",
+    "len=170.1": "",
+    "zip=01": "",  # no number
+    "site=7": "",
+    "unit=kg": "",
+}
+
+
+@pytest.mark.parametrize("way", ["given", "input"])
+@pytest.mark.parametrize("text", OUTSIDE)
+def test_known_cells_are_written_as_given(
+    rows_run: Path, tmp_path: Path, command: Command, text: str, way: str
+) -> None:
+    name, value = text.split("=")
+    given = ["--given", text]
+    if way == "input":
+        head = "age,sex,visit,dose,len,site,unit,zip"
+        row = ",".join(value if column == name else "" for column in head.split(","))
+        (tmp_path / "in.csv").write_text(f"{head}\n{row}\n")
+        given = ["--input", tmp_path / "in.csv"]
+    out = tmp_path / "out"
+    code, printed, err = command("restore", rows_run, "--out", out, *given, *FEW)
+    assert code == 0, err
+    assert OUTSIDE[text] in printed and ("given value" in printed) == bool(OUTSIDE[text])
+    restored = cells(out / "restored.csv")
+    assert [row[name] for row in restored] == [value] and f"{name} sd" not in restored[0]
+    assert [row[name] for row in cells(out / "draws.csv")] == [value] * 3
+    with np.load(out / "restored.npz") as arrays:
+        known = ~np.isnan(arrays["observed"][0])
+        for mean, row in ((arrays["mean"], 0), (arrays["quantiles"][:, 1], 0)):
+            assert np.array_equal(mean[row][known], arrays["observed"][row][known])
+        assert (arrays["std"][0][known] == 0).all() and (arrays["std"][0][~known] > 0).any()
+
+
+def test_known_cells_keep_their_types_beside_blank_ones(
+    rows_run: Path, tmp_path: Path, command: Command
+) -> None:
+    text = "age,sex,visit,dose,len,site,unit,zip\n95,f,,,,,,\n,m,2030-05-05,7,,,,\n"
+    (tmp_path / "in.csv").write_text(text)
+    out = tmp_path / "out"
+    given = ["--input", tmp_path / "in.csv", "--format", "parquet"]
+    code, printed, err = command("restore", rows_run, "--out", out, *given, *FEW)
+    assert code == 0, err
+    assert printed.count("given value") == 3
+    found = pq.read_table(out / "restored.parquet").to_pylist()
+    assert found[0]["age"] == 95 and found[0]["age sd"] == 0
+    assert found[1]["dose"] == 7 and found[1]["visit"] == datetime.date(2030, 5, 5)
+    draws = pq.read_table(out / "draws.parquet")
+    assert draws["age"].to_pylist()[:3] == [95] * 3
+    assert draws["dose"].to_pylist()[3:] == [7] * 3
+    assert min(draws["age"].to_pylist()[3:]) >= 18
+    assert set(draws["dose"].to_pylist()[:3]) <= {1, 2, 5, 10}
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("site=9", ["'site'", "'9'", "constant", "'7'"]),
+        ("unit=lb", ["'unit'", "'lb'", "constant", "'kg'"]),
+        ("age=nan", ["--given age", "'nan'", "missing value"]),
+        ("age=30.5", ["--given age", "30.5", "whole numbers"]),
+        ("age=old", ["--given age", "'old'", "not numbers"]),
+        ("visit=2020-02-30", ["--given visit", "not a date of the calendar"]),
+        ("zip=1", ["--given zip", "'1'", "'00'"]),
+        ("len=170,1", ["--given len", "--decimal ,"]),
+    ],
+)
+def test_cells_that_no_row_of_the_model_can_have_are_refused(
+    rows_run: Path, tmp_path: Path, command: Command, text: str, pieces: list[str]
+) -> None:
+    out = tmp_path / "out"
+    code, _, err = command("restore", rows_run, "--out", out, "--given", text, *FEW)
+    assert code == 2 and not out.exists()
+    for piece in pieces:
+        assert piece in err
+
+
+def test_a_row_without_a_blank_is_refused(rows_run: Path, tmp_path: Path, command: Command) -> None:
+    every = ["age=40", "sex=f", "visit=2020-03-01", "dose=5", "len=171", "site=7", "unit=kg"]
+    given = [part for text in [*every, "zip=01"] for part in ("--given", text)]
+    code, _, err = command("restore", rows_run, "--out", tmp_path / "out", *given, *FEW)
+    assert code == 2 and "nothing to restore" in err
+
+
+def test_restorations_of_rows_in_python_keep_known_values(
+    rows_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = sf.load(rows_run)
+    form = sf.data.form_of(model.card)
+    names = list(form.element_names)
+    rows = torch.full((1, len(names)), math.nan, dtype=torch.float64)
+    rows[0, names.index("age")] = 95.3
+    capsys.readouterr()
+    found = sf.restore(model, Measurement(rows), 3, nfe=2)
+    assert "age: the given value 95.3 is outside the range" in capsys.readouterr().err
+    known = ~rows.isnan()
+    for part in (found.mean, found.quantile(0.3)):
+        assert torch.equal(part[known], rows[known])
+    assert (found.std[known] == 0).all() and "<td>95.3</td>" in found._repr_html_()
+    drawn = found.view._table(found.draws[0], found._known(found.draws[0]))
+    assert drawn["age"].to_pylist() == [95.3] * 3
+    assert max(form.decode(found.draws[0])["age"].to_pylist()) < 90  # what decoding makes of it
+    rows[0, names.index("age")] = 40
+    sf.restore(model, Measurement(rows), 3, nfe=2)
+    assert "given value" not in capsys.readouterr().err
+    rows[0, names.index("site")] = 9
+    with pytest.raises(InputError, match=r"holds 9 in 'site', and every example .* has 7 there"):
+        sf.restore(model, Measurement(rows), 3, nfe=2)

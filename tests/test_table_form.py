@@ -1,5 +1,6 @@
 """Tables in and out: `TableForm` gives back what it read, and reads other rows by name."""
 
+import datetime
 import json
 import math
 import os
@@ -16,6 +17,12 @@ from hypothesis import strategies as st
 from data_helpers import refused
 from scorefield.data import open_card_data
 from scorefield.data.form import form_of
+from scorefield.data.known_cells import (
+    cells_of,
+    notes_on_known,
+    overlay,
+    refuse_other_constants,
+)
 from scorefield.data.options import ReadOptions
 from scorefield.data.table_files import TextStyle, write_table
 from scorefield.data.table_rows import read_rows
@@ -557,3 +564,90 @@ def test_any_samples_are_read_back_as_written(tmp_path_factory, table, seed, siz
         part = settled[:, data.form.elements[column.name]]
         if not column.words:
             assert part.min() >= column.low and part.max() <= column.high
+
+
+# -- known cells, which decoding must not touch
+
+
+def kinds():
+    """A table with a column of each kind, and its data set."""
+    frame = pd.DataFrame(
+        {
+            "age": pd.Series(np.arange(200) % 72 + 18, dtype="int8"),
+            "tenth": np.arange(200) / 10,
+            "x": np.random.default_rng(0).normal(size=200).astype(np.float32),
+            "dose": np.resize([1, 2, 5, 10], 200),
+            "day": [datetime.date(2020, 1, 1) + datetime.timedelta(days=k) for k in range(200)],
+            "hour": pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(200), "h"),
+            "word": np.resize(["a", "b"], 200),
+            "site": 7,
+        }
+    )
+    return frame, read(frame)
+
+
+KNOWN = {  # a known cell that decoding would change, and what is said of it
+    "age": (300, "age: the given value 300 is outside the range of the training data, 18 to 89"),
+    "tenth": (3.14, "tenth: the given value 3.14 is between the values of the training data"),
+    "x": (0.123456789012, None),
+    "dose": (7, "dose: the given value 7 is no value of the training data, which hold 1, 2, 5, 10"),
+    "day": (datetime.date(2030, 5, 5), "day: the given value 2030-05-05 is outside the range"),
+    "hour": (datetime.datetime(2020, 1, 2, 3, 4, 5), "hour: the given value 2020-01-02 03:04:05"),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_cells_come_back_as_given(name):
+    frame, data = kinds()
+    value, said = KNOWN[name]
+    row = {column: [None] for column in frame} | {name: [value]}
+    rows = read_rows(data.form, row, blanks=True)
+    draws = torch.where(rows.values.isnan(), data.values[:3], rows.values)
+    decoded = data.form.decode(draws)
+    assert decoded[name].to_pylist() != [value] * 3 or name == "x"
+    found = overlay(decoded, rows.table, 3)
+    assert found[name].to_pylist() == [value] * 3
+    others = [column for column in frame if column != name]
+    assert found.select(others).equals(decoded.select(others))
+    middle = overlay(data.form.decode_mean(draws[:1]), rows.table)
+    assert middle[name].to_pylist() == [value]
+    notes = notes_on_known(data.form, rows.values)
+    assert notes == [] if said is None else len(notes) == 1 and notes[0].startswith(said)
+    cells = cells_of(data.form, rows.values)[name].to_pylist()
+    assert cells == ([value] if name != "x" else [np.float32(value)])
+
+
+def test_known_cells_of_the_training_data_keep_their_types_and_are_not_remarked():
+    frame, data = kinds()
+    rows = read_rows(data.form, frame, blanks=True)
+    decoded = data.form.decode(data.values)
+    assert overlay(decoded, rows.table).equals(decoded)
+    assert cells_of(data.form, data.values).equals(decoded)
+    assert notes_on_known(data.form, rows.values) == []
+    refuse_other_constants(data.form, rows.table, "t")
+
+
+def test_notes_count_the_known_cells_of_many_rows():
+    _, data = kinds()
+    rows = data.values[:6].clone()
+    rows[:2, 0], rows[2, 0] = 95, math.nan
+    said = notes_on_known(data.form, rows)
+    assert said == [
+        "age: 2 of 5 given values are outside the range of the training data, 18 to 89: 95"
+    ]
+
+
+@pytest.mark.parametrize("column", ["site", "unit"])
+def test_another_value_of_a_constant_column_is_no_known_cell(column):
+    frame = pd.DataFrame({"x": np.arange(50) / 7, "site": 7, "unit": "kg"})
+    data = read(frame)
+    other = {"x": [None], "site": [None], "unit": [None]}
+    rows = read_rows(data.form, other | {column: [frame[column][0]]}, blanks=True)
+    refuse_other_constants(data.form, rows.table, "t")  # the constant itself
+    rows = read_rows(data.form, other | {column: [9 if column == "site" else "lb"]}, blanks=True)
+    refused(
+        column,
+        "constant",
+        "'7'" if column == "site" else "'kg'",
+        call=lambda: refuse_other_constants(data.form, rows.table, "t"),
+    )

@@ -122,8 +122,8 @@ def rows_of(
             "for tables, restore fills in blank cells and takes no other options of the "
             "measurement. Restore other measurements of rows in Python, with sf.restore"
         )
-    rows, known = read_rows(form, input, given, reading.options())
-    return Seen(Measurement(rows), condition=known)
+    rows, cells, known = read_rows(form, input, given, reading.options())
+    return Seen(Measurement(rows), condition=known, cells=cells)
 
 
 @dataclass(frozen=True)
@@ -206,6 +206,8 @@ def restore_to(
 
     plan = wanted.plan(model, seen)
     say(str(plan))
+    for note in plan.notes:
+        say(note)
     if dry_run:
         return Outcome((), (), {"plan": vars(plan)})
     wanted = replace(wanted, method=plan.method)  # chosen once
@@ -221,7 +223,7 @@ def restore_to(
     found = facts_of(model, seen, wanted, plan, result) | taker.closeness() | (facts or {})
     write_json(written[-1], found | card_facts(model))
     if table:
-        written += table_files(form, seen, result, taker, out, format)
+        written += table_files(form, seen, taker, out, format)
     else:
         written.append(save_sheet(model, seen, result, taker, out, title))
         written += pictures(model, taker, out, format)
@@ -254,14 +256,12 @@ def bytes_of(model: Any, seen: Seen, draws: int) -> int:
     return seen.inputs * draws * math.prod(model.event_shape) * kind.itemsize
 
 
-def table_files(
-    form: Any, seen: Seen, result: Any, taker: Taker, out: Path, format: str | None
-) -> list[Path]:
+def table_files(form: Any, seen: Seen, taker: Taker, out: Path, format: str | None) -> list[Path]:
     """Write the rows of a table with their blanks filled in, and every draw."""
     import torch
 
-    rows = seen.measurement.tensor
-    return list(write_rows(form, rows, replace(result, draws=torch.stack(taker.kept)), out, format))
+    draws = torch.stack(taker.kept)
+    return list(write_rows(form, seen.measurement.tensor, seen.cells, draws, out, format))
 
 
 def pictures(model: Any, taker: Taker, out: Path, format: str | None) -> list[Path]:

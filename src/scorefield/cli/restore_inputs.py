@@ -28,12 +28,14 @@ class Seen:
         form: the form in which draws are returned (`inverse.stored.Form`); None: that of the
             measurement.
         condition: the model's condition as far as the files hold it, or None.
+        cells: the known cells of a table as they were given, an Arrow table; None for other data.
     """
 
     measurement: Any
     truth: Any = None
     form: Any = None
     condition: Any = None
+    cells: Any = None
 
     @property
     def inputs(self) -> int:

@@ -42,12 +42,14 @@ class Taker:
 
     def __call__(self, n: int, draws: Any) -> None:
         """Take the draws (draws, *event) of input n."""
+        from ..inverse.collect import mean_and_std
+
         if self.form is not None and draws.is_floating_point():
             draws = self.form.store(draws)
         floats = as_floats(self.model, draws).double()
-        mean = floats.mean(0)
+        mean, std = mean_and_std(floats)
         self.means.append(mean)
-        self.stds.append(floats.std(0) if len(draws) > 1 else floats[0] * math.nan)
+        self.stds.append(std)
         self.quantiles.append(quantiles(floats))
         if self.truth is not None:
             self._compare(as_floats(self.model, self.truth[n]).double(), floats, mean)

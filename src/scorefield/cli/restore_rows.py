@@ -7,16 +7,16 @@ from ..errors import InputError
 from ..values import did_you_mean
 
 
-def parse_given(texts: list[str]) -> dict[str, Any]:
-    """Read texts such as "age=30"; numbers become numbers.
+def parse_given(texts: list[str]) -> dict[str, str]:
+    """Read texts such as "age=30".
 
     Returns:
-        From a column's name to its value.
+        From a column's name to the text of its value.
 
     Raises:
         InputError: a text has no "=", or a name occurs twice.
     """
-    given: dict[str, Any] = {}
+    given: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         name, value = name.strip(), value.strip()
@@ -24,42 +24,59 @@ def parse_given(texts: list[str]) -> dict[str, Any]:
             raise InputError(f"--given takes NAME=VALUE, for example age=30; got {text!r}")
         if name in given:
             raise InputError(f"--given names column {name!r} twice")
-        try:
-            given[name] = int(value)
-        except ValueError:
-            try:
-                given[name] = float(value)
-            except ValueError:
-                given[name] = value
+        given[name] = value
     return given
 
 
-def given_row(form: Any, texts: list[str]) -> Any:
-    """One row of which the columns of --given are known, as an Arrow table.
+def given_rows(form: Any, texts: list[str], options: Any = None) -> Any:
+    """One row of which the columns of --given are known, read as the cells of a text table.
 
     Args:
         form: the `TableForm` of the model.
         texts: texts NAME=VALUE.
+        options: `ReadOptions`, of which the marks of numbers are taken; or None.
+
+    Returns:
+        The `data.table_rows.Rows`.
 
     Raises:
-        InputError: a text is not NAME=VALUE, or the model has no such column.
+        InputError: a text is not NAME=VALUE, the model has no such column, or the value is none of
+            the column's kind.
     """
     import pyarrow as pa
 
+    from ..data.table_rows import read_rows as read
+    from ..data.table_sources import Source
+
+    class Typed(Source):
+        """The cells of --given, whose errors name the option."""
+
+        def error(self, k: int, message: str, rows: Any = ()) -> InputError:
+            return InputError(f"--given {self.labels[k]}: {message}")
+
     given = parse_given(texts)
-    names = [column.name for column in form.columns]
+    names = form.names
     for name in given:
         if name not in names:
             raise InputError(
                 f"--given {name}: the model has no such column{did_you_mean(name, names)} Its "
                 f"columns: {', '.join(names)}"
             )
-    return pa.table({name: pa.array([given.get(name)]) for name in names})
+    cells = pa.table({name: pa.array([given.get(name)], pa.string()) for name in names})
+    source = Typed("--given", cells, names, text=True, format="text", delimiter=form.delimiter)
+    found = read(form, source, "--given", options, blanks=True)
+    for name, value in given.items():
+        if found.table.column(name).null_count:
+            raise InputError(
+                f"--given {name}: {value!r} stands for a missing value. Give a value, or leave the "
+                "column out where it is unknown"
+            )
+    return found
 
 
 def read_rows(
     form: Any, input: Path | None, given: list[str] | None, options: Any = None
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, Any]:
     """The observed rows (K, d) in data units, NaN where a cell is blank, and their condition.
 
     Args:
@@ -69,12 +86,18 @@ def read_rows(
         options: `ReadOptions` of the file, or None.
 
     Returns:
-        A floating tensor; and the condition that the file holds in its columns, or None.
+        A floating tensor; the known cells as they were given, an Arrow table that is null where a
+        cell is blank; and the condition that the file holds in its columns, or None.
 
     Raises:
-        InputError: neither or both are given, the file does not fit, or no cell is blank.
+        InputError: neither or both are given, the file does not fit, no cell is blank, or a cell
+            differs from a column that is constant in the training data.
     """
     import torch
+
+    from ..data.known_cells import refuse_other_constants
+    from ..data.table_rows import read_rows as read
+    from .show import say
 
     if (input is None) == (not given):
         raise InputError(
@@ -82,33 +105,35 @@ def read_rows(
             "filled in, or --given NAME=VALUE for each known column"
         )
     if input is None:
-        return form.encode(given_row(form, given or []), "--given", blanks=True), None
-    from ..data.table_rows import read_rows as read
-    from .show import say
-
-    if not input.is_file():
-        raise InputError(f"--input {input}: there is no such file")
-    found = read(form, input, str(input), options, blanks=True)
+        found, option = given_rows(form, given or [], options), "--given"
+        unknown = "Leave the unknown columns out"
+    else:
+        option, unknown = f"--input {input}", "Leave the unknown cells empty"
+        if not input.is_file():
+            raise InputError(f"{option}: there is no such file")
+        found = read(form, input, str(input), options, blanks=True)
     for note in found.notes:
         say(note)
     rows = found.values
     if not bool(torch.isnan(rows).any()):
-        raise InputError(
-            f"--input {input}: no cell is blank, so there is nothing to restore. Leave the unknown "
-            "cells empty"
-        )
-    if found.condition is None:
-        return rows, None
-    return rows, {form.given.kind: found.condition}
+        raise InputError(f"{option}: no cell is blank, so there is nothing to restore. {unknown}")
+    refuse_other_constants(form, found.table, option)
+    condition = None if found.condition is None else {form.given.kind: found.condition}
+    return rows, found.table, condition
 
 
-def write_rows(form: Any, rows: Any, result: Any, out: Path, format: str | None) -> list[Path]:
+def write_rows(
+    form: Any, rows: Any, known: Any, draws: Any, out: Path, format: str | None
+) -> list[Path]:
     """Write restored rows: means with standard deviations, and every draw.
+
+    Known cells are written as they were given.
 
     Args:
         form: the `TableForm` of the model.
         rows: the observed rows (K, d) with NaN where a cell was blank.
-        result: the `Restoration`, with draws (K, n, d).
+        known: the known cells, an Arrow table of K rows that is null where a cell was blank.
+        draws: (K, n, d) in data units.
         out: folder for the results.
         format: "csv", "parquet" or another of the form's formats; None: the source's own.
 
@@ -120,28 +145,29 @@ def write_rows(form: Any, rows: Any, result: Any, out: Path, format: str | None)
     import torch
 
     from ..data import write_table
+    from ..data.known_cells import overlay
     from ..data.table_files import TextStyle
 
     kind = format or (form.format if form.format in form.formats else "csv")
-    count, draws = result.draws.shape[:2]
+    count, repeats = draws.shape[:2]
     unknown = rows.isnan()
-    settled = form.settle(result.draws.flatten(0, 1)).reshape(count, draws, -1)
+    settled = form.settle(draws.flatten(0, 1)).reshape(count, repeats, -1)
     middle = form.decode_mean(torch.where(unknown, settled.mean(1), rows.double()))
-    spread = settled.std(1) if draws > 1 else torch.full_like(settled[:, 0], float("nan"))
+    whole = form.decode(torch.where(unknown, 0.0, rows.double()))  # of columns without a blank
+    spread = settled.std(1) if repeats > 1 else torch.full_like(settled[:, 0], float("nan"))
     deviation = form.decode_spread(torch.where(unknown, spread, 0.0))
+    blank = {name: bool(unknown[:, form.elements[name]].any()) for name in form.names}
+    found = pa.table({n: (middle if blank[n] else whole)[n] for n in form.names})
+    found = overlay(found, known)
     columns: dict[str, Any] = {}
     for name in form.names:
-        blank = unknown[:, form.elements[name]].any(1)
-        columns[name] = middle[name]
-        if not bool(blank.any()):
-            known = form.decode(torch.where(unknown, 0.0, rows.double()))
-            columns[name] = known[name]
-        elif name in deviation.column_names:
+        columns[name] = found[name]
+        if blank[name] and name in deviation.column_names:
             columns[f"{name} sd"] = deviation[name]
     style = TextStyle("\t" if kind == "tsv" else form.delimiter, form.decimal)
     restored = write_table(out / f"restored.{kind}", pa.table(columns), style)
-    each = form.decode(result.draws.flatten(0, 1))
-    index = torch.arange(count).repeat_interleave(draws).numpy()
-    head = {"row": pa.array(index), "draw": pa.array(list(range(draws)) * count)}
+    each = overlay(form.decode(draws.flatten(0, 1)), known, repeats)
+    index = torch.arange(count).repeat_interleave(repeats).numpy()
+    head = {"row": pa.array(index), "draw": pa.array(list(range(repeats)) * count)}
     table = pa.table({**head, **{name: each[name] for name in each.column_names}})
     return [restored, write_table(out / f"draws.{kind}", table, style)]

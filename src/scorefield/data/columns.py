@@ -221,6 +221,26 @@ class Column:
             return from_words(places, self.words, self.arrow)
         return from_numbers(settled[:, 0], self.arrow, self.per)
 
+    def exactly(self, x: np.ndarray) -> Any:
+        """Elements as an Arrow array that holds them as they are, neither rounded nor reflected.
+
+        Args:
+            x: float64 (N, size); NaN gives null.
+
+        Returns:
+            The array: of the column's type where that holds all numbers, else of a wider integer, a
+            finer unit of time, or float64. A category has the word of the largest element.
+        """
+        if self.words:
+            return self.decode(self.settle(x, bounded=False))
+        numbers = x[:, 0]
+        for kind in (self.arrow, *finer(self.arrow)):
+            for per in (self.per, 0):
+                array = from_numbers(numbers, kind, per)
+                if np.array_equal(to_numbers(array), numbers, equal_nan=True):
+                    return array
+        return pa.array(numbers, mask=np.isnan(numbers))
+
     def to_dict(self) -> dict[str, Any]:
         """The attributes that differ from their defaults, in a form that JSON can hold."""
         default = {f.name: f.default for f in fields(self)}
@@ -241,6 +261,17 @@ def _reflected(x: np.ndarray, low: float, high: float) -> np.ndarray:
     x = np.where(x < low, 2 * low - x, x)
     x = np.where(x > high, 2 * high - x, x)
     return np.clip(x, low, high)
+
+
+def finer(kind: Any) -> list[Any]:
+    """The types that hold more numbers than a type, in the same unit; float64 is not among them."""
+    if t.is_integer(kind):
+        return [pa.int64()]
+    if t.is_timestamp(kind):
+        return [pa.timestamp(unit, kind.tz) for unit in ("ms", "us", "ns")]
+    if t.is_time(kind):
+        return [pa.time32("ms"), pa.time64("us"), pa.time64("ns")]
+    return [pa.duration(unit) for unit in ("ms", "us", "ns")] if t.is_duration(kind) else []
 
 
 def _alike(got: Any, want: Any) -> bool:

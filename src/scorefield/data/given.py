@@ -130,15 +130,11 @@ class Given:
 
 
 def _column(column: Column, numbers: np.ndarray) -> Any:
-    """Numbers in the type of a column where it holds them exactly, else as float64."""
-    blank = np.isnan(numbers)
-    own = column.decode(replace(column, values=()).settle(numbers[:, None], bounded=False))
-    if is_temporal(column.arrow):
-        return own
-    back = np.where(blank, 0, column.encode(own)[:, 0])
-    if np.array_equal(back, np.where(blank, 0, numbers)):
-        return own
-    return pa.array(numbers, mask=blank)
+    """Numbers in the type of a column where it holds them exactly, else in a finer one."""
+    found = column.exactly(numbers[:, None])
+    if is_temporal(column.arrow) and not is_temporal(found.type):  # parts of days
+        return column.decode(replace(column, values=()).settle(numbers[:, None], bounded=False))
+    return found
 
 
 def describe_given(kind: str, name: str, array: Any, style: str = "") -> Column:

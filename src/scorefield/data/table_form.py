@@ -88,8 +88,18 @@ class TableForm(Form):
 
     # -- from elements
 
-    def _parts(self, x: Tensor) -> list[tuple[Column, np.ndarray]]:
-        """The columns with their elements, float64 (N, size)."""
+    def parts(self, x: Tensor) -> list[tuple[Column, np.ndarray]]:
+        """Encoded rows by column.
+
+        Args:
+            x: (N, d) in data units.
+
+        Returns:
+            Each column with its elements, float64 (N, size).
+
+        Raises:
+            InputError: x has another shape.
+        """
         if x.ndim != 2 or tuple(x.shape[1:]) != self.event_shape:
             raise InputError(
                 f"rows of this table are (N, {self.event_shape[0]}); got shape {tuple(x.shape)}"
@@ -109,7 +119,7 @@ class TableForm(Form):
             (N, d), float64: `encode` of `decode`.
         """
         bounded = self.bounds == "data"
-        parts = [column.settle(part, bounded) for column, part in self._parts(x)]
+        parts = [column.settle(part, bounded) for column, part in self.parts(x)]
         return torch.from_numpy(np.concatenate(parts, 1))
 
     def decode(self, x: Tensor) -> Any:
@@ -126,7 +136,7 @@ class TableForm(Form):
             InputError: x has another shape.
         """
         bounded = self.bounds == "data"
-        arrays = [column.decode(column.settle(part, bounded)) for column, part in self._parts(x)]
+        arrays = [column.decode(column.settle(part, bounded)) for column, part in self.parts(x)]
         return pa.table(arrays, names=list(self.names))
 
     def decode_mean(self, x: Tensor) -> Any:
@@ -140,7 +150,7 @@ class TableForm(Form):
             The table: float64 for numbers, dates for dates, the most likely word for categories.
         """
         arrays = []
-        for column, part in self._parts(x):
+        for column, part in self.parts(x):
             if is_number(column.arrow) and not column.words and column.kind != "constant":
                 arrays.append(pa.array(part[:, 0], mask=np.isnan(part[:, 0])))
             else:
@@ -159,7 +169,7 @@ class TableForm(Form):
             The table: numbers in their own units, dates in days or seconds. Categories have no
             column.
         """
-        numbers = [(c, part[:, 0]) for c, part in self._parts(x) if not c.words]
+        numbers = [(c, part[:, 0]) for c, part in self.parts(x) if not c.words]
         arrays = [pa.array(part, mask=np.isnan(part)) for _, part in numbers]
         return pa.table(arrays, names=[column.name for column, _ in numbers])
 
@@ -172,7 +182,7 @@ class TableForm(Form):
         Returns:
             The counts of the columns that have some. `decode` reflects them under bounds="data".
         """
-        found = {c.name: int(c.outside(part[:, 0]).sum()) for c, part in self._parts(x)}
+        found = {c.name: int(c.outside(part[:, 0]).sum()) for c, part in self.parts(x)}
         return {name: count for name, count in found.items() if count}
 
     def moved_note(self, x: Tensor) -> str:

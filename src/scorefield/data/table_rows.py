@@ -20,7 +20,7 @@ from .given import Given
 from .options import ReadOptions
 from .table_reading import find_marks, finite, load_typed
 from .table_sources import Source, is_table, read_source
-from .table_types import from_numbers, is_temporal, t, to_numbers
+from .table_types import from_numbers, held, is_temporal, is_words, t, to_numbers
 
 if TYPE_CHECKING:
     from .table_form import TableForm
@@ -34,8 +34,8 @@ class Rows:
 
     Attributes:
         values: (N, d) in data units; NaN where a value is missing.
-        table: The columns of the model as an Arrow table of their types, null where missing; None
-            for rows that came as an array.
+        table: The columns of the model as an Arrow table, null where missing: of their types where
+            these hold all values exactly; None for rows that came as an array.
         notes: Messages for the user: columns that were not taken, and choices of the reader.
         condition: The classes, int64 (N,), or the vectors, float64 (N, k), that the model is
             conditioned on; None where the rows have no such columns.
@@ -58,8 +58,8 @@ def read_rows(
 
     Args:
         form: The form of the model's data.
-        items: A path, an Arrow table, a data frame, a mapping from names to arrays, or an array or
-            tensor (N, d) of encoded rows.
+        items: A path, an Arrow table, a data frame, a mapping from names to arrays, a `Source`, or
+            an array or tensor (N, d) of encoded rows.
         name: The source, for messages.
         options: Reading options; what they leave open is read off the file, else as in the model's
             data.
@@ -72,12 +72,15 @@ def read_rows(
         InputError: Columns of the model are missing or hold something else, a word is not known, or
             a value is missing.
     """
-    if not isinstance(items, (str, Path)) and not is_table(items):
+    if not isinstance(items, (str, Path, Source)) and not is_table(items):
         return Rows(_encoded(form, items, name, blanks), None)
     options = options or ReadOptions()
     items = Path(items) if isinstance(items, str) else items
     known = form.names if form.named else None
-    source = read_source(items, name, options, known, form.delimiter)
+    if isinstance(items, Source):
+        source = items
+    else:
+        source = read_source(items, name, options, known, form.delimiter)
     source.marks = Marks(form.decimal)
     places, given, notes = _match(form, source)
     if source.text:
@@ -87,7 +90,7 @@ def read_rows(
     for column, k in zip(form.columns, places, strict=True):
         try:
             array = _typed(source, k, column)
-            parts.append(column.encode(array))
+            parts.append(column.encode(_single(array, column)))
         except Unclear as error:
             raise source.error(k, str(error), error.rows) from error
         arrays.append(array)
@@ -101,11 +104,18 @@ def read_rows(
     return Rows(tensor, table, (*source.notes, *notes), condition)
 
 
+def _single(array: Any, column: Column) -> Any:
+    """Floats of 64 bits rounded to the 32 or 16 bits that a column has."""
+    if t.is_float64(array.type) and (t.is_float32(column.arrow) or t.is_float16(column.arrow)):
+        return from_numbers(to_numbers(array), column.arrow)
+    return array
+
+
 def _condition(given: Given, source: Source, places: Sequence[int], blanks: bool) -> Tensor:
     """The condition of the rows, whose columns are at `places` of the source."""
     arrays = []
     for column, k in zip(given.columns, places, strict=True):
-        array = _typed(source, k, column)
+        array = _single(_typed(source, k, column), column)
         if array.null_count and not blanks:
             raise source.error(k, "holds blank cells, and every row needs its condition", [])
         arrays.append(array)
@@ -117,6 +127,9 @@ def _condition(given: Given, source: Source, places: Sequence[int], blanks: bool
 
 def _as(array: Any, column: Column) -> Any:
     """An array as the column's type where that loses nothing, else as it is."""
+    if not is_words(column.arrow):
+        found = held(array, column.arrow)
+        return array if found is None else found
     try:
         return array.cast(column.arrow)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -208,9 +221,7 @@ def _typed(source: Source, k: int, column: Column) -> Any:
         return from_numbers(to_numbers(numbers), column.arrow)
     if is_temporal(column.arrow):
         return read_times(cells, column.arrow).array
-    array = finite(source, k, read_numbers(cells, source.marks))
-    single = t.is_float32(column.arrow) or t.is_float16(column.arrow)
-    return from_numbers(to_numbers(array), column.arrow) if single else array
+    return finite(source, k, read_numbers(cells, source.marks))
 
 
 def _refuse_blanks(form: "TableForm", source: Source, values: np.ndarray) -> None:

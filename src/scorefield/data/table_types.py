@@ -170,6 +170,43 @@ def from_numbers(numbers: np.ndarray, kind: Any, per: int = 0) -> Any:
         return pa.array(numbers.astype(kind.to_pandas_dtype()), kind, mask=blank)
 
 
+def held(array: Any, kind: Any) -> Any | None:
+    """A column as another type where that holds its values exactly.
+
+    Args:
+        array: An Arrow array of numbers, dates or times.
+        kind: The type. A float of 32 bits holds numbers that it writes with the same digits.
+
+    Returns:
+        The array of the type, null where `array` is; None where a value would change.
+    """
+    if array.type == kind:
+        return array
+    if is_temporal(kind) or is_temporal(array.type) or t.is_null(array.type):
+        if t.is_date(kind) and with_clock(array).any():
+            return None  # a cast would cut the time off
+        try:
+            return array.cast(kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return None
+    numbers = to_numbers(array)
+    found = from_numbers(numbers, kind)
+    away = np.flatnonzero((to_numbers(found) != numbers) & ~np.isnan(numbers))
+    if len(away) and not (t.is_float32(kind) or t.is_float16(kind)):
+        return None
+    single = numbers.astype(kind.to_pandas_dtype()) if len(away) else numbers
+    return found if all(float(str(single[k])) == numbers[k] for k in away) else None
+
+
+def with_clock(array: Any) -> np.ndarray:
+    """Which timestamps have a time of day besides their date: bool (N,); none of other types."""
+    if not t.is_timestamp(array.type):
+        return np.zeros(len(array), dtype=bool)
+    days = pc.cast(array, pa.date32(), safe=False)
+    same = pc.equal(pc.cast(days, pa.timestamp(array.type.unit)), array)
+    return ~np.asarray(pc.fill_null(same, True).to_numpy(zero_copy_only=False), dtype=bool)
+
+
 def to_words(array: Any) -> Any:
     """A column of text, a dictionary or booleans as Arrow strings."""
     if t.is_dictionary(array.type):

@@ -17,6 +17,8 @@ from ..models import ScoreModel
 from ..plotting import Picture, save_samples, save_table
 from ..units import Units
 from .form import Form, form_of
+from .known_cells import cells_of, overlay
+from .table_form import TableForm
 from .toys import toy_density
 
 Density = Callable[[Tensor], Tensor]
@@ -55,6 +57,7 @@ class View:
         title: str | None = None,
         columns: int | None = None,
         parts: Sequence[str] | None = None,
+        known: Tensor | None = None,
     ) -> Picture:
         """Draw examples.
 
@@ -64,6 +67,8 @@ class View:
             title: Shown above; None: the number of examples and the source.
             columns: Images in a row of a grid.
             parts: What is drawn of a table: of "marginals", "pairs" and "correlations".
+            known: Rows of a table like x, NaN in cells that were drawn. The others are known and
+                drawn as they are, also beyond the range of the training data.
 
         Returns:
             The picture, which is drawn when it is shown or saved.
@@ -80,7 +85,8 @@ class View:
             if self.form is not None and self.form.kind == "table" and self.density is None:
                 kinds = getattr(self.form, "columns", None)
                 behind = None if data is None else self._table(data)
-                return save_table(path, self._table(shown), behind, kinds, title, **options)
+                table = self._table(shown, None if known is None else known[:most])
+                return save_table(path, table, behind, kinds, title, **options)
             return save_samples(
                 path,
                 shown,
@@ -96,10 +102,13 @@ class View:
 
         return Picture(write, words)
 
-    def _table(self, x: Any) -> Any:
-        """Examples as the table of the source."""
+    def _table(self, x: Any, known: Tensor | None = None) -> Any:
+        """Examples as the table of the source, known cells as they are."""
         assert self.form is not None
-        return self.form.decode(torch.as_tensor(x).detach().cpu())
+        table = self.form.decode(torch.as_tensor(x).detach().cpu())
+        if known is None or not isinstance(self.form, TableForm):
+            return table
+        return overlay(table, cells_of(self.form, known))
 
 
 def view_of(model: ScoreModel) -> View:

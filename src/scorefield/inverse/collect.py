@@ -18,6 +18,23 @@ from .result import Restoration
 Sink = Callable[[int, Tensor], None]
 
 
+def mean_and_std(draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of draws, without rounding where all draws are equal.
+
+    Args:
+        draws: (K, *event), floating.
+
+    Returns:
+        The mean (*event), which is the value itself where all draws have it, as at known elements;
+        and the standard deviation (*event), 0 there; NaN for one draw.
+    """
+    if len(draws) == 1:
+        return draws[0], torch.full_like(draws[0], math.nan)
+    same = (draws == draws[0]).all(0)
+    mean = torch.where(same, draws[0], draws.mean(0))
+    return mean, torch.where(same, 0.0, draws.std(0))
+
+
 class Collector:
     """Takes draws in the order of their keys.
 
@@ -67,9 +84,9 @@ class Collector:
             mask = mask[n] if self.operator.batched else mask
             restored = torch.where(mask, self.stored[n].to(restored.dtype), restored)
         floats = form.floats(restored)
-        self.means.append(floats.mean(0))
-        lone = torch.full_like(floats[0], math.nan)
-        self.stds.append(floats.std(0) if self.draws > 1 else lone)
+        mean, std = mean_and_std(floats)
+        self.means.append(mean)
+        self.stds.append(std)
         if self.sink is None:
             self.kept.append(restored)
         else:

@@ -26,6 +26,7 @@ from ..sampling import StepEvent, draw, with_kernel, working_type
 from ..values import describe, functions, mapping, plain_tree, shape, whole
 from .choose import Chosen, choose_method
 from .collect import Collector, Sink
+from .known import notes_on_known_rows, refuse_other_constants
 from .measurement import Measurement, Reading
 from .methods import METHODS, SAMPLING_OPTIONS, Prepared, exact_draws
 from .operators import Mask, quick_check
@@ -47,6 +48,7 @@ class RestorationPlan:
         evaluations: Evaluations of the prior a draw.
         seconds: Seconds that all draws are expected to take; 0 for exact draws.
         draws: Number of draws in all.
+        notes: Notices about known cells of a table that the training data do not have.
     """
 
     method: str
@@ -54,6 +56,7 @@ class RestorationPlan:
     evaluations: int
     seconds: float
     draws: int
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         reason = f" ({self.reason})" if self.reason else ""
@@ -83,6 +86,7 @@ class _Job:
         self.measurement = measurement.resolve(model.event_shape)
         _check_operator(self.measurement, model)
         self.reading: Reading = self.measurement.read(model.units, model.event_shape)
+        self.notes = self._check_known(model)
         wide = self.measurement.problem(model.units, model.event_shape)
         self.exact_problem = wide
         self.count = len(self.reading.values)
@@ -99,6 +103,14 @@ class _Job:
         self.size = usual if batch is None else whole(batch, "batch", 1)
         self.rows = torch.arange(self.count).repeat_interleave(draws)
 
+    def _check_known(self, model: ScoreModel) -> tuple[str, ...]:
+        """Notices on exactly known elements; those that differ from a constant are refused."""
+        known = self.measurement.kept(model.event_shape)
+        if known is None or not self.measurement.exact:
+            return ()
+        refuse_other_constants(model, self.reading, known, self.measurement.tensor.dtype)
+        return notes_on_known_rows(model, self.reading, known)
+
     def prepare(self, rows: Tensor) -> Prepared:
         """What samples the rows (numbers of observations)."""
         return self.method(self.model, self.problem.take(rows), self.options)
@@ -110,7 +122,7 @@ class _Job:
     def plan(self) -> RestorationPlan:
         """The plan; one evaluation of the method is timed."""
         if self.method.direct:
-            return RestorationPlan(*self.chosen, 0, 0.0, len(self.rows))
+            return RestorationPlan(*self.chosen, 0, 0.0, len(self.rows), self.notes)
         rows = self.rows[: self.size]
         prepared = self.prepare(rows)
         x = torch.zeros(len(rows), *self.model.event_shape, device=self.device, dtype=self.dtype)
@@ -121,7 +133,8 @@ class _Job:
             prepared.model(x, prepared.recipe.ladder[0], given)
         spent = (time.perf_counter() - began) * prepared.recipe.evaluations
         seconds = spent * len(self.rows) / len(rows)
-        return RestorationPlan(*self.chosen, prepared.recipe.evaluations, seconds, len(self.rows))
+        evaluations = prepared.recipe.evaluations
+        return RestorationPlan(*self.chosen, evaluations, seconds, len(self.rows), self.notes)
 
 
 def _moved(problem: Problem, device: torch.device, dtype: torch.dtype) -> Problem:
@@ -154,7 +167,8 @@ def restore(
     """Draw restorations of each observation: draws of p(x | y).
 
     With method="auto" a line with the method and the reason, its evaluations and the seconds
-    expected is printed before it starts.
+    expected is printed before it starts, and a line for each column of a table whose known values
+    the training data do not have.
 
     Args:
         model: The prior.
@@ -184,7 +198,7 @@ def restore(
     job = _job(model, measurement, draws, method, nfe, options, condition)
     callbacks = functions(callbacks, "callbacks")
     if method == "auto":
-        print(job.plan(), file=sys.stderr)
+        print(job.plan(), *job.notes, sep="\n", file=sys.stderr)
     keys = rng.keys(seed, len(job.rows)).to(job.device)
     collector = Collector(job.measurement, job.reading, model, job.draws, sink)
     spent, recipe, began = _Spent(), {}, time.perf_counter()

@@ -88,7 +88,7 @@ class Restoration:
         high = (low + 1).clamp(max=ordered.shape[dim] - 1)
         share = (place - low).reshape(-1, *[1] * self.mean.ndim)
         rows = ordered.movedim(dim, 0)
-        found = (rows[low] * (1 - share) + rows[high] * share).to(self.mean.dtype)
+        found = (rows[low] + share * (rows[high] - rows[low])).to(self.mean.dtype)
         return found[0] if is_number(q) else found
 
     @property
@@ -136,7 +136,15 @@ class Restoration:
             words = title if title is not None else words
             return Picture(lambda path: self._save_sheet(path, count, words), words)
         words = f"{draws.shape[1]} draws of the first of {len(draws):,} observations"
-        return self.view.picture(draws[0] if len(draws) else draws, title=title or words)
+        first = draws[0] if len(draws) else draws
+        return self.view.picture(first, title=title or words, known=self._known(first))
+
+    def _known(self, draws: Tensor) -> Tensor | None:
+        """The exactly known elements of draws of one observation, NaN elsewhere; None for none."""
+        if self.mask is None or self.chi2 is not None or not draws.is_floating_point():
+            return None
+        mask = self.mask[0] if self.mask.ndim == draws.ndim else self.mask
+        return torch.where(mask, draws, math.nan)
 
     def _save_sheet(self, path: Path, count: int, title: str) -> Path:
         draws, mean, std = (part[:count] for part in self._batch)
@@ -176,10 +184,16 @@ class Restoration:
         body = []
         for row in range(min(len(mean), SHOWN_ROWS)):
             cells = [
-                f"<td>{m:.6g}</td>" if k else f"<td><b>{m:.4g} ± {s:.2g}</b></td>"
-                for m, s, k in zip(mean[row].tolist(), std[row].tolist(), known[row], strict=True)
+                f"<td>{_digits(m)}</td>" if k else f"<td><b>{m:.4g} ± {s:.2g}</b></td>"
+                for m, s, k in zip(mean[row].numpy(), std[row].numpy(), known[row], strict=True)
             ]
             body.append(f"<tr>{''.join(cells)}</tr>")
         more = len(mean) - len(body)
         rest = f"<p>and {more:,} more</p>" if more else ""
         return f"<table><tr>{head}</tr>{''.join(body)}</table>{rest}<p>Bold: mean ± sd.</p>"
+
+
+def _digits(value: Any) -> str:
+    """A number of NumPy with six digits, or with as many as it needs."""
+    short = f"{value:.6g}"
+    return short if type(value)(short) == value else str(value)
