@@ -5,8 +5,8 @@ from pathlib import Path
 
 from scorefield.config import Request, override, preset
 from scorefield.runs import Run
-from scorefield.training import train, trainer
-from scorefield.training.budget import Clock
+from scorefield.training import Evaluator, train, trainer
+from scorefield.training.budget import Budget, Clock
 
 STEPS, BATCH = 30, 64
 IMAGES = STEPS * BATCH
@@ -60,7 +60,10 @@ def replayed(run: Path, folder: Path, request: Request) -> Path:
 
 
 def fake_clock(monkeypatch, step: float) -> None:
-    """The run's clock counts `step` seconds a training step, and twice that from the 40th on."""
+    """The run's clock counts `step` seconds a training step, and twice that from the 40th on.
+
+    Evaluations take no time of it, so that the load of the machine decides nothing.
+    """
     now, original = [0.0], trainer.train_step
 
     def stepping(*args):
@@ -69,6 +72,8 @@ def fake_clock(monkeypatch, step: float) -> None:
         return result
 
     monkeypatch.setattr(trainer, "train_step", stepping)
+    monkeypatch.setattr(Evaluator, "seconds_per_evaluation", lambda self, model: 1e-6)
+    monkeypatch.setattr(Budget, "pause", lambda self, seconds: None)
     monkeypatch.setattr(trainer, "Clock", lambda spent=0.0, start=None: Clock(spent, None, read))
 
     def read() -> float:

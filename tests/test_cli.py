@@ -128,8 +128,8 @@ def test_sample_writes_arrays_facts_and_a_scatter(ring, tmp_path, command):
     assert samples_of(out).shape == (300, 2)
     facts = json.loads((out / "samples.json").read_text())
     assert {"sampler", "ladder", "nfe", "seed", "seconds", "card_sha256"} <= facts.keys()
-    assert facts["sampler"] == "heun"
-    assert facts["nfe"] == 2 * (len(facts["ladder"]) - 1) + 1
+    assert facts["sampler"] == "unipc"
+    assert facts["nfe"] == len(facts["ladder"]) == 32
     with Image.open(out / "scatter.png") as picture:
         assert min(picture.size) > 200
 

@@ -46,6 +46,7 @@ from scorefield.training import (
 from scorefield.training.budget import Budget, Clock
 from scorefield.training.build import Setup, build, resolve_config
 from scorefield.training.ema import gamma_of
+from scorefield.training.evaluator import PREVIEW_NFE
 from scorefield.training.meter import Meter
 from scorefield.training.optimisers import (
     NEWTON_SCHULZ,
@@ -622,7 +623,7 @@ def test_evaluation_of_a_slow_model_takes_no_longer_than_it_may(final, passes, m
     whole = evaluator.preview_size(model)[0]
     assert evaluator.affordable(model, math.inf, final) == (evaluator.evaluations, whole)
     examples, samples = evaluator.affordable(model, 30.0, final)
-    assert 150 <= examples * passes + samples * 24 <= 300
+    assert 150 <= examples * passes + samples * PREVIEW_NFE <= 300
     assert evaluator.affordable(model, 1.0, final) == ((2, 1) if final else (0, 0))
 
 
