@@ -220,6 +220,37 @@ def test_long_rows_and_many_columns(text):
     assert rows(text(f"a,b\n1,{word}\n2,{word}\n"))["b"] == [word, word]
 
 
+NAMED = [
+    ("#chrom\tpos\tref\nchr1\t100\tA\nchr1\t150\tT\nchr2\t170\tA\n", "chrom pos ref"),
+    ("##fileformat=VCF\n#CHROM\tPOS\nchr1\t100\nchr2\t150\nchr1\t170\n", "CHROM POS"),
+    ("# chrom,pos\nchr1,100\nchr2,150\nchr2,170\n", "chrom pos"),
+    ("#chrom pos n\nchr1 100 7\nchr2 150 7\nchr1 170 8\n", "chrom pos n"),
+    ("# a,b\n1,2\n3,5\n8,1\n", "a b"),
+]
+NOT_NAMED = [
+    ("# made, by hand\nchrom,pos\nchr1,100\nchr2,150\nchr2,170\n", ("chrom", "pos")),
+    ("# made by, hand\nx,2\n1,2.5\n3,5\n8,1\n", ("x", "2")),
+    ("# three genes found\nchr1 100 7\nchr1 150 7\nchr1 170 8\n", None),  # a sentence
+    ("# one,two,three\nchr1,100\nchr1,150\nchr1,170\n", None),  # another number of cells
+    ("# pos,17\nchr1,100\nchr1,150\nchr1,170\n", None),
+]
+
+
+@pytest.mark.parametrize(("content", "names"), NAMED)
+def test_names_in_a_comment_over_words_and_numbers_are_taken(text, content, names):
+    data = text(content)
+    assert data.reading.names == tuple(names.split()) and len(data) == 3
+    assert "the names are in a line that begins with #" in data.report[1]
+    assert text(content, header=False).reading.names is None
+
+
+@pytest.mark.parametrize(("content", "names"), NOT_NAMED)
+def test_other_comments_are_no_names(text, content, names):
+    data = text(content)
+    assert data.reading.names == names and len(data) == 3
+    assert "begins with #" not in data.report[1] and "as comments" in data.report[1]
+
+
 def same_names(value):
     """Mappings of several kinds of which two names are one text."""
     x = np.arange(20.0)

@@ -134,14 +134,15 @@ def read_layout(
     if delimiter == " ":
         rest = [collapse(line) for line in rest]
     rows = list(rows_of(rest, delimiter))
-    names = None if options.header is False else _names_in(comments, delimiter, rows)
+    top = _top(rows, rest, delimiter)
+    names = None if options.header is False else _names_in(comments, delimiter, top, known)
     if names is not None:
         notes = _comment_notes(len(comments) - 1, "the names are in a line that begins with #")
         return Layout(delimiter, names, len(rows[0][1]), skipped, notes)
     notes = _comment_notes(len(comments))
     named = options.header
     if named is None:
-        named = has_header(_top(rows, rest, delimiter), name, known)
+        named = has_header(top, name, known)
     if not named:
         return Layout(delimiter, None, len(rows[0][1]), skipped, notes)
     if len(rows) < 2:
@@ -180,22 +181,35 @@ def _top(rows: list[tuple[int, list[str]]], lines: list[str], delimiter: str) ->
 
 
 def _names_in(
-    comments: list[str], delimiter: str, rows: list[tuple[int, list[str]]]
+    comments: list[str], delimiter: str, top: FirstLines, known: Sequence[str] | None
 ) -> tuple[str, ...] | None:
-    """The names in the last comment, where it has a word for each number of the first row.
+    """The names in the last comment, where it has a word for each cell of the first row.
 
-    numpy.savetxt and gnuplot keep names so.
+    numpy.savetxt, gnuplot and the formats of genomics (#chrom) keep names so. Words in the first
+    row may be names themselves, and words separated by spaces a sentence: see `_is_first_datum`.
     """
     if not comments:
         return None
     line = comments[-1].lstrip("# ")
     line = collapse(line) if delimiter == " " else line
     cells = next((row for _, row in rows_of([line], delimiter)), [])
-    first = rows[0][1]
     words = all(cells) and not any(map(is_datum, cells))
-    if len(cells) != len(first) or not words or not all(map(is_datum, first)):
+    if len(cells) != len(top.first) or not words:
         return None
-    return tuple(cells)
+    if all(map(is_datum, top.first)):
+        return tuple(cells)
+    sentence = delimiter == " " and comments[-1].startswith("# ")
+    return None if sentence or not _is_first_datum(top, known) else tuple(cells)
+
+
+def _is_first_datum(top: FirstLines, known: Sequence[str] | None) -> bool:
+    """Whether the first row holds numbers or dates and cannot be a line of names."""
+    if not any(map(is_datum, top.first)):
+        return False
+    try:
+        return not has_header(top, "", known)
+    except InputError:  # a row of data or names, by itself
+        return True
 
 
 def _complete(
