@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import typing
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from scorefield.config import (
 )
 from scorefield.errors import InputError
 from scorefield.networks.unet import SCALES, costs
+from scorefield.training.build import load_data
 
 IMAGES = DataFacts((1, 28, 28), 5000, image=True, quantisation_levels=256, classes=10)
 VECTORS = DataFacts((2,), 50_000)
@@ -173,6 +175,58 @@ def test_none_leaves_a_setting_to_be_chosen():
     assert set_to("noise.levels=none", name="ncsn").noise.levels is None
     assert resolve(set_to("optim.batch=7", "optim.batch=none"), VECTORS).optim.batch == 1024
     assert set_to("condition.kind=none", "data.units=none").data.units == "none"
+    assert set_to("data.columns=a,b", "data.columns=null").data.columns is None
+
+
+def accepted(name: str) -> Any:
+    """The value "none" of a setting, alone or as a list, where the setting's type has it."""
+    for value in ("none", ("none",)):
+        nested: Any = value
+        for part in reversed(name.split(".")):
+            nested = {part: nested}
+        try:
+            Request.from_dict(nested)
+        except InputError:
+            continue
+        return value
+    return None
+
+
+def nullable(name: str) -> bool:
+    """Whether a setting can be left open."""
+    *groups, last = name.split(".")
+    kind: Any = Request
+    for group in groups:
+        kind = type(getattr(kind(), group))
+    return type(None) in typing.get_args(kind.model_fields[last].annotation)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_none_is_a_value_wherever_there_is_one(name):
+    """And leaves a setting open only where it is no value."""
+    if name == "preset":
+        return  # a name that is looked up
+    value = None if name == "execution.device" else accepted(name)  # there is no such device
+    if value is None and not nullable(name):
+        with pytest.raises(InputError, match=name):
+            set_to(f"{name}=none")
+        return
+    request: Any = set_to(f"{name}=none")
+    for part in name.split("."):
+        request = getattr(request, part)
+    assert request == value
+
+
+@pytest.mark.parametrize(
+    "given", [["data.discrete=none"], {"data.discrete": "none"}, {"data": {"discrete": "none"}}]
+)
+def test_no_column_of_few_values_is_taken_as_such_where_none_is_given(tmp_path, given):
+    rows = "\n".join(f"{k / 7:.6f},{(1, 2, 5, 10)[k % 4]}" for k in range(100))
+    (tmp_path / "t.csv").write_text(f"x,dose\n{rows}\n")
+    request = override(set_to(f"data.source={tmp_path / 't.csv'}"), given)
+    assert [c.kind for c in load_data(request).form.columns] == ["continuous", "integer"]
+    request = override(request, {"data.discrete": None})  # the reader decides
+    assert [c.kind for c in load_data(request).form.columns] == ["continuous", "discrete"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..values import describe, items, mapping, parse_count, parse_seconds
-from .base import Group, choices, split_type, unknown_setting
+from .base import Group, split_type, takes_none, unknown_setting
 from .groups import Request
 
 BUDGETS = {"images": "seconds", "seconds": "images"}  # each replaces the other
@@ -22,8 +22,9 @@ def override(request: Request, assignments: Iterable[str] | Mapping[str, Any]) -
     Args:
         request: the settings to start from, for example a preset.
         assignments: texts "name=value", or a mapping from names to values. Names have dots:
-            "optim.lr", "network.options.width". A text is read as the setting's type; "none"
-            leaves a setting to be chosen.
+            "optim.lr", "network.options.width". A text is read as the setting's type; "null"
+            leaves a setting to be chosen, and so does "none" where it is no value of the setting,
+            such as the name of a column.
 
     Returns:
         A new request; values of the assignments count as given, even where they are 0.
@@ -119,7 +120,8 @@ def _json_or_text(text: str) -> Any:
 def _read(group: type[Group], name: str, text: str, path: str) -> Any:
     """A text as the type of a field. Types and ranges are checked later, by the group."""
     kind, nullable, _ = split_type(group.model_fields[name].annotation)
-    if nullable and text.lower() in ("none", "null") and "none" not in choices(kind):
+    has_none = takes_none(group, name)
+    if nullable and (text.lower() == "null" or (text.lower() == "none" and not has_none)):
         return None
     if kind is int:
         return parse_count(text, path)

@@ -226,6 +226,19 @@ def _owner(model: type[Group], location: Iterable[Any]) -> type[Group]:
     return model
 
 
-def chosen(rule: str) -> dict[str, Any]:
-    """Mark a field that `resolve` chooses where it is None; `rule` describes the choice."""
-    return {"chosen": rule}
+def chosen(rule: str, names: bool = False) -> dict[str, Any]:
+    """Mark a field that `resolve` chooses where it is None.
+
+    Args:
+        rule: the choice, in words.
+        names: whether the field holds names, of which "none" may be one.
+    """
+    return {"chosen": rule, "names": names}
+
+
+def takes_none(group: type[Group], name: str) -> bool:
+    """Whether the text "none" is a value of a setting, and does not leave the setting open."""
+    info = group.model_fields[name]
+    extra = info.json_schema_extra
+    names = isinstance(extra, dict) and bool(extra.get("names"))
+    return names or "none" in choices(split_type(info.annotation)[0])

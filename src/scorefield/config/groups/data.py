@@ -43,7 +43,7 @@ class DataRequest(Group):
         Field(
             min_length=1,
             description="Name of the array in an .npz.",
-            json_schema_extra=chosen("found in the file"),
+            json_schema_extra=chosen("found in the file", names=True),
         ),
     ] = None
     image: Annotated[
@@ -122,7 +122,7 @@ class DataRequest(Group):
         Field(
             min_length=1,
             description="Columns of a table to take, with commas; -name leaves one out.",
-            json_schema_extra=chosen("all but a nameless row number"),
+            json_schema_extra=chosen("all but a nameless row number", names=True),
         ),
     ] = None
     missing: Annotated[
@@ -139,7 +139,9 @@ class DataRequest(Group):
             min_length=1,
             description="Columns whose samples take only values that occur in the data; none for "
             "no column.",
-            json_schema_extra=chosen("columns in which a value occurs five times on average"),
+            json_schema_extra=chosen(
+                "columns in which a value occurs five times on average", names=True
+            ),
         ),
     ] = None
     bounds: Annotated[
@@ -198,7 +200,7 @@ class ConditionRequest(Group):
             min_length=1,
             description="Where the condition comes from: columns of a table with commas, the name "
             "of an array in an .npz, or a file (.npy, .npz, a table) with one row an example.",
-            json_schema_extra=chosen("the class labels that the data bring"),
+            json_schema_extra=chosen("the class labels that the data bring", names=True),
         ),
     ] = None
     dropout: Annotated[
