@@ -258,3 +258,22 @@ def test_labels_are_as_many_as_the_source_has_examples(form, kind, tmp_path):
     value = found.labels if kind == "class" else found.vectors[:, 0]
     assert len(found) == taken
     assert value.tolist() == labels[rows].tolist()
+
+
+def test_pickled_labels_of_an_npz_are_named_and_the_examples_are_read(tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, x=X, y=objects())
+    found = data.open(path)
+    assert np.array_equal(found.values.numpy(), X) and found.labels is None
+    pieces = ("'y'", "pickled objects", ".astype(str)")
+    assert all(piece in found.report[1] for piece in pieces)
+    refused(*pieces, call=lambda: data.open(path, condition="class"))
+    refused(*pieces, call=lambda: data.open(path, condition="class", condition_from="y"))
+    refused(*pieces, call=lambda: data.open(path, key="y"))
+    np.savez(path, x=objects(), y=np.arange(COUNT) % 3)
+    refused("'x'", "pickled objects", call=lambda: data.open(path))
+    np.savez(path, x=X, y=objects().astype(str))
+    assert data.open(path, condition="class").class_names == ("a", "b", "c")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    refused("not a readable .npz", call=lambda: data.open(path))

@@ -4,6 +4,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ LABEL_KEYS = (
     "target",
     "classes",
 )
+PICKLED = "pickled objects, which are not read; save it as numbers or as text (.astype(str))"
 
 
 @dataclass
@@ -219,8 +221,9 @@ def read_npz(path: Path, key: str | None = None, used: Sequence[str] = ()) -> St
             chosen = choose_key(open_ones, key, str(path)) if names else None
             wanted = {chosen, *(_label_keys(chosen) if chosen else ())}
             # Arrays that are not taken are not decompressed.
-            arrays = {
-                name: archive[name] if name in wanted else np.empty(0, np.int8) for name in names
+            loaded = {
+                name: _member(archive, name) if name in wanted else np.empty(0, np.int8)
+                for name in names
             }
     except InputError:
         raise
@@ -228,4 +231,23 @@ def read_npz(path: Path, key: str | None = None, used: Sequence[str] = ()) -> St
         raise InputError(
             f"{path}: not a readable .npz archive of numbers ({_why(error)})"
         ) from error
-    return of_arrays(arrays, chosen, str(path), "npz", used)
+    arrays = {name: array for name, array in loaded.items() if array is not None}
+    if chosen is not None and chosen not in arrays:
+        raise InputError(f"{path}: array {chosen!r} holds {PICKLED}")
+    stored = of_arrays(arrays, chosen, str(path), "npz", used)
+    for name in names:
+        if name not in arrays:
+            missing = "class labels are missing, since it" if stored.labels is None else "it"
+            stored.left_out.append(f"array {name!r}: {missing} holds {PICKLED}")
+    return stored
+
+
+def _member(archive: Any, name: str) -> np.ndarray | None:
+    """An array of an .npz; None where it holds pickled objects."""
+    try:
+        array: np.ndarray = archive[name]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        return None
+    return array
