@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from data_helpers import refused
 from scorefield.data import open as open_data
 from scorefield.data.missing_codes import find_codes, is_code
+from scorefield.errors import InputError
 
 CODES = [-9, -99, -999, -9999, 99, 999, 9999, 99.9, -999.9, 888, -1e30, 1e20, 32767, -32768, 65535]
 FILLS = [-(2**31), 2**31 - 1, float(np.float32(9.96921e36)), float(np.finfo(np.float32).max)]
@@ -101,3 +103,41 @@ def test_ordinary_numbers_give_no_note(kind):
 @pytest.mark.parametrize("name", ["digits", "ring", "moons", "mixture"])
 def test_built_in_data_give_no_note(name):
     assert not noted(open_data(name, count=500))
+
+
+# -- numbers whose variance float64 does not hold
+
+SPREADS = [1e-300, 1e-200, 1e160, 1e300]
+
+
+@pytest.mark.parametrize("scale", SPREADS)
+def test_numbers_that_differ_by_too_little_or_too_much_are_refused_with_the_factor(scale):
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    x[:, 1] *= scale
+    pieces = ("float64", f"Multiply the numbers by 1e{'-' if scale > 1 else ''}")
+    refused("column 2 ", *pieces, call=lambda: open_data(x))
+    refused("of b ", *pieces, call=lambda: open_data({"a": x[:, 0], "b": x[:, 1]}))
+    refused("the data ", *pieces, call=lambda: open_data(x[:, 1:2]))
+    call = lambda: open_data(x[:, ::2], condition="vector", condition_from=x)  # noqa: E731
+    refused("number 2 of the condition", *pieces, call=call)
+    factor = float(str(refusal(x)).split("by ")[-1].split(" ")[0])
+    scaled = open_data(np.stack([x[:, 0], x[:, 1] * factor], 1))
+    assert min(scaled.facts().std) > 0 and max(scaled.facts().std) < 1e150
+
+
+def test_a_largest_float_is_named_as_a_code():
+    x = np.stack([with_code(np.finfo(np.float64).max, 3), with_code(0.5, 3)], 1)
+    refused("column 1 ", "Leave examples with 1.79769e+308 out", call=lambda: open_data(x))
+
+
+def refusal(x):
+    with pytest.raises(InputError) as caught:
+        open_data(x)
+    return caught.value
+
+
+@pytest.mark.parametrize("scale", [1e-140, 1e-45, 1.0, 1e38, 1e140])
+def test_small_and_large_numbers_with_a_variance_are_taken(scale):
+    x = np.random.default_rng(0).normal(size=(60, 2)) * scale
+    x[:, 1] = 1e-300  # a constant column
+    assert np.allclose(open_data(x).facts().std[0] / scale, x[:, 0].std() / scale)

@@ -19,9 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .dataset import Dataset
-from .statistics import blocks
-from .table_form import TableForm
+from .statistics import Ranges, blocks
 
 FEWEST = 3  # times that a code occurs
 MOST = 6  # codes that are looked for in a column
@@ -103,26 +101,21 @@ def _is_far(code: float, low: float, high: float) -> bool:
     return max(low - code, code - high) > high - low
 
 
-def code_notes(values: Tensor, names: Sequence[str], rows: str) -> list[str]:
+def code_notes(values: Tensor, ranges: Ranges, names: Sequence[str], rows: str) -> list[str]:
     """Sentences about the codes in the columns or channels of an array.
 
     Args:
         values: (N, k) or (N, k, ...), real numbers.
+        ranges: Their ranges.
         names: A name for each of the k columns; "" leaves a column out.
         rows: What the reader is advised to do with such values, as a clause.
 
     Returns:
         A sentence for each code that occurs.
     """
-    lows, highs = [], []
-    for part in blocks(len(values), 8 * max(1, values[0].numel())):
-        block = values[part].reshape(len(values[part]), values.shape[1], -1)
-        lows.append(block.amin((0, 2)).to(torch.float64))
-        highs.append(block.amax((0, 2)).to(torch.float64))
-    low, high = torch.stack(lows).amin(0).tolist(), torch.stack(highs).amax(0).tolist()
     found: dict[float, list[tuple[str, Code]]] = {}
-    for k, name in enumerate(names):
-        if not name or not (is_code(low[k]) or is_code(high[k])):
+    for k, (name, low, high) in enumerate(zip(names, *ranges, strict=True)):
+        if not name or not (is_code(low) or is_code(high)):
             continue
         for code in find_codes(_parts(values, k)):
             found.setdefault(code.value, []).append((name, code))
@@ -149,36 +142,3 @@ def _sentence(value: float, held: Sequence[tuple[str, Code]], rows: str) -> str:
         f"{value:.7g} is taken as a number and lies far from the other numbers of {columns}{more}; "
         f"where it stands for a missing value, {rows}"
     )
-
-
-def notes_on_values(dataset: Dataset) -> list[str]:
-    """Sentences about the codes among the examples; [] for images."""
-    if dataset.image or dataset.quantisation_levels is not None:
-        return []
-    form, width = dataset.form, dataset.event_shape[0]
-    if isinstance(form, TableForm):
-        names = [""] * width
-        for column in form.columns:
-            if column.kind in ("continuous", "integer", "discrete"):
-                names[form.elements[column.name].start] = column.name
-        return code_notes(
-            dataset.values, names, "leave such cells blank and give --missing (missing=)"
-        )
-    if width == 1:
-        names = ["the data"]
-    elif dataset.columns is not None:
-        names = list(dataset.columns)
-    else:
-        what = "column" if len(dataset.event_shape) == 1 else "channel"
-        names = [f"{what} {k + 1}" for k in range(width)]
-    return code_notes(dataset.values, names, "leave such examples out or fill it in")
-
-
-def notes_on_vectors(dataset: Dataset) -> list[str]:
-    """Sentences about the codes among the vectors of the condition; [] without vectors."""
-    if dataset.vectors is None:
-        return []
-    width = dataset.vectors.shape[1]
-    own = dataset.vector_names or [f"number {k + 1}" for k in range(width)]
-    names = [f"{name} of the condition" for name in own]
-    return code_notes(dataset.vectors, names, "leave such examples out or fill it in")

@@ -14,12 +14,12 @@ from torch import Tensor
 from ..errors import InputError
 from ..values import by_text
 from .arrays import plain_array
+from .checks import check_numbers
 from .conditioning import attach
 from .dataset import Dataset
 from .files import Stored, of_arrays, read_npy, read_npz
 from .images import Folder, read_files, read_folder
 from .making import make_dataset, pick
-from .missing_codes import notes_on_values, notes_on_vectors
 from .options import ReadOptions, is_names
 from .picture_files import IN_MEMORY, SUFFIXES, Held, is_pillow
 from .sources import EMBEDDED, NAMES, as_numbers, held_pictures, read_items
@@ -342,12 +342,12 @@ def open(source: Any, options: ReadOptions | None = None, **named: Any) -> Datas
         if plain not in (NONE_GIVEN, source.options):
             raise InputError("options of open are for sources; a Dataset is used as it is")
         found = attach(source, source, read)
-        return found if read.condition is None else _noted(found, notes_on_vectors(found))
+        return found if read.condition is None else check_numbers(found, examples=False)
     dataset = replace(_open(source, read), options=plain)
     form = dataset.form
     if not (isinstance(form, TableForm) and form.given is not None):
         dataset = attach(dataset, source, read)
-    return _noted(dataset, [*notes_on_values(dataset), *notes_on_vectors(dataset)])
+    return check_numbers(dataset)
 
 
 def _noted(dataset: Dataset, notes: list[str]) -> Dataset:

@@ -30,6 +30,30 @@ def blocks(count: int, row_bytes: int) -> Iterator[slice]:
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
+class Ranges(NamedTuple):
+    """low, high: The smallest and the largest number of every column or channel."""
+
+    low: list[float]
+    high: list[float]
+
+
+def ranges(values: Tensor) -> Ranges:
+    """The range of every column or channel.
+
+    Args:
+        values: (N, k) or (N, k, ...), real numbers.
+
+    Returns:
+        Two lists of k numbers.
+    """
+    lows, highs = [], []
+    for part in blocks(len(values), 8 * max(1, values[0].numel())):
+        block = values[part].reshape(len(values[part]), values.shape[1], -1)
+        lows.append(block.amin((0, 2)).to(torch.float64))
+        highs.append(block.amax((0, 2)).to(torch.float64))
+    return Ranges(torch.stack(lows).amin(0).tolist(), torch.stack(highs).amax(0).tolist())
+
+
 def accumulate(
     read: Callable[[Tensor], Tensor], index: Tensor, event_shape: tuple[int, ...]
 ) -> Statistics:
