@@ -12,6 +12,7 @@ import torch
 from data_helpers import random_pictures, refused
 from scorefield.data import form_of
 from scorefield.data import open as open_data
+from scorefield.tensors import as_tensor
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -272,3 +273,16 @@ def test_pictures_in_memory_of_sixteen_bits_a_colour_are_refused(tmp_path):
     (tmp_path / "deep.png").write_bytes(deep)
     for opened in (lambda: Image.open(io.BytesIO(deep)), lambda: Image.open(tmp_path / "deep.png")):
         refused("item 0", "16 bits", call=lambda opened=opened: open_data([opened()]))
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "YCbCr", "HSV", "LAB", "turned"])
+def test_pictures_as_arrays_of_numbers_are_refused_where_they_are_no_rgb(mode):
+    picture = Image.new("RGB" if mode == "turned" else mode, (8, 6))
+    if mode == "turned":
+        picture.getexif()[274] = 6
+    pieces = ("x is a picture", "exif_transpose" if mode == "turned" else f"mode {mode}, ")
+    refused(*pieces, call=lambda: as_tensor(picture, "x"))
+    refused(*pieces, call=lambda: as_tensor([picture], "x"))
+    for plain in ("RGB", "L", "RGBA"):  # what the numbers are is clear
+        pixels = Image.new(plain, (8, 6), 3)
+        assert np.array_equal(as_tensor(pixels, "x").numpy(), np.asarray(pixels))

@@ -4,6 +4,7 @@ Nothing is lost silently: complex numbers, texts, truth values, dates and masked
 refused, each with the argument's name. A read-only or byte-swapped array is copied.
 """
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,8 @@ from .errors import InputError
 from .values import describe, items, number
 
 COMPLEX_ADVICE = "give real and imaginary parts as two elements or channels"
+ORIENTATION = 274  # the EXIF tag
+NO_RGB = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV")  # modes of pictures
 LARGEST = np.iinfo(np.int64).max
 
 
@@ -113,6 +116,32 @@ def without_mask(value: Any, name: str) -> Any:
     )
 
 
+def is_pillow(value: Any) -> bool:
+    """Whether a value is a picture of Pillow."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def _of_pillow(picture: Any, name: str) -> np.ndarray:
+    """The pixels of a picture of Pillow.
+
+    Raises:
+        InputError: They are numbers of a palette or of colours other than RGB, or EXIF turns the
+            picture.
+    """
+    if picture.mode in NO_RGB:
+        raise InputError(
+            f"{name} is a picture of mode {picture.mode}, whose numbers are no grey or RGB values; "
+            "convert it with picture.convert('RGB') or ('L')"
+        )
+    if picture.getexif().get(ORIENTATION, 1) not in (0, 1):
+        raise InputError(
+            f"{name} is a picture that its EXIF orientation turns; turn its pixels with "
+            "PIL.ImageOps.exif_transpose(picture)"
+        )
+    return np.asarray(picture)
+
+
 def _nested(value: Any, name: str, kinds: set[str]) -> Any:
     """`value` with every tensor as an array and every iterator as a list.
 
@@ -129,6 +158,9 @@ def _nested(value: Any, name: str, kinds: set[str]) -> Any:
         array = np.asarray(without_mask(value, name))
         kinds.add("flag" if array.dtype.kind == "b" else "number")
         return array
+    if is_pillow(value):
+        kinds.add("flag" if value.mode == "1" else "number")
+        return _of_pillow(value, name)
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         needed = "an array of numbers"
         return [_nested(one, name, kinds) for one in items(value, name, needed)]

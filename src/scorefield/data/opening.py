@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..tensors import is_pillow
 from ..values import by_text
 from .arrays import plain_array
 from .checks import check_numbers
@@ -21,7 +22,7 @@ from .files import Stored, of_arrays, read_npy, read_npz
 from .images import Folder, read_files, read_folder
 from .making import make_dataset, pick
 from .options import ReadOptions, is_names
-from .picture_files import IN_MEMORY, SUFFIXES, Held, is_pillow
+from .picture_files import IN_MEMORY, SUFFIXES, Held
 from .sources import EMBEDDED, NAMES, as_numbers, held_pictures, read_items
 from .table_form import TableForm
 from .table_sources import is_table

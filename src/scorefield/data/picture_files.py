@@ -5,15 +5,15 @@ Pillow would cut (16-bit colour), mix (several frames) or convert (CMYK) is refu
 """
 
 import struct
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import InputError
+from ..tensors import ORIENTATION
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,7 +31,6 @@ SUFFIXES = {
 }
 DEEP_GREY = ("I;16", "I;16B", "I;16L", "I;16N")
 PNG_COLOUR = {2: "colour", 4: "grey with transparency", 6: "colour with transparency"}
-ORIENTATION = 274  # the EXIF tag
 IN_MEMORY = "Pillow"  # the format of a picture that was not read from a file
 
 
@@ -64,12 +63,6 @@ class Held:
 
 
 Picture = Path | Held
-
-
-def is_pillow(value: Any) -> bool:
-    """Whether a value is a picture of Pillow."""
-    module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(value, module.Image)
 
 
 def _opened(picture: Picture) -> "AbstractContextManager[Image]":

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..tensors import without_mask
+from ..tensors import is_pillow, without_mask
 from .choose import choose
 from .files import Stored, to_tensor
 from .images import Folder, read_files
 from .labels import brought_labels
 from .options import ReadOptions
-from .picture_files import Held, is_pillow
+from .picture_files import Held
 from .toys import TOYS
 
 MOST_BYTES = 8 << 30  # of items that are read without a count; a stream may never end
