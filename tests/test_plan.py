@@ -474,6 +474,59 @@ def test_the_command_writes_what_train_takes(command: Command, tmp_path: Path) -
     assert (resolved["images"], resolved["seconds"]) == (1000, None)
 
 
+def rows_file(path: Path, seed: int, count: int = 60, columns: int = 2) -> Path:
+    """A table of normal numbers."""
+    rows = normal(count, columns, seed=seed)
+    names = ",".join("abc"[:columns])
+    path.write_text("\n".join([names, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["--out", "--config"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_plan_for_other_data_is_stated(
+    command: Command, tmp_path: Path, kind: str, dry: bool
+) -> None:
+    data, file = rows_file(tmp_path / "d.csv", 0), tmp_path / "p.json"
+    code, _, err = command("plan", "--data", data, "--no-measure", kind, file)
+    assert code == 0, err
+    few = ["--plan", file, "--images", 64, "--set", "optim.batch=32", "--threads", 1]
+    few += ["--set", "network.name=mlp", "--set", "network.options.width=8", "--compile", "off"]
+
+    def said(source: Path, name: str) -> str:
+        run = ["--run", tmp_path / name, *(["--dry-run"] if dry else [])]
+        code, out, err = command("train", "--data", source, *run, *few)
+        assert code == 0, err
+        return err if dry else out
+
+    made = f"the plan {file} was made for 60 examples of 2 ({data})"
+    assert "was made for" not in said(data, "same")
+    other = rows_file(tmp_path / "e.csv", 1, 80)
+    assert f"{made}, and the data are 80 examples of 2 ({other})" in said(other, "other")
+    copied = rows_file(tmp_path / "copy.csv", 0)
+    assert "was made for" not in said(copied, "copy")  # the same values
+    rows_file(data, 2)
+    assert f"{made}, with other values" in said(data, "changed")
+    wide = rows_file(tmp_path / "w.csv", 0, columns=3)
+    run = tmp_path / "wide"
+    code, _, err = command("train", "--data", wide, "--run", run, *few, *["--dry-run"][: int(dry)])
+    assert code == 2 and not run.exists()
+    assert f"{made}; the data are 60 examples of 3 ({wide})" in err
+
+
+def test_a_plan_file_without_its_data_is_taken(tmp_path: Path) -> None:
+    """Files of earlier versions do not record the data."""
+    plan = quick("moons")
+    content = plan.to_dict()
+    assert content["data"]["source"] == "moons" and content["data"]["shape"] == [2]
+    file, data = plan.save(tmp_path / "p.json"), sf.data.open("ring")
+    assert "was made for" in planning.note_on_other_data(file, data)
+    del content["data"]
+    file.write_text(json.dumps(content))
+    assert planning.note_on_other_data(file, data) == ""
+    assert planning.read_settings(file) == plan.settings
+
+
 def dry_run(command: Command, tmp_path: Path, *options: Any) -> tuple[dict[str, Any], str]:
     """The resolved settings, and the lines of the error stream that state a plan."""
     code, out, err = command("train", "--run", tmp_path / "r", "--dry-run", *options)

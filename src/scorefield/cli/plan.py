@@ -141,6 +141,11 @@ def table(found: Any) -> Any:
     return rows
 
 
+def is_plan_file(plan: str | None) -> bool:
+    """Whether --plan names a file."""
+    return plan not in (None, "auto", "none")
+
+
 def planned_request(plan: str | None, preset: str) -> Request:
     """What `train` starts from: a preset, or with --plan a file or the preset's open scales.
 

@@ -176,9 +176,10 @@ def train(
     request = make_request(preset, flags, set, plan)
     if dry_run:
         again = [argument for argument in sys.argv[1:] if argument != "--dry-run"]
-        found = resolved_settings(request, module)
+        found = resolved_settings(request, module, plan)
         return Outcome((), again, document=("config", found))
-    summary = run_training(request, run, module, checkpoint_every, restart, tracker or ())
+    trackers = tracker or ()
+    summary = run_training(request, run, module, checkpoint_every, restart, trackers, plan)
     return Outcome(
         [path for path in (run / "model.safetensors", run / "loss_per_sigma.png") if path.exists()],
         next_command(run, request, summary),
@@ -194,12 +195,40 @@ def train(
     )
 
 
-def resolved_settings(request: Request, network: Any = None) -> dict[str, Any]:
+def planned_data(request: Request, plan: str | None) -> tuple[Any, str]:
+    """The data set of a request whose settings come from the file of a plan, checked against it.
+
+    Args:
+        request: the requested settings.
+        plan: --plan.
+
+    Returns:
+        The data set, and a notice where the plan was made for other data; (None, "") without a
+        file.
+
+    Raises:
+        InputError: the plan was made for examples of another shape.
+    """
+    from .plan import is_plan_file
+
+    if not is_plan_file(plan):
+        return None, ""
+    from ..planning import note_on_other_data
+    from ..training.build import load_data
+
+    dataset = load_data(request)
+    return dataset, note_on_other_data(str(plan), dataset)
+
+
+def resolved_settings(
+    request: Request, network: Any = None, plan: str | None = None
+) -> dict[str, Any]:
     """The resolved settings; what was read and the reason of each choice go to the error stream.
 
     Args:
         request: the requested settings.
         network: a network of the user's own, or None.
+        plan: --plan.
 
     Raises:
         InputError: the settings do not fit each other, the data or this machine.
@@ -207,7 +236,9 @@ def resolved_settings(request: Request, network: Any = None) -> dict[str, Any]:
     from ..training.build import build, load_data
     from ..training.choices import choose
 
-    dataset = load_data(request)
+    dataset, note = planned_data(request, plan)
+    warn(note)
+    dataset = load_data(request) if dataset is None else dataset
     choice = choose(request, dataset, network)
     build(choice.config, dataset, network)
     for line in dataset.report:
@@ -226,6 +257,7 @@ def run_training(
     checkpoint_seconds: float = 60.0,
     restart: bool = False,
     trackers: Sequence[str] = (),
+    plan: str | None = None,
 ) -> Any:
     """Train with a progress report.
 
@@ -236,16 +268,20 @@ def run_training(
         checkpoint_seconds: seconds between checkpoints.
         restart: whether to set aside what the run's folder holds, and begin again.
         trackers: names of trackers.
+        plan: --plan, whose file the data are compared with.
 
     Returns:
         The `Summary`; where a signal stopped the training its `signal` is not 0.
     """
     from ..training import train_with_progress
 
+    dataset, note = planned_data(request, plan)
+    say(note)
     summary = train_with_progress(
         request,
         run,
-        network=network,
+        dataset,
+        network,
         console=console,
         log=True,
         checkpoint_seconds=checkpoint_seconds,

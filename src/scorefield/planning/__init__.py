@@ -11,12 +11,13 @@ what training does not need: warnings, cost, the point where single examples dec
 
 from .checks import Warned
 from .make import open_scales, plan, plan_request
-from .result import Line, Plan, read_settings
+from .result import Line, Plan, note_on_other_data, read_settings
 
 __all__ = [
     "Line",
     "Plan",
     "Warned",
+    "note_on_other_data",
     "open_scales",
     "plan",
     "plan_request",

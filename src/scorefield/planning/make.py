@@ -24,7 +24,7 @@ from . import rows
 from .checks import Warned, data_warnings, range_warnings, visible
 from .density import plan_density
 from .picture import Chart
-from .result import Line, Plan
+from .result import Line, Plan, facts_of_data
 
 # Settings of a preset that a plan chooses anew; where the user gives them they stay.
 SCALES = ("sigma_min", "sigma_max", "sigma_data", "levels")
@@ -169,6 +169,7 @@ def plan_request(
         planned_settings(request, config),
         chart,
         None if cost is None else cost.to_dict(),
+        facts_of_data(dataset),
     )
 
 

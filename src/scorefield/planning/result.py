@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Request, override
+from ..data import Dataset
 from ..errors import InputError
 from ..files import write_json
 from ..plotting import Picture
@@ -52,6 +53,8 @@ class Plan:
             density, which is not trained.
         chart: what the picture shows.
         cost: parameters, memory and time from one measured step; None where none was measured.
+        data: what was measured: source, number of examples, shape of an example, and SHA-256 of
+            their values; empty for an exact density.
     """
 
     source: str
@@ -60,6 +63,7 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     chart: Chart | None = field(default=None, repr=False)
     cost: Mapping[str, Any] | None = None
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> Line:
         """A line by its name, such as plan["sigma_max"].
@@ -140,6 +144,7 @@ class Plan:
             "format": FORMAT,
             "version": VERSION,
             "source": self.source,
+            "data": dict(self.data),
             "lines": [vars(line) for line in self.lines],
             "warnings": [vars(warned) for warned in self.warnings],
             "settings": plain_tree(dict(self.settings)),
@@ -175,7 +180,8 @@ class Plan:
         if not self.settings:
             raise InputError("an exact density is not trained: its plan has no settings to write")
         settings = plain_tree(dict(self.settings))
-        content = {"format": FORMAT, "version": VERSION, "settings": settings}
+        content = {"format": FORMAT, "version": VERSION, "data": dict(self.data)}
+        content["settings"] = settings
         return write_json(_json_path(path), content)
 
 
@@ -198,6 +204,16 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: The file cannot be read, is no plan, or is of a newer version.
     """
+    place, content = _content(path)
+    settings = content.get("settings")
+    if not isinstance(settings, dict) or not settings:
+        raise InputError(f"{place} holds no settings: plans of exact densities are not trained")
+    override(Request(), settings)  # names and ranges
+    return settings
+
+
+def _content(path: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
+    """A plan file and what it holds."""
     place = file_path(path, "the plan")
     try:
         content = json.loads(place.read_text(encoding="utf-8"))
@@ -216,8 +232,60 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{place} has version {content.get('version')!r} of the format, and this package reads "
             f"version {VERSION}. Make the plan anew"
         )
-    settings = content.get("settings")
-    if not isinstance(settings, dict) or not settings:
-        raise InputError(f"{place} holds no settings: plans of exact densities are not trained")
-    override(Request(), settings)  # names and ranges
-    return settings
+    return place, content
+
+
+def facts_of_data(dataset: Dataset) -> dict[str, Any]:
+    """What a plan records of the data that it was made for, in a form that JSON can hold.
+
+    Args:
+        dataset: The data.
+
+    Returns:
+        "source", "examples", "shape" of an example, and "sha256" of the values.
+    """
+    return {
+        "source": dataset.name,
+        "examples": len(dataset),
+        "shape": list(dataset.event_shape),
+        "sha256": dataset.description.get("sha256"),
+    }
+
+
+def note_on_other_data(path: str | os.PathLike[str], dataset: Dataset) -> str:
+    """A notice where a plan was made for other data than those that are trained on.
+
+    Args:
+        path: The file of the plan.
+        dataset: The data of the training.
+
+    Returns:
+        A sentence; "" where the data are those of the plan, or where the plan does not record its
+        data, as files of earlier versions.
+
+    Raises:
+        InputError: The examples have another shape, or the file cannot be read.
+    """
+    place, content = _content(path)
+    made, now = content.get("data"), facts_of_data(dataset)
+    if not isinstance(made, dict) or not {"source", "examples", "shape"} <= made.keys():
+        return ""
+    if made["shape"] != now["shape"]:
+        raise InputError(
+            f"the plan {place} was made for {_examples(made)}; the data are {_examples(now)}. Make "
+            f"a plan for these data: `scorefield plan --data ... --out {place}`"
+        )
+    if made.get("sha256") == now["sha256"]:
+        return ""
+    same = [made[name] for name in ("source", "examples")] == [now["source"], now["examples"]]
+    other = "with other values" if same else f"and the data are {_examples(now)}"
+    return (
+        f"the plan {place} was made for {_examples(made)}, {other}: its noise levels, network and "
+        "batch are those of the data that it was made for"
+    )
+
+
+def _examples(facts: Mapping[str, Any]) -> str:
+    """Data in words: 5,000 examples of 1 x 28 x 28 (mnist5k)."""
+    shape = " x ".join(map(str, facts["shape"]))
+    return f"{facts['examples']:,} examples of {shape} ({facts['source']})"
