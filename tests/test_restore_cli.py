@@ -680,6 +680,7 @@ def test_known_cells_keep_their_types_beside_blank_ones(
         ("age=30.5", ["--given age", "30.5", "whole numbers"]),
         ("age=old", ["--given age", "'old'", "not numbers"]),
         ("visit=2020-02-30", ["--given visit", "not a date of the calendar"]),
+        ("visit=2020-02-29 13:45", ["--given visit", "2020-02-29 13:45:00", "whole dates"]),
         ("zip=1", ["--given zip", "'1'", "'00'"]),
         ("len=170,1", ["--given len", "--decimal ,"]),
     ],

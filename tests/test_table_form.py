@@ -651,3 +651,46 @@ def test_another_value_of_a_constant_column_is_no_known_cell(column):
         "'7'" if column == "site" else "'kg'",
         call=lambda: refuse_other_constants(data.form, rows.table, "t"),
     )
+
+
+TIMED = datetime.datetime(2020, 1, 5, 23, 59)
+
+
+@pytest.mark.parametrize("way", ["csv", "parquet", "frame", "arrow", "blanks"])
+def test_a_time_of_day_is_not_cut_off_for_a_column_of_dates(tmp_path, way):
+    frame, data = kinds()
+    for value, fits in ((TIMED, False), (TIMED.replace(hour=0, minute=0), True)):
+        other = frame[:3].assign(day=pd.Series([value] * 3).astype("datetime64[us]"))
+        source = other
+        if way == "csv":
+            source = tmp_path / "t.csv"
+            other.to_csv(source, index=False, date_format="%Y-%m-%d %H:%M")
+        elif way == "parquet":
+            source = tmp_path / "t.parquet"
+            pq.write_table(pa.Table.from_pandas(other, preserve_index=False), source)
+        elif way == "arrow":
+            source = pa.Table.from_pandas(other, preserve_index=False)
+
+        def read_it(source=source):
+            return read_rows(data.form, source, "t", blanks=way == "blanks")
+
+        if fits:
+            assert read_it().table["day"].to_pylist() == [value.date()] * 3
+        else:
+            place = "lines 2, 3, 4" if way == "csv" else "row"
+            refused(place, "day", "2020-01-05 23:59:00", "whole dates", call=read_it)
+
+
+@pytest.mark.parametrize("kind", ["class", "vector"])
+def test_a_time_of_day_is_not_cut_off_for_a_condition_of_dates(kind):
+    frame = pd.DataFrame(
+        {
+            "x": np.arange(60) / 7,
+            "day": [datetime.date(2020, 1, 1 + k % 3) for k in range(60)],
+        }
+    )
+    data = read(frame, condition=kind, condition_from="day")
+    other = frame[:2].assign(day=pd.Series([TIMED.replace(day=2)] * 2).astype("datetime64[us]"))
+    refused("whole dates", call=lambda: read_rows(data.form, other, "t"))
+    other["day"] = other["day"].dt.normalize()
+    assert read_rows(data.form, other, "t").condition is not None

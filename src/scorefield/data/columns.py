@@ -37,6 +37,7 @@ from .table_types import (
     to_numbers,
     to_parts,
     to_words,
+    with_clock,
 )
 
 KINDS = ("continuous", "integer", "discrete", "date", "category", "constant")
@@ -121,13 +122,22 @@ class Column:
             float64 (N, size), NaN where null.
 
         Raises:
-            Unclear: The type is another one, or a word is not one of the column's.
+            Unclear: The type is another one, a word is not one of the column's, a number is not
+                whole in a column of whole numbers, or a date has a time of day in a column of
+                dates.
         """
         if self.words:
             return self._encode_words(array)
         if not _alike(array.type, self.arrow):
             raise Unclear(f"holds values of type {array.type}; {self.needs} are needed", [])
         if t.is_date(self.arrow) and not t.is_date(array.type):
+            timed = np.flatnonzero(with_clock(array))
+            if len(timed):
+                raise Unclear(
+                    f"holds {array[int(timed[0])].as_py()}, with a time of day, and the column of "
+                    "the training data holds whole dates. Write dates without a time",
+                    timed[:3].tolist(),
+                )
             array = pc.cast(array, pa.date32(), safe=False)
         elif t.is_timestamp(self.arrow) and t.is_date(array.type):
             array = pc.cast(array, pa.timestamp("s"))
