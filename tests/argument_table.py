@@ -521,6 +521,15 @@ MODELS: dict[str, Argument] = {
     "conditions.ConditionSpec.scale": Argument(
         lambda v: ConditionSpec("vector", 2, None, None, v), [0.5, 1.0], "list", "scale", OPTIONAL
     ),
+    "conditions.ConditionSpec.low": Argument(
+        lambda v: ConditionSpec("vector", 2, low=v), [0.5, 1.0], "list", "low", OPTIONAL
+    ),
+    "conditions.ConditionSpec.high": Argument(
+        lambda v: ConditionSpec("vector", 2, high=v), [0.5, 1.0], "list", "high", OPTIONAL
+    ),
+    "conditions.ConditionSpec.unseen": Argument(
+        lambda v: ConditionSpec("class", 3, unseen=v), [0, 2], "list", "unseen", OPTIONAL
+    ),
     "conditions.ConditionSpec.optional": Argument(
         lambda v: ConditionSpec("class", 3, optional=v), False, "flag"
     ),

@@ -127,6 +127,7 @@ EXEMPT = {
     "inverse.GaussianNoise.check_shape inverse.GaussianNoise.matrix "
     "inverse.GaussianNoise.matrix_diagonal "
     "conditions.concatenate conditions.check conditions.expand conditions.ConditionSpec.from_dict "
+    "conditions.ConditionSpec.name_of "
     "conditions.null.specs conditions.resolve.specs conditions.standardise.specs "
     "exact.HasLinearGaussian conditions.resolve.model units.quantise units.Units.ranks "
     "units.dequantise units.Quantisation.dequantise units.Units.from_dict",

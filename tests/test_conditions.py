@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +17,8 @@ from scorefield.errors import InputError
 DIGITS = {"class": ConditionSpec("class", 10)}
 PETS = {"class": ConditionSpec("class", 3, ("cat", "dog", "7"))}
 YEARS = {"class": ConditionSpec("class", 2, ("1999", "2024"))}
+SIGNS = {"class": ConditionSpec("class", 2, ("-1", "1"))}
+KINDS = {"class": ConditionSpec("class", 3, ("1", "2", "3"))}
 PLACE = {"vector": ConditionSpec("vector", 2, ("north", "east"))}
 BOTH = DIGITS | PLACE
 
@@ -66,6 +69,16 @@ def internal(draw, count: int | None = None) -> conditions.Condition:
         ((0, None, 9), DIGITS, [0, NULL_CLASS, 9]),
         (np.array([1, 2, 3], dtype=np.uint8), DIGITS, [1, 2, 3]),
         (torch.tensor([1, -1, 3]), DIGITS, [1, NULL_CLASS, 3]),
+        (np.array([1, -1, 3]), DIGITS, [1, NULL_CLASS, 3]),
+        (np.array([1.0, -1.0, 3.0]), DIGITS, [1, NULL_CLASS, 3]),
+        (pd.Series([1, -1, 3]), DIGITS, [1, NULL_CLASS, 3]),
+        (torch.tensor(-1), DIGITS, [NULL_CLASS] * 3),
+        (np.int64(-1), DIGITS, [NULL_CLASS] * 3),
+        (torch.tensor([-1, 1, -1]), SIGNS, [0, 1, 0]),
+        (np.array([-1, 1, -1]), SIGNS, [0, 1, 0]),
+        ([-1, 1, None], SIGNS, [0, 1, NULL_CLASS]),
+        (torch.tensor(-1), SIGNS, [0, 0, 0]),
+        (np.ma.masked_array([1, 2, 3], mask=False), DIGITS, [1, 2, 3]),
         ([torch.tensor(4), np.int32(5), 6], DIGITS, [4, 5, 6]),
         ("dog", PETS, [1, 1, 1]),
         (["cat", "dog", 0], PETS, [0, 1, 0]),
@@ -111,6 +124,65 @@ def test_the_internal_form_resolves_to_itself(condition):
     conditions.check(condition, BOTH, rows)
 
 
+def test_what_resolve_gave_is_not_read_again():
+    """The class numbers 0 and 1 are no names there, although classes are called 1, 2 and 3."""
+    once = conditions.resolve({"class": ["2", None, "1"]}, KINDS, 3)
+    assert once["class"].tolist() == [1, NULL_CLASS, 0]
+    for again in (
+        once,
+        conditions.take(once, torch.arange(3)),
+        conditions.expand(once, 3),
+        conditions.to_device(once, "cpu"),
+        conditions.concatenate(once),
+        conditions.take(conditions.repeat(once, 2), torch.tensor([0, 2, 4])),
+    ):
+        assert same(conditions.resolve(again, KINDS, 3), once)
+    plain = conditions.resolve({"class": torch.tensor([2, 1, 1])}, KINDS, 3)
+    assert plain["class"].tolist() == [1, 0, 0]  # what a user gives is read by name
+
+
+# ---- what training has shown
+
+SOME = {"class": ConditionSpec("class", 4, unseen=(0, 2))}
+RANGE = {"vector": ConditionSpec("vector", 2, ("north", "east"), low=(0.0, -1.0), high=(1.0, 3.0))}
+
+
+@pytest.mark.parametrize("value", [0, "2", [1, 2, 3], np.array([1, 2, 3]), torch.tensor([0, 1, 1])])
+def test_classes_without_a_training_example_are_refused(value):
+    with pytest.raises(InputError, match=r"no training example had the class .*takes classes 1, 3"):
+        conditions.resolve({"class": value}, SOME, 3)
+    assert conditions.resolve({"class": value}, {"class": ConditionSpec("class", 4)}, 3)
+
+
+def test_classes_with_examples_and_none_are_taken_where_others_have_none():
+    found = conditions.resolve({"class": [1, None, 3]}, SOME, 3)
+    assert found["class"].tolist() == [1, NULL_CLASS, 3]
+    labels = conditions.InternalForm({"class": torch.tensor([0, 1])})  # of held-out examples
+    assert conditions.resolve(labels, SOME, 2)["class"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("vector", "words"),
+    [
+        ([2.1, 0], r"2.1 for north \(0 to 1\)\. "),
+        ([0.5, -5.5], r"-5.5 for east \(-1 to 3\)"),
+        ([[0.5, 0], [1e6, 0], [-1e6, 9]], r"1e\+06 for north .*9 for east"),
+    ],
+)
+def test_vectors_far_outside_the_training_data_are_said(vector, words):
+    with pytest.warns(RuntimeWarning, match=words):
+        conditions.resolve({"vector": vector}, RANGE, 3)
+
+
+@pytest.mark.parametrize(
+    "vector", [[0.5, 0], [1.9, 6.9], [-0.9, -4.9], [[0, 0], [math.nan] * 2, [1, 1]], None]
+)
+def test_vectors_near_the_training_data_give_no_warning(vector, recwarn):
+    conditions.resolve({"vector": vector}, RANGE, 3)
+    conditions.resolve({"vector": [1e6, 0]}, PLACE, 3)  # a card without the range
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(
     ("condition", "specs", "words"),
     [
@@ -127,6 +199,9 @@ def test_the_internal_form_resolves_to_itself(condition):
         ({"class": object}, DIGITS, "classes 0 to 9"),
         ({"class": "bird"}, PETS, "classes cat, dog, 7; got 'bird'"),
         ({"class": 0}, YEARS, "classes 1999, 2024; got 0"),
+        ({"class": np.ma.masked_array([1, 2, 3], [0, 1, 0])}, DIGITS, "1 of 3 elements are masked"),
+        ({"class": [1, np.ma.masked, 3]}, DIGITS, "masked"),
+        ({"vector": np.ma.masked_array([1.0, 2.0], [0, 1])}, PLACE, "1 of 2 elements are masked"),
         ({"class": [1, 2]}, DIGITS, "one value for all or one for each of 3 samples; got 2"),
         ({"class": np.zeros((3, 1), int)}, DIGITS, r"one class a sample; got shape \(3, 1\)"),
         ({"vector": [1, 2, 3]}, PLACE, r"2 numbers a sample .north, east.; got shape \(1, 3\)"),
@@ -186,7 +261,9 @@ def test_a_spec_that_makes_no_sense_is_refused(kind, size, names):
         ConditionSpec(kind, size, names)
 
 
-@pytest.mark.parametrize("spec", [DIGITS["class"], PETS["class"], PLACE["vector"]])
+@pytest.mark.parametrize(
+    "spec", [*(DIGITS["class"], PETS["class"], PLACE["vector"], SOME["class"], RANGE["vector"])]
+)
 def test_a_spec_survives_json(spec):
     import json
 

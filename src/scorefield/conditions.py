@@ -10,6 +10,7 @@ of a vector is a row of NaN. Only this module splits and joins conditions.
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Number
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .tensors import floats
-from .values import describe, flag, items, number, one_of, plain, whole
+from .seen import far_vectors, unseen_classes
+from .tensors import floats, without_mask
+from .values import describe, flag, items, number, one_of, plain, whole, whole_numbers
 
 #: A condition in the internal form: tensors by name, one row a sample.
 Condition = Mapping[str, Tensor]
@@ -30,6 +32,14 @@ Specs = Mapping[str, "ConditionSpec"]
 NULL_CLASS = -1
 DIGITS = r"[0-9]+(\.0*)?"  # a class's number as a text
 SHOWN_NAMES = 20  # names of classes that an error message lists
+
+
+class InternalForm(dict[str, Tensor]):
+    """A condition that this package made: class numbers are indices, and no names or null values.
+
+    `resolve` reads what a user gives, and leaves an `InternalForm` as it is: where classes are
+    called 1, 2 and 3, the number 1 means the first class in the one and the second in the other.
+    """
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,9 @@ class ConditionSpec:
         scale: Of a vector: what each element is divided by after that, above 0; None for 1.
         optional: Whether the model also learned p(x) without this condition. Where it did not, the
             condition has to be given.
+        unseen: Numbers of the classes that no training example had; None where all had one, or
+            where the model card does not tell.
+        low, high: Of a vector: the range of each element in training; None: not known.
     """
 
     kind: Literal["class", "vector"]
@@ -53,6 +66,9 @@ class ConditionSpec:
     shift: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
     optional: bool = True
+    unseen: tuple[int, ...] | None = None
+    low: tuple[float, ...] | None = None
+    high: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -66,12 +82,15 @@ class ConditionSpec:
             raise InputError(
                 f"a condition of size {self.size} needs as many names; got {len(self.names)}"
             )
-        for field in ("shift", "scale"):
+        for field in ("shift", "scale", "low", "high"):
             object.__setattr__(self, field, self._elements(field))
+        if self.unseen is not None:
+            unseen = tuple(whole_numbers(self.unseen, "unseen", 0))
+            object.__setattr__(self, "unseen", unseen or None)
         object.__setattr__(self, "optional", flag(self.optional, "optional"))
 
     def _elements(self, field: str) -> tuple[float, ...] | None:
-        """shift or scale, checked."""
+        """shift, scale, low or high, checked."""
         given = getattr(self, field)
         if given is None:
             return None
@@ -92,10 +111,16 @@ class ConditionSpec:
             more = ", ..." if self.size > SHOWN_NAMES else ""
             numbers = "1 number" if self.size == 1 else f"{self.size} numbers"
             return f"{numbers} a sample{f' ({names}{more})' if names else ''}"
-        if self.names is None:
+        if self.names is None and not self.unseen:
             return f"classes 0 to {self.size - 1}"
-        shown = ", ".join(self.names[:SHOWN_NAMES])
-        return f"classes {shown}{', ...' if self.size > SHOWN_NAMES else ''}"
+        seen = [self.name_of(k) for k in range(self.size) if k not in (self.unseen or ())]
+        shown = ", ".join(seen[:SHOWN_NAMES])
+        return f"classes {shown}{', ...' if len(seen) > SHOWN_NAMES else ''}"
+
+    def name_of(self, number: int) -> str:
+        """The name of a class or an element; its number where there are no names."""
+        element = "" if self.kind == "class" else "element "
+        return f"{element}{number}" if self.names is None else self.names[number]
 
     def to_dict(self) -> dict[str, Any]:
         """A form that JSON can hold; `from_dict` undoes it."""
@@ -112,10 +137,10 @@ def take(condition: Condition | None, rows: Tensor | slice) -> Condition | None:
     """The rows `rows` (an index tensor or a slice) of every condition."""
     if condition is None:
         return None
-    return {
-        name: value[rows.to(value.device) if isinstance(rows, Tensor) else rows]
+    return InternalForm(
+        (name, value[rows.to(value.device) if isinstance(rows, Tensor) else rows])
         for name, value in condition.items()
-    }
+    )
 
 
 def repeat(condition: Condition | None, times: int) -> Condition | None:
@@ -123,17 +148,19 @@ def repeat(condition: Condition | None, times: int) -> Condition | None:
     times = whole(times, "times", 0)
     if condition is None:
         return None
-    return {name: value.repeat_interleave(times, 0) for name, value in condition.items()}
+    return InternalForm(
+        (name, value.repeat_interleave(times, 0)) for name, value in condition.items()
+    )
 
 
 def expand(condition: Condition | None, count: int) -> Condition | None:
     """`condition` with `count` rows: one row stands for all; any other number stays as it is."""
     if condition is None:
         return None
-    return {
-        name: value.expand(count, *value.shape[1:]) if len(value) == 1 else value
+    return InternalForm(
+        (name, value.expand(count, *value.shape[1:]) if len(value) == 1 else value)
         for name, value in condition.items()
-    }
+    )
 
 
 def concatenate(*parts: Condition) -> Condition:
@@ -141,14 +168,14 @@ def concatenate(*parts: Condition) -> Condition:
     names = parts[0].keys()
     if any(part.keys() != names for part in parts):
         raise InputError("conditions of different names cannot be put together")
-    return {name: torch.cat([part[name] for part in parts]) for name in names}
+    return InternalForm((name, torch.cat([part[name] for part in parts])) for name in names)
 
 
 def to_device(condition: Condition | None, device: torch.device | str) -> Condition | None:
     """Every condition on `device`."""
     if condition is None:
         return None
-    return {name: value.to(device) for name, value in condition.items()}
+    return InternalForm((name, value.to(device)) for name, value in condition.items())
 
 
 def null(specs: Specs, count: int, device: torch.device | str = "cpu") -> Condition:
@@ -274,12 +301,14 @@ def resolve(
 ) -> Condition | None:
     """The user's form of a condition in the internal form.
 
+    A vector far outside the training data gives a RuntimeWarning (`far_vectors`).
+
     Args:
         condition: Mapping from names to values. A class is a whole number, or a name where the
             spec has names; a vector is a row of numbers. One value stands for all samples, a
             sequence or array of `count` values gives each sample its own. None as a value, or as
-            one of the classes, means unconditional; so does the null value in a tensor of the
-            internal form, which resolves to itself.
+            one of the classes, means unconditional; so does -1 in an array or a tensor, unless a
+            class is called -1. What this function gave resolves to itself.
         specs: What the model accepts.
         count: Number of samples.
         model: Name of the model for messages.
@@ -288,7 +317,8 @@ def resolve(
         The mapping of tensors with `count` rows; None where nothing was given.
 
     Raises:
-        InputError: The model does not take a name or a value; the message lists those it takes.
+        InputError: The model does not take a name or a value, or no training example had the class;
+            the message lists what it takes.
     """
     if condition is None:
         check(None, specs, 0, model)
@@ -305,8 +335,10 @@ def resolve(
             raise InputError(f"{model} takes {known or 'no condition'}; got the condition {name!r}")
         if value is None:
             continue
-        spec = specs[name]
-        rows = _classes(value, spec, name) if spec.kind == "class" else _vectors(value, spec, name)
+        spec, rows = specs[name], value
+        if not isinstance(condition, InternalForm):
+            read = _classes if spec.kind == "class" else _vectors
+            rows = read(without_mask(value, f"the condition {name!r}"), spec, name)
         if len(rows) not in (1, count):
             raise InputError(
                 f"the condition {name!r} needs one value for all or one for each of {count} "
@@ -314,7 +346,12 @@ def resolve(
             )
         found[name] = rows.expand(count, *rows.shape[1:])
     check(found, specs, count, model)
-    return found or None
+    if not isinstance(condition, InternalForm):
+        for text in unseen_classes(found, specs):
+            raise InputError(text)
+        for text in far_vectors(found, specs):
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+    return InternalForm(found) if found else None
 
 
 def _classes(value: Any, spec: ConditionSpec, name: str) -> Tensor:
@@ -323,9 +360,11 @@ def _classes(value: Any, spec: ConditionSpec, name: str) -> Tensor:
         raise InputError(
             f"the condition {name!r} takes one class a sample; got shape {tuple(value.shape)}"
         )
-    if isinstance(value, Tensor):
-        found = items(value.reshape(-1), f"the condition {name!r}", f"{spec.describe()}")
-        listed = [None if item == NULL_CLASS else item for item in found]
+    if getattr(value, "dtype", None) is not None:  # an array, a tensor or a column of a table
+        value = value.reshape(-1) if value.ndim == 0 else value
+        found = items(value, f"the condition {name!r}", f"{spec.describe()}")
+        absent = () if str(NULL_CLASS) in (spec.names or ()) else (str(NULL_CLASS), "-1.0")
+        listed = [None if str(one) in absent else one for one in found]
     elif isinstance(value, str) or isinstance(plain(value), str | Number):
         listed = [value]
     else:
@@ -334,6 +373,7 @@ def _classes(value: Any, spec: ConditionSpec, name: str) -> Tensor:
 
 
 def _class(item: Any, spec: ConditionSpec, name: str) -> int:
+    """The number of a class; None gives the null class."""
     if item is None:
         return NULL_CLASS
     if spec.names is not None and str(item) in spec.names:

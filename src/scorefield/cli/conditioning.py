@@ -1,5 +1,6 @@
 """The condition of samples and restorations, from --class and --vector."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ def read_condition(
         A condition with `count` rows, or None.
 
     Raises:
-        InputError: the model does not take the condition, or cannot do without one.
+        InputError: the model does not take the condition, has seen no example of it, or cannot do
+            without one.
     """
-    from .. import conditions
+    from .. import conditions, seen
+    from .show import say
 
     given: dict[str, Any] = {}
     if classes is not None:
@@ -48,9 +51,17 @@ def read_condition(
     rows = max([turns, *(len(value) for value in given.values())])  # every value is checked
     taken = {name: [value[k % len(value)] for k in range(rows)] for name, value in given.items()}
     if known is not None and not given:
-        return known
-    found = conditions.resolve(taken or None, model.conditions, rows, "the model")
-    return conditions.take(conditions.repeat(found, each), slice(0, count))
+        found: Any = conditions.InternalForm(known)
+        for text in seen.unseen_classes(found, model.conditions):
+            raise InputError(text)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # the lines below state it
+            found = conditions.resolve(taken or None, model.conditions, rows, "the model")
+        found = conditions.take(conditions.repeat(found, each), slice(0, count))
+    for text in seen.far_vectors(found, model.conditions):
+        say(text)
+    return found
 
 
 def _classes(model: Any, text: str) -> list[int | str]:

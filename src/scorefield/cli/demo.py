@@ -184,13 +184,14 @@ def draw_classes(
     import torch
 
     from .. import rng
+    from ..conditions import InternalForm
     from ..files import write_json
     from ..models import Guidance
     from .sample import card_facts, stream
 
     began, earlier = time.perf_counter(), o.existing(out, RESULTS)
     classes = model.conditions["class"].size
-    condition = {"class": torch.arange(classes).repeat_interleave(EACH)}
+    condition = InternalForm({"class": torch.arange(classes).repeat_interleave(EACH)})
     keys = rng.keys(seed, classes * EACH)
     recipe = o.SamplingOptions().resolve(model)
     guided = model if scale is None else Guidance(scale).wrap(model, condition)
@@ -275,6 +276,7 @@ def inpaint_held_out(model: Any, out: Path, seed: int) -> None:
         out: folder for the results.
         seed: decides all noise.
     """
+    from ..conditions import InternalForm
     from ..data import open_card_data
     from ..inverse import Measurement, left_half
     from ..inverse.operators import Mask
@@ -295,7 +297,7 @@ def inpaint_held_out(model: Any, out: Path, seed: int) -> None:
         model,
         Seen(observed, truth),
         out,
-        Wanted(DRAWS, seed, "inpainting", options, {"class": classes}),
+        Wanted(DRAWS, seed, "inpainting", options, InternalForm({"class": classes})),
         facts={"class": names},
         title=f"Inpainting, given the classes {', '.join(names)}",
     )

@@ -97,18 +97,32 @@ def data_units(model: Any, chosen: Chosen, seed: int, condition: str) -> tuple[A
     return pipeline.held_out(chosen.index)
 
 
-def choose_condition(model: Any, dataset: Any, condition: str | None) -> str:
-    """The condition that is given to the model: "class", "vector" or "none".
+def choose_condition(model: Any, chosen: Chosen, condition: str | None) -> str:
+    """The condition that is given to the model; states which of them training has not seen.
 
     Args:
         model: a score model.
-        dataset: the examples.
+        chosen: the examples.
         condition: --condition; None: as the model was trained, where the examples have it.
 
     Raises:
         InputError: --condition is unknown, the model does not take it or cannot do without it, or
             the examples have none.
     """
+    from ..seen import far_vectors, unseen_classes
+    from .show import say
+
+    kind = _kind_of_condition(model, chosen.dataset, condition)
+    if kind != "none":
+        values = {"class": chosen.dataset.labels, "vector": chosen.dataset.vectors}[kind]
+        given = {} if values is None else {kind: values[chosen.index]}
+        for look in (unseen_classes, far_vectors):
+            for text in look(given, model.conditions):
+                say(text)
+    return kind
+
+
+def _kind_of_condition(model: Any, dataset: Any, condition: str | None) -> str:
     from .show import say
 
     if condition is not None and condition not in CONDITIONS:

@@ -149,7 +149,7 @@ def likelihood(
         say(line)
     if not everything:
         chosen = chosen._replace(index=chosen.index[: count or (DEFAULT_COUNT if own else None)])
-    given = choose_condition(model, chosen.dataset, condition)
+    given = choose_condition(model, chosen, condition)
     how = {"divergence": divergence, "probes": probes, "seed": seed}
     work = Work(model, options, how, given)
     say(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import rng
-from ..conditions import Condition
+from ..conditions import Condition, InternalForm
 from ..errors import InputError
 from ..rng import Stream
 from ..units import Units
@@ -218,7 +218,7 @@ class Pipeline:
     def _conditions(self, index: Tensor) -> Condition | None:
         if self._known is None:
             return None
-        return {self.condition: self._known[index.to(self.device)]}
+        return InternalForm({self.condition: self._known[index.to(self.device)]})
 
     def _data_units(self, index: Tensor, keys: Tensor, step: int) -> Tensor:
         """The examples in data units, in the data's own floating type."""

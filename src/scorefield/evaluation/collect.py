@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import conditions, rng
+from ..conditions import InternalForm
 from ..errors import InputError
 from ..models import Guidance, ScoreModel
 from ..progress import Report
@@ -187,11 +188,12 @@ def choose_condition(
     labels = material.train.labels
     if "class" in model.conditions and labels is not None:
         size = model.conditions["class"].size
-        return {"class": in_proportion(torch.bincount(labels, minlength=size)[:size], count)}
+        numbers = in_proportion(torch.bincount(labels, minlength=size)[:size], count)
+        return InternalForm({"class": numbers})
     vectors = material.held_out.dataset.vectors
     if "vector" in model.conditions and vectors is not None:
         rows = material.held_out.index
-        return {"vector": vectors[rows[torch.arange(count) % len(rows)]]}
+        return InternalForm({"vector": vectors[rows[torch.arange(count) % len(rows)]]})
     return None
 
 

@@ -1,9 +1,8 @@
 """Score health in an evaluation: the examples of the data in model units, and the levels."""
 
-from typing import Any
-
 from torch import Tensor
 
+from ..conditions import Condition
 from ..data import Pipeline
 from ..diagnostics.health import Health, score_health
 from ..models import ScoreModel
@@ -51,7 +50,7 @@ def measure_health(
 
 def in_model_units(
     model: ScoreModel, part: Part, most: int, seed: int
-) -> tuple[Tensor, dict[str, Any] | None]:
+) -> tuple[Tensor, Condition | None]:
     """The first examples of a part in model units, dequantised as in training.
 
     Args:
@@ -80,4 +79,4 @@ def in_model_units(
         condition=kinds[0] if kinds else "none",
     )
     x0, condition = pipeline.held_out(index)
-    return x0, None if condition is None else dict(condition)
+    return x0, condition

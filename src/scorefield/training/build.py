@@ -102,7 +102,8 @@ def condition_specs(
     Args:
         config: Resolved settings.
         dataset: The data, for their classes or vectors.
-        index: The training part, whose mean and standard deviation standardise vectors; None: all.
+        index: The training part. Its mean and standard deviation standardise vectors, and the
+            conditions record its classes and ranges. None: all.
 
     Returns:
         The conditions by name; empty for an unconditional model.
@@ -116,7 +117,12 @@ def condition_specs(
     if kind == "class":
         if dataset.classes is None:
             raise InputError(f"condition.kind=class needs class labels; {dataset.name} has none")
-        spec = ConditionSpec("class", dataset.classes, dataset.class_names, optional=optional)
+        assert dataset.labels is not None
+        labels = dataset.labels if index is None else dataset.labels[index]
+        counts = torch.bincount(labels, minlength=dataset.classes)
+        unseen = tuple((counts == 0).nonzero().flatten().tolist())
+        names = dataset.class_names
+        spec = ConditionSpec("class", dataset.classes, names, optional=optional, unseen=unseen)
         return {"class": spec}
     if dataset.vectors is None:
         raise InputError(f"condition.kind=vector needs vectors; {dataset.name} has none")
@@ -124,7 +130,9 @@ def condition_specs(
     std = rows.std(0, correction=0)
     scale = tuple(torch.where(std > 0, std, 1.0).tolist())
     shift, size, names = tuple(rows.mean(0).tolist()), rows.shape[1], dataset.vector_names
-    return {"vector": ConditionSpec("vector", size, names, shift, scale, optional)}
+    low, high = tuple(rows.min(0).values.tolist()), tuple(rows.max(0).values.tolist())
+    spec = ConditionSpec("vector", size, names, shift, scale, optional, low=low, high=high)
+    return {"vector": spec}
 
 
 def build_network(

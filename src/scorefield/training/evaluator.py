@@ -10,13 +10,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .. import rng
-from ..conditions import Condition, take
+from ..conditions import Condition, InternalForm, take
 from ..errors import InputError
 from ..execution import eager
 from ..models import Preconditioned, ScoreModel
@@ -249,13 +249,15 @@ class Evaluator:
         Returns:
             (count, *event) in data units.
         """
-        condition: dict[str, Any] | None = None
+        condition: Condition | None = None
         for name, spec in model.conditions.items():
             if spec.kind == "class":
-                condition = {name: [k % spec.size for k in range(count)]}
+                seen = [k for k in range(spec.size) if k not in (spec.unseen or ())]
+                classes = torch.tensor(seen)[torch.arange(count) % len(seen)]
+                condition = InternalForm({name: classes})
             elif self.condition is not None and name in self.condition:
                 rows = torch.arange(count, device=self.x0.device) % len(self)
-                condition = {name: self.condition[name][rows]}
+                condition = InternalForm({name: self.condition[name][rows]})
         if model.ladder_only and model.ladder is not None:
             steps = max(1, PREVIEW_LADDER_NFE // len(model.ladder))
             recipe = resolve_sampling(

@@ -168,6 +168,12 @@ class Trainer:
         if constant:
             names = ", ".join(map(str, constant[:12]))
             self.notice(f"constant in the training data, kept as they are: {names}")
+        for spec in self.state.model.conditions.values():
+            if spec.unseen:
+                names = ", ".join(map(spec.name_of, spec.unseen[:12]))
+                names += ", ..." if len(spec.unseen) > 12 else ""
+                words = f"{len(spec.unseen):,} of {spec.size:,} classes have no training example"
+                self.notice(f"{words}, so that nothing is learned of them: {names}")
         self.notice(f"running on {self.setup.execution.describe()}")
 
     def _keep_segment(self, existing: Existing) -> None:

@@ -95,7 +95,7 @@ def tuning_condition(model: ScoreModel, rows: Tensor) -> Condition | None:
     spec = model.conditions.get("class")
     if spec is not None and len(model.conditions) == 1:
         free = 1 if spec.optional else 0
-        return {"class": rows % (spec.size + free) - free}
+        return conditions.InternalForm({"class": rows % (spec.size + free) - free})
     if all(one.optional for one in model.conditions.values()):
         return None
     raise InputError(
