@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from data_helpers import random_pictures, refused
 from scorefield.data import form_of
 from scorefield.data import open as open_data
 from scorefield.tensors import as_tensor
+from scorefield.training.fit import read_arguments
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -188,6 +190,15 @@ def test_a_folder_with_the_name_of_a_built_in_data_set_is_named(tmp_path, monkey
             assert "built-in" not in folder.report[1]
             again = open_data(folder.name)
             assert torch.equal(again.values, folder.values)
+
+
+def test_a_path_is_recorded_as_a_path_where_a_built_in_data_set_has_its_name(tmp_path):
+    for place in ("./digits", Path("digits"), Path("./ring")):
+        (_, chosen) = read_arguments(place, None, 10, 0)
+        assert chosen["data.source"] == f"./{Path(place)}"
+    for place in ("digits", "mine.csv", Path("mine.csv"), str(tmp_path)):
+        (_, chosen) = read_arguments(place, None, 10, 0)
+        assert chosen["data.source"] == str(place)
 
 
 # -- pictures of Pillow in memory

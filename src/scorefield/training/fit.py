@@ -9,8 +9,9 @@ from torch import nn
 
 from ..config import override
 from ..config import preset as find_preset
-from ..data import ReadOptions
+from ..data import NAMES, ReadOptions
 from ..data import open as open_data
+from ..data.options import read_origin
 from ..errors import InputError
 from ..values import describe, file_path, mapping, one_of, parse_count, parse_seconds
 from .run import train
@@ -95,13 +96,9 @@ def _read_condition(condition: Any) -> tuple[str | None, Any]:
         raise InputError(f"condition must be {needed}; got {describe(condition)}")
     kind, origin = next(iter(condition.items()))
     kind = one_of(kind, ("class", "vector"), "the kind of the condition")
-    if isinstance(origin, str | os.PathLike):
-        return kind, (os.fspath(origin),)
-    if isinstance(origin, list | tuple) and all(isinstance(name, str) for name in origin):
-        return kind, tuple(str(name) for name in origin)
     if origin is None:
         raise InputError(f"condition names no origin; give {needed}")
-    return kind, origin
+    return kind, read_origin(kind, origin)
 
 
 def _check_objects(network: Any, hooks: Any) -> None:
@@ -111,6 +108,12 @@ def _check_objects(network: Any, hooks: Any) -> None:
         raise InputError(f"network must be an nn.Module{made}; got {describe(network)}")
     if hooks is not None and not isinstance(hooks, Hooks):
         raise InputError(f"hooks must be Hooks(on_progress=..., ...); got {describe(hooks)}")
+
+
+def _place(data: str | os.PathLike[str]) -> str:
+    """The path of data as it is recorded; "./digits" is no built-in data set and stays so."""
+    text = str(file_path(data, "data"))
+    return f"./{text}" if text in NAMES and data != text else text
 
 
 def read_arguments(
@@ -134,7 +137,7 @@ def read_arguments(
         raise InputError("budget (time) and images both say how long to train; give one of them")
     named = isinstance(data, str | os.PathLike)
     chosen: dict[str, Any] = {
-        "data.source": str(file_path(data, "data")) if named else f"<{type(data).__name__}>",
+        "data.source": _place(data) if named else f"<{type(data).__name__}>",
         "seed": seed,
     }
     if budget is not None:
