@@ -10,6 +10,8 @@ from PIL import Image
 import scorefield as sf
 from data_helpers import random_pictures, refused
 from scorefield import data
+from scorefield.errors import InputError
+from scorefield.training import Hooks
 
 COUNT = 12
 X = np.random.default_rng(0).normal(size=(COUNT, 3))
@@ -277,3 +279,82 @@ def test_pickled_labels_of_an_npz_are_named_and_the_examples_are_read(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     refused("not a readable .npz", call=lambda: data.open(path))
+
+
+# -- a list or a Series of labels, and lists of names
+
+
+@pytest.mark.parametrize(
+    "form", [list, tuple, pd.Series, pa.array]
+)
+@pytest.mark.parametrize("source", ["array", "frame", "digits"])
+def test_labels_as_a_list_or_a_series(form, source):
+    table = pd.DataFrame({"a": X[:, 0], "b": X[:, 1]})
+    source = {"array": X, "frame": table, "digits": "ring"}[source]
+    options = {"count": COUNT} if isinstance(source, str) else {}
+    found = data.open(source, condition="class", condition_from=form(NAMES), **options)
+    assert found.class_names == ("a", "b", "c")
+    assert found.labels.tolist() == [k % 3 for k in range(COUNT)]
+
+
+def test_fit_takes_a_list_of_labels(tmp_path):
+    settings = {"network.name": "mlp", "network.options.width": 8, "execution.compile": "off"}
+    arguments = {"images": 64, "settings": settings, "hooks": Hooks()}
+    sf.fit(X, tmp_path / "run", condition={"class": NAMES}, **arguments)
+    assert sf.load(tmp_path / "run").conditions["class"].names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("source", [X, pd.DataFrame({"a": X[:, 0], "b": X[:, 1]})])
+@pytest.mark.parametrize("count", [2, 50, 5000])
+def test_texts_that_are_no_labels_are_refused_shortly(source, count):
+    texts = [f"text{k}" for k in range(count)]
+    with pytest.raises(InputError, match="the class is in one column, or is a list") as caught:
+        data.open(source, condition="class", condition_from=texts)
+    assert len(str(caught.value)) < 400
+    with pytest.raises(InputError) as caught:
+        data.open(source, condition="vector", condition_from=texts)
+    assert len(str(caught.value)) < 600
+
+
+def test_one_text_is_a_name():
+    frame = pd.DataFrame({"a": X[:, 0], "kind": NAMES})
+    for origin in ("kind", ["kind"], ("kind",)):
+        found = data.open(frame, condition="class", condition_from=origin)
+        assert found.columns == ("a",)
+
+
+def test_a_series_with_another_index_is_refused():
+    frame = pd.DataFrame({"a": X[:, 0], "b": X[:, 1]})
+    labels = pd.Series(NAMES)[::-1]
+    options = {"condition": "class"}
+    refused(
+        "another index",
+        "condition.loc[frame.index]",
+        call=lambda: data.open(frame, condition_from=labels, **options),
+    )
+    found = data.open(frame, condition_from=labels.loc[frame.index], **options)
+    assert found.labels.tolist() == [k % 3 for k in range(COUNT)]
+    assert data.open(frame, condition_from=labels.to_numpy(), **options).labels[0] == 2
+    assert data.open(X, condition_from=labels, **options).labels[0] == 2
+
+
+@pytest.mark.parametrize("form", ["array", "frame", "brought"])
+def test_a_class_minus_one_beside_class_zero_is_said(form):
+    def report(values):
+        labels = np.array(values)[np.arange(COUNT) % len(values)]
+        frame = pd.DataFrame({"x": X[:, 0], "kind": labels})
+        source, origin = {
+            "array": (X, labels),
+            "frame": (frame, "kind"),
+            "brought": ({"x": X, "y": labels}, None),
+        }[form]
+        return data.open(source, condition="class", condition_from=origin).report[1]
+
+    assert "the label -1 is a class like the others" in report([-1, 0, 1])
+    for values in ([-1, 1], [0, 1, 2], [-3, -2]):
+        assert "the label -1" not in report(values)
+
+
+def test_a_generator_of_labels_is_read():
+    found = data.open(X, condition="class", condition_from=(name for name in NAMES))
+    assert found.class_names == ("a", "b", "c")

@@ -59,6 +59,7 @@ def attach(dataset: Dataset, source: Any, options: ReadOptions) -> Dataset:
         _check_brought(dataset, kind)
         names = dataset.class_names if kind == "class" else None
         return _noted(dataset, [*note_on_words(names), *note_on_minus_one(names)])
+    _check_texts(dataset, origin)
     found, words = _find(dataset, source, kind, origin)
     rows = _rows_of_examples(found, dataset, words)
     made, notes = _attached(dataset, kind, found, words, rows)
@@ -96,6 +97,19 @@ def _attached(
     return dataset.with_vectors(vectors if rows is None else vectors[rows], None), [note]
 
 
+def _check_texts(dataset: Dataset, origin: Any) -> None:
+    """Refuse texts that are neither the name of one column nor one label an example."""
+    if not isinstance(origin, list) or not all(isinstance(one, str) for one in origin):
+        return
+    needed = len(dataset) if dataset.source_rows is None else dataset.source_count
+    if needed is not None and len(origin) != needed:
+        raise InputError(
+            f"{dataset.name}: the class is in one column, or is a list of one label for each of "
+            f"the {needed:,} examples of the source; got {len(origin):,} texts: {listed(origin)}. "
+            "Give one name, or as many labels"
+        )
+
+
 def _check_brought(dataset: Dataset, kind: str) -> None:
     """Refuse a data set without the condition that it should bring."""
     missing = [text for text in dataset.reading.left_out if "class labels are missing" in text]
@@ -118,7 +132,8 @@ def _check_brought(dataset: Dataset, kind: str) -> None:
 def _find(dataset: Dataset, source: Any, kind: str, origin: Any) -> tuple[Any, str]:
     """The condition of all items of the source, an array or `Found`, and words for messages."""
     if not is_names(origin):
-        if is_table(origin):
+        _check_index(dataset, source, origin)
+        if is_table(origin) and not _is_column(origin):
             return _of_table(origin, "the condition", kind), "the table"
         words = f"an array ({type(origin).__name__})"
         return plain_array(origin, words), words
@@ -138,9 +153,28 @@ def _find(dataset: Dataset, source: Any, kind: str, origin: Any) -> tuple[Any, s
             return stored.array, f"array {stored.key!r} of {path}"
     near = f"{did_you_mean(names[0], keys)} Its arrays are {', '.join(keys)}" if keys else "."
     raise InputError(
-        f"{dataset.name}: the condition {', '.join(names)!r} is no array of it and no file (.npy, "
+        f"{dataset.name}: the condition {listed(names)!r} is no array of it and no file (.npy, "
         f".npz or a table){near}"
     )
+
+
+def _is_column(origin: Any) -> bool:
+    """Whether an object is one column of a table, such as a Series, and not a table."""
+    named = isinstance(origin, Mapping | np.ndarray) or hasattr(origin, "columns")
+    return not named and hasattr(origin, "__array__")
+
+
+def _check_index(dataset: Dataset, source: Any, origin: Any) -> None:
+    """Refuse a Series with another index than the data frame: its order may be another one."""
+    own, other = (getattr(one, "index", None) for one in (source, origin))
+    if not hasattr(own, "equals") or not hasattr(other, "equals"):
+        return
+    if own is not None and other is not None and len(own) == len(other) and not own.equals(other):
+        raise InputError(
+            f"{dataset.name}: the condition has another index than the data frame, and rows are "
+            "matched by their order. Give condition.loc[frame.index] to match them by the index, "
+            "or condition.to_numpy() where the order is right"
+        )
 
 
 def array_names(source: Any) -> list[str]:

@@ -88,16 +88,29 @@ def is_names(origin: Any) -> bool:
     return isinstance(origin, tuple) and all(isinstance(name, str) for name in origin)
 
 
+def read_origin(kind: str | None, origin: Any) -> Any:
+    """The origin of a condition: names and paths as a tuple of texts, anything else as it is.
+
+    Args:
+        kind: "class", "vector" or None.
+        origin: What was given. A class has one name, so that several texts are its labels.
+
+    Raises:
+        InputError: An empty list.
+    """
+    if isinstance(origin, str | os.PathLike):
+        return (os.fspath(origin),)
+    if not isinstance(origin, list | tuple) or not all(isinstance(one, str) for one in origin):
+        return origin
+    if not origin:
+        raise InputError("condition_from names no column; give one or more")
+    return list(origin) if kind == "class" and len(origin) > 1 else tuple(map(str, origin))
+
+
 def _condition(named: Mapping[str, Any]) -> dict[str, Any]:
     """The options condition and condition_from, checked; names become a tuple."""
     kind, origin = named["condition"], named.get("condition_from")
     kind = None if kind == "none" else kind
     if kind is not None:
         kind = one_of(kind, ("class", "vector"), "condition")
-    if isinstance(origin, str | os.PathLike):
-        origin = (os.fspath(origin),)
-    elif isinstance(origin, list | tuple) and all(isinstance(x, str) for x in origin):
-        origin = tuple(origin)
-        if not origin:
-            raise InputError("condition_from names no column; give one or more")
-    return {"condition": kind, "condition_from": origin}
+    return {"condition": kind, "condition_from": read_origin(kind, origin)}
