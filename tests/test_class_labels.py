@@ -284,9 +284,7 @@ def test_pickled_labels_of_an_npz_are_named_and_the_examples_are_read(tmp_path):
 # -- a list or a Series of labels, and lists of names
 
 
-@pytest.mark.parametrize(
-    "form", [list, tuple, pd.Series, pa.array]
-)
+@pytest.mark.parametrize("form", [list, tuple, pd.Series, pa.array])
 @pytest.mark.parametrize("source", ["array", "frame", "digits"])
 def test_labels_as_a_list_or_a_series(form, source):
     table = pd.DataFrame({"a": X[:, 0], "b": X[:, 1]})
@@ -353,6 +351,12 @@ def test_a_class_minus_one_beside_class_zero_is_said(form):
     assert "the label -1 is a class like the others" in report([-1, 0, 1])
     for values in ([-1, 1], [0, 1, 2], [-3, -2]):
         assert "the label -1" not in report(values)
+
+
+def test_rows_of_different_lengths_are_refused():
+    rows = [[1.0], [1.0, 2.0]] * (COUNT // 2)
+    refused("lengths", call=lambda: data.open(X, condition="vector", condition_from=rows))
+    refused("lengths", call=lambda: data.open({"x": X, "theta": rows}))
 
 
 def test_a_generator_of_labels_is_read():

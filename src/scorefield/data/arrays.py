@@ -28,7 +28,8 @@ def plain_array(value: Any, name: str) -> np.ndarray:
         objects becomes an array of objects: NumPy would make the text "nan" of a missing value.
 
     Raises:
-        InputError: A list holds masked arrays with masked elements, or a tensor is not dense.
+        InputError: A list holds masked arrays with masked elements, or rows of different lengths, or
+            a tensor is not dense.
     """
     if isinstance(value, Tensor):
         value = as_tensor(value, name).cpu()
@@ -40,7 +41,12 @@ def plain_array(value: Any, name: str) -> np.ndarray:
         return np.asarray(value)
     if any(one is np.ma.masked for one in value):
         value = [None if one is np.ma.masked else one for one in value]
-    found = np.asarray(without_mask(value, name))
+    try:
+        found = np.asarray(without_mask(value, name))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name}: the rows have different lengths; give rows of one") from error
     mixed = found.dtype.kind in "US" and not all(isinstance(one, str) for one in value)
     return np.array(value, dtype=object) if mixed and found.ndim == 1 else found
 
