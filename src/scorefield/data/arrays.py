@@ -28,8 +28,8 @@ def plain_array(value: Any, name: str) -> np.ndarray:
         objects becomes an array of objects: NumPy would make the text "nan" of a missing value.
 
     Raises:
-        InputError: A list holds masked arrays with masked elements, or rows of different lengths, or
-            a tensor is not dense.
+        InputError: A list holds masked elements, or rows of different lengths, or a tensor is not
+            dense.
     """
     if isinstance(value, Tensor):
         value = as_tensor(value, name).cpu()
