@@ -334,6 +334,62 @@ def test_settings_that_do_not_decide_weights_never_refuse(settings, finished, tm
     assert train(small(**settings), run.folder).reason.startswith("already complete")
 
 
+NO_EFFECT = {  # what is said of a setting that a complete run does not take
+    "guard__limit": "guard.limit=3 (the model has 20)",
+    "ema__snapshots": "ema.snapshots=3 (the model has 8)",
+    "sampling__nfe": "sampling.nfe=50 (the model has 32)",
+    "sampling__sampler": "sampling.sampler=euler (the model has matched-sde)",
+}
+
+
+@pytest.mark.parametrize("settings", [{}, *NOT_REFUSED], ids=str)
+def test_settings_that_a_complete_run_does_not_take_are_stated(settings, finished, tmp_path):
+    run = damaged(finished, tmp_path / "run")
+    said = train(small(**settings), run.folder).notices
+    stated = [text for text in said if "no effect" in text]
+    wanted = [NO_EFFECT[name] for name in settings if name in NO_EFFECT]
+    assert len(stated) == bool(wanted)
+    for text in wanted:
+        assert text in stated[0] and "larger budget" in stated[0]
+    assert read_card(run.model) == read_card(Run(finished).model)
+
+
+def test_trackers_that_a_complete_run_does_not_start_are_stated(finished, tmp_path):
+    calls = []
+
+    class Silent:
+        def start(self, run, config):
+            calls.append("start")
+
+        def log(self, line, pictures=None):
+            calls.append("log")
+
+        def finish(self, summary):
+            calls.append("finish")
+
+    run = damaged(finished, tmp_path / "run")
+    said = train(small(), run.folder, hooks=Hooks(trackers=[Silent()])).notices
+    assert calls == [] and any("trackers are not started" in text for text in said)
+    assert not any("not started" in text for text in train(small(), run.folder).notices)
+
+
+def test_bounds_that_a_complete_run_does_not_take_are_stated(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    (tmp_path / "x.csv").write_text("a,b\n" + "".join(f"{a:.4f},{b:.4f}\n" for a, b in rows))
+
+    def said(images, **bounds):
+        settings = SETTINGS | {f"data.{name}": value for name, value in bounds.items()}
+        found = fit(tmp_path / "x.csv", tmp_path / "run", images=images, settings=settings)
+        bounds = read_card(Run(tmp_path / "run").model)["data"]["form"]["bounds"]
+        return bounds, [text for text in found.notices if "no effect" in text]
+
+    assert said(64) == ("data", [])
+    kept, (stated,) = said(64, bounds="none")
+    assert kept == "data" and "data.bounds=none (the model has data) has no effect" in stated
+    assert said(64) == ("data", []) == said(64, bounds="data")
+    assert said(128, bounds="none") == ("none", [])  # as the notice says
+
+
 def test_another_precision_is_refused(finished):
     with pytest.raises(InputError, match=r"configuration: execution\.precision is 'float32' in"):
         train(small(execution__precision="bfloat16"), finished)

@@ -15,12 +15,17 @@ A model file of 0 bytes counts as none, a torn one as a model file. A model file
 belongs to another run is never overwritten. `--restart` sets everything aside in every case.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..checkpoint import load_state, read_card
+from ..config import Config, Request
 from ..errors import InputError
 from ..runs import Record, Run, read_lines
+
+# Settings that do not decide the weights and that a model has from its training on.
+OF_THE_MODEL = ("data.bounds", "ema.snapshots", "guard", "sampling")
 
 
 @dataclass(frozen=True)
@@ -132,3 +137,54 @@ def _is_of_run(card: Record, config: Record) -> bool:
     data, settings = card.get("data") or {}, card.get("config") or {}
     same = settings.get("seed") == config["config"].get("seed")
     return same and data.get("sha256") == config.get("sha256")
+
+
+def without_effect(request: Request, config: Config, card: Mapping[str, Any]) -> str:
+    """A notice about settings that a complete run does not take any more.
+
+    Settings that decide the weights are refused where they differ (`config.differences`), and those
+    of the execution are the machine's.
+
+    Args:
+        request: The settings that were asked for.
+        config: The same, resolved.
+        card: The card of the run's model.
+
+    Returns:
+        A sentence with each setting that differs from the model's; "" where there is none.
+    """
+    asked, now = _flat(request.to_dict(explicit=True)), _flat(config.to_dict())
+    kept = _flat(card.get("config") or {})
+    changed = [
+        (name, now[name], kept[name])
+        for name in asked.keys() & now.keys() & kept.keys()
+        if name.startswith(OF_THE_MODEL) and now[name] != kept[name]
+    ]
+    if not changed:
+        return ""
+    given = ", ".join(
+        f"{name}={_text(value)} (the model has {_text(old)})"
+        for name, value, old in sorted(changed, key=lambda one: one[0])
+    )
+    one = len(changed) == 1
+    options = any(name.startswith("sampling") for name, _, _ in changed)
+    return (
+        f"the run is complete, so that {given} {'has' if one else 'have'} no effect. A larger "
+        f"budget lets the run go on with {'it' if one else 'them'}"
+        + ("; sf.sample and scorefield sample take a sampler of their own" if options else "")
+    )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their names with dots; options stay mappings."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and name != "options":
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..checkpoint import read_card
 from ..errors import NonFiniteError
 from ..runs import Record
 from .assess import Assessor
@@ -20,7 +21,7 @@ from .batches import Batch
 from .best import mark
 from .budget import FINAL, FINAL_SECONDS, UNFINISHED, Budget, Clock, time_left
 from .build import Setup
-from .existing import Existing
+from .existing import Existing, without_effect
 from .feed import Feed
 from .meter import Meter
 from .schedule import Schedule
@@ -111,6 +112,12 @@ class Trainer:
             if self.writer.model_images() != self.state.images:
                 self.assessor.verdict = self.writer.verdict
                 self._save_model(self.clock.seconds)
+            elif self.writer.request is not None:
+                card = read_card(self.writer.run.model) or {}
+                if words := without_effect(self.writer.request, self.config, card):
+                    self.notice(words)
+            if len(self.feed):
+                self.notice("the run is complete: trackers are not started, as nothing is trained")
             return self._summary(f"already complete ({self.ended})")
         self.writer.rewind(self.state.images, self.schedule.segment.start)
         self.feed.start(self.writer.run.folder, self.config.to_dict())
