@@ -5,7 +5,7 @@ refused, each with the argument's name. A read-only or byte-swapped array is cop
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -116,6 +116,40 @@ def without_mask(value: Any, name: str) -> Any:
     )
 
 
+def column_names(value: Any) -> list[str] | None:
+    """The names of the columns of a table in memory.
+
+    Args:
+        value: A data frame, an Arrow table, an array of records, a mapping, or anything else.
+
+    Returns:
+        The names; None for what has no columns with names. Numbers 0, 1, ... in this order, with
+        which pandas counts columns, are no names.
+    """
+    if isinstance(value, np.ndarray):
+        names: Any = value.dtype.names
+    elif isinstance(value, Mapping):
+        names = list(value)
+    else:  # Arrow tables have `column_names`, data frames `columns`
+        names = getattr(value, "column_names", getattr(value, "columns", None))
+    if names is None or callable(names) or isinstance(value, Tensor):
+        return None
+    listed: Sequence[Any] = list(names)
+    return None if list(listed) == list(range(len(listed))) else [str(one) for one in listed]
+
+
+def _refuse_named(value: Any, name: str) -> None:
+    """Raise for a table of several columns, whose order would decide where the names should."""
+    names = None if isinstance(value, Mapping) else column_names(value)
+    if names is not None and len(names) > 1:
+        shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+        raise InputError(
+            f"{name} must be an array; got {describe(value)} with the named columns {shown}, and "
+            f"names are not matched here. Give {name}.to_numpy() with the columns in the order of "
+            "the data that it goes with"
+        )
+
+
 def is_pillow(value: Any) -> bool:
     """Whether a value is a picture of Pillow."""
     module = sys.modules.get("PIL.Image")
@@ -155,6 +189,7 @@ def _nested(value: Any, name: str, kinds: set[str]) -> Any:
         wide = value.is_floating_point() and value.dtype not in (torch.float32, torch.float64)
         value = (value.to(torch.float64) if wide else value).numpy()
     if hasattr(value, "__array__"):
+        _refuse_named(value, name)
         array = np.asarray(without_mask(value, name))
         kinds.add("flag" if array.dtype.kind == "b" else "number")
         return array

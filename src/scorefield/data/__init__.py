@@ -7,6 +7,7 @@ from . import array_form, image_form, table_form  # noqa: F401  (they register t
 from .card import Split, is_card_data, open_card_data
 from .conditioning import read_vectors
 from .dataset import Dataset, Reading
+from .examples import read_examples
 from .fitting import FittedUnits, fit_units
 from .form import FORMS, Form, form_of
 from .like import open_like, read_mask, read_observation
@@ -38,6 +39,7 @@ __all__ = [
     "open",
     "open_card_data",
     "open_like",
+    "read_examples",
     "read_mask",
     "read_observation",
     "read_vectors",

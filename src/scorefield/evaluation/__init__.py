@@ -16,7 +16,7 @@ memorisation.py copies of training examples
 ema_sweep.py    held-out losses of a run's averages
 evaluate.py     `evaluate`: a model or samples as a whole, with a verdict and a page
 measuring.py    the measurements of `evaluate`; clock.py their seconds and progress
-material.py     the data and the given samples of an evaluation
+material.py     the data of an evaluation; given.py its given samples
 features.py     feature spaces; classifier.py trains one on the data's labels, cache.py keeps it
 collect.py      samples drawn batch by batch into features
 classes.py      class by class
@@ -36,9 +36,9 @@ from .estimate import METRICS, Estimate, Metric
 from .evaluate import evaluate
 from .features import Features, GivenFeatures
 from .frechet import frechet, frechet_of_moments
+from .given import Given, read_samples
 from .kernels import kernel_distance, mmd
 from .marginals import Table, compare_columns
-from .material import Given, read_samples
 from .memorisation import Memorisation, measure_memorisation
 from .neighbours import prdc
 from .result import Evaluation, read_evaluation

@@ -21,7 +21,8 @@ from ..progress import Report
 from ..sampling import Record, SamplingRecipe, draw
 from .classifier import Classifier
 from .features import Chosen, GivenFeatures, check_rows
-from .material import Given, Material, Part, settle
+from .given import Given
+from .material import Material, Part, settle
 
 KEPT = 2048
 

@@ -13,7 +13,8 @@ from . import record
 from .clock import Clock, Report
 from .collect import Collected, collect_given, draw_samples
 from .features import Chosen, Features, GivenFeatures, check_features, choose_features
-from .material import Given, Material, open_material, read_samples
+from .given import Given, read_samples
+from .material import Material, open_material
 from .measuring import (
     LEVEL,
     Sides,

@@ -1,4 +1,4 @@
-"""The data of an evaluation: held-out and training parts of the data, and given samples.
+"""The data of an evaluation: held-out and training parts of the data.
 
     model's own data     the parts of its training run
     other data           all of them are held out; the training part is that of the run
@@ -11,20 +11,16 @@ Samples are first brought to the form of the data, as files of samples are: imag
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..data import Dataset, ReadOptions, Split, is_card_data, open_card_data, open_like, split
 from ..data import open as open_data
-from ..data.files import load_npy, read_npz
 from ..data.table_form import TableForm
 from ..errors import InputError
 from ..models import ScoreModel
-from ..tensors import float64
 from ..units import quantise
 
 LEAST = 40  # held-out examples
@@ -188,84 +184,3 @@ def settle(dataset: Dataset, x: Tensor) -> Tensor:
         return x.clamp(0, 1)
     levels = dataset.quantisation_levels
     return quantise(x, levels).to(torch.float32).div_(levels - 1)
-
-
-@dataclass(frozen=True)
-class Given:
-    """Samples that were drawn elsewhere.
-
-    Attributes:
-        x: (N, *event) in data units.
-        labels: int64 (N,), the classes that they were drawn for, or None.
-        source: Where they are from.
-    """
-
-    x: Tensor
-    labels: Tensor | None
-    source: str
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-
-def read_samples(source: Any, dataset: Dataset) -> Given:
-    """Read samples of any system in the units of the data.
-
-    Args:
-        source: An array or tensor, the path of an .npy or .npz (such as the samples.npz that the
-            command `sample` writes), or anything else that `data.open` takes. Floats of the data's
-            own shape are in data units (images in [0, 1]); whole numbers, pictures and tables are
-            read as the data were.
-        dataset: The data.
-
-    Returns:
-        The samples.
-
-    Raises:
-        InputError: They cannot be read, or do not fit the data.
-    """
-    place = Path(source) if isinstance(source, str) else source
-    name = str(place) if isinstance(place, Path) else "samples"
-    array, labels = _array_of(place)
-    if array is not None and array.dtype.kind == "f" and array.shape[1:] == dataset.event_shape:
-        x = float64(array, name).to(dataset.dtype)
-        low, high = (float(x.min()), float(x.max())) if x.numel() else (0.0, 1.0)
-        if dataset.image and (low < -0.5 or high > 1.5):
-            raise InputError(
-                f"{name}: images as floats are intensities in [0, 1]; got {low:g} to {high:g}. "
-                "Scale them, or give whole numbers as the data have them"
-            )
-        found = Given(settle(dataset, x), labels, name)
-    else:
-        other = open_like({"data": dataset.description}, place)
-        if other.event_shape != dataset.event_shape:
-            raise InputError(
-                f"{name} has samples of shape {other.event_shape}; the data have "
-                f"{dataset.event_shape}"
-            )
-        found = Given(settle(dataset, other.floats(slice(None))), other.labels, name)
-    if len(found) < LEAST // 2:
-        raise InputError(
-            f"{name} holds {len(found)} samples; an evaluation needs {LEAST // 2} or more"
-        )
-    return found
-
-
-def _array_of(place: Any) -> tuple[np.ndarray | None, Tensor | None]:
-    """The array of a file or a value, and its classes; None for what is no array."""
-    if isinstance(place, Tensor):
-        return place.detach().cpu().numpy(), None
-    if isinstance(place, np.ndarray) and place.dtype.names is None:
-        return place, None
-    if isinstance(place, Path) and place.suffix == ".npy" and place.is_file():
-        return load_npy(place), None
-    if isinstance(place, Path) and place.suffix == ".npz" and place.is_file():
-        stored = read_npz(place)
-        labels = stored.labels
-        with np.load(place, allow_pickle=False) as archive:
-            if "class" in archive.files:
-                classes = np.asarray(archive["class"])
-                fits = classes.shape == stored.array.shape[:1] and classes.dtype.kind in "iu"
-                labels = torch.from_numpy(classes.astype(np.int64)) if fits else labels
-        return np.asarray(stored.array), labels
-    return None, None

@@ -13,10 +13,11 @@ from .. import rng
 from ..errors import InputError
 from ..exact import LinearGaussian
 from ..plotting import paragraph
-from ..tensors import as_tensor, check_finite, float64, reals
+from ..tensors import check_finite, float64, reals
 from ..units import Units
 from ..values import describe, finite, is_number
 from .noises import GaussianNoise, Noise
+from .observed import ObservedTable, read_observed
 from .operators import Composed, Mask, Operator, Rescaled
 from .problem import Problem, make_problem
 from .stored import Form, read_stored
@@ -49,7 +50,9 @@ class Measurement:
     such as counts, are taken as they are.
 
     Args:
-        observed: One measurement or a batch (K, *measurement), as an array or a tensor.
+        observed: One measurement or a batch (K, *measurement), as an array or a tensor. Of a model
+            of a table also rows as a data frame, an Arrow table or a mapping of columns, which
+            `restore` matches by name; blank cells are unknown.
         operator: What is measured of x; None: every element that is not NaN.
         noise_std: The standard deviation of the noise, in the units of the measurement: one number,
             or an array that broadcasts against the measurement; 0 is exact.
@@ -73,8 +76,10 @@ class Measurement:
                 "operator must be an Operator, such as sf.operators.Mask(mask); got "
                 f"{describe(self.operator)}"
             )
-        value = as_tensor(self.observed, "the observation")
+        value = read_observed(self.observed)
         object.__setattr__(self, "observed", value)
+        if isinstance(value, ObservedTable):
+            return
         if value.is_complex():
             raise InputError(
                 "the observation holds complex numbers; give real and imaginary parts as two "
@@ -131,6 +136,8 @@ class Measurement:
         return operator
 
     def __repr__(self) -> str:
+        if isinstance(self.observed, ObservedTable):
+            return paragraph(f"Measurement of {self.observed}; {self._noise_words()}.")
         value = self.tensor
         kind = str(value.dtype).removeprefix("torch.")
         blank = int(torch.isnan(value).sum()) if value.is_floating_point() else 0
@@ -156,7 +163,16 @@ class Measurement:
 
     @property
     def tensor(self) -> Tensor:
-        """The observation as it came, as a tensor on the CPU."""
+        """The observation as it came, as a tensor on the CPU.
+
+        Raises:
+            InputError: It is a table, whose columns are matched with those of a model first.
+        """
+        if isinstance(self.observed, ObservedTable):
+            raise InputError(
+                "the observation has named columns, which restore and plan_restoration match with "
+                "those of the model. Give an array here, with the columns in the model's order"
+            )
         value: Tensor = self.observed
         return value.cpu()
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import conditions, rng
 from ..conditions import Condition
-from ..data import view_of
+from ..data import form_of, view_of
 from ..errors import InputError
 from ..models import Cost, Guidance, ScoreModel, check_model
 from ..noise import check_ladder
@@ -29,6 +29,7 @@ from .collect import Collector, Sink
 from .known import notes_on_known_rows, refuse_other_constants
 from .measurement import Measurement, Reading
 from .methods import METHODS, SAMPLING_OPTIONS, Prepared, exact_draws
+from .observed import for_model
 from .operators import Mask, quick_check
 from .posteriors import Posterior
 from .problem import Problem
@@ -83,7 +84,8 @@ class _Job:
     ) -> None:
         self.device, self.dtype = working_type(model)
         self.draws, self.options = draws, options
-        self.measurement = measurement.resolve(model.event_shape)
+        known = for_model(measurement, form_of(model.card), tuple(model.event_shape))
+        self.measurement = known.resolve(model.event_shape)
         _check_operator(self.measurement, model)
         self.reading: Reading = self.measurement.read(model.units, model.event_shape)
         self.notes = self._check_known(model)

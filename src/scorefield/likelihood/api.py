@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .. import conditions, rng, values
 from ..conditions import Condition
+from ..data import form_of, read_examples
+from ..data.examples import check_intensities
 from ..errors import InputError
 from ..models import Restricted, ScoreModel, check_model, constant_elements, count_cost
 from ..models import prior as matched_prior
@@ -130,7 +132,9 @@ def log_prob(
 
     Args:
         model: Any score model that is defined on a continuous range of noise levels.
-        x: (B, *event_shape), floats in data units: a tensor, an array or nested lists.
+        x: (B, *event_shape), floats in data units: a tensor, an array or nested lists; channels
+            may be last, and the axis of a single channel left out. Of a model of a table also a
+            data frame, an Arrow table or a mapping of columns, which are matched by name.
         condition: For p(x | c), such as {"class": 3}: one value for all samples, or one for each.
         divergence: "exact", "hutchinson", or "auto": exact up to 64 elements an example.
         probes: Rademacher probes a sample for "hutchinson", 2 or more.
@@ -143,8 +147,8 @@ def log_prob(
 
     Raises:
         InputError: For models with fixed noise levels, levels outside the model's range, x of
-            another shape or outside a logit's domain, conditions that the model does not take, or
-            tolerances below the type's rounding.
+            another shape, with other columns or outside the range of images, conditions that the
+            model does not take, or tolerances below the type's rounding.
         NonFiniteError: Where the flow leaves a NaN or an infinity.
 
     Example:
@@ -362,8 +366,8 @@ def _whole_precision(model: ScoreModel, dtype: torch.dtype) -> Iterator[ScoreMod
 
 
 def _read_examples(model: ScoreModel, x: Any) -> Tensor:
-    """x as a tensor; whole numbers are data units where the model's data are not stored levels."""
-    found = reals(x, "x")
+    """x as (B, *event); whole numbers are data units where the data are not stored levels."""
+    found = reals(read_examples(x, form_of(model.card), tuple(model.event_shape), "x"), "x")
     stored = model.units.image or model.units.quantisation is not None
     return found if stored or found.is_floating_point() else found.to(torch.float64)
 
@@ -377,6 +381,8 @@ def _to_model_units(model: ScoreModel, x: Tensor) -> tuple[Tensor, Tensor]:
             f"x must be {want}; got {str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}"
         )
     data = x.detach().to("cpu", torch.float64)
+    if model.units.image:
+        check_intensities(data, "x")
     inside, log_det = model.units.to_model(data), model.units.log_det(data)
     bad = ~(torch.isfinite(inside).flatten(1).all(1) & torch.isfinite(log_det))
     if bool(bad.any()):
