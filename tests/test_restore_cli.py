@@ -19,6 +19,8 @@ import scorefield as sf
 from cli_helpers import SMALL, Command, call, files, fix_precision
 from scorefield.cli import restore as restore_module
 from scorefield.cli.restore_results import QUANTILES, psnr
+from scorefield.cli.restore_rows import write_rows
+from scorefield.data.table_rows import read_rows
 from scorefield.errors import InputError
 from scorefield.inverse import METHODS, Measurement
 from scorefield.inverse.operators import Blur, Downsample, gaussian_kernel
@@ -669,6 +671,22 @@ def test_known_cells_keep_their_types_beside_blank_ones(
     assert draws["dose"].to_pylist()[3:] == [7] * 3
     assert min(draws["age"].to_pylist()[3:]) >= 18
     assert set(draws["dose"].to_pylist()[:3]) <= {1, 2, 5, 10}
+
+
+def test_columns_of_the_table_are_not_overwritten_by_those_of_the_draws(tmp_path: Path) -> None:
+    frame = {"row": np.arange(60) / 7, "a": np.arange(60) / 9, "a sd": np.arange(60) / 11}
+    form = sf.data.open(frame).form
+    known = read_rows(form, {"row": [2.5], "a": [None], "a sd": [None]}, blanks=True)
+    draws = torch.where(known.values.isnan(), torch.tensor([[[0, 1, 2], [0, 2, 4]]]), known.values)
+    write_rows(form, known.values, known.table, draws.double(), tmp_path, "csv")
+    (restored,) = cells(tmp_path / "restored.csv")
+    assert restored["a"] == "1.5" and restored["a sd"] == "3.0"
+    assert float(restored["a sd_"]) == pytest.approx(math.sqrt(0.5))
+    drawn = cells(tmp_path / "draws.csv")
+    assert [(row["row_"], row["draw"], row["row"]) for row in drawn] == [
+        ("0", "0", "2.5"),
+        ("0", "1", "2.5"),
+    ]
 
 
 @pytest.mark.parametrize(

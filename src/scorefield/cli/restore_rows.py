@@ -1,5 +1,6 @@
 """`scorefield restore` for tables: rows with blanks in, rows back."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,11 +164,19 @@ def write_rows(
     for name in form.names:
         columns[name] = found[name]
         if blank[name] and name in deviation.column_names:
-            columns[f"{name} sd"] = deviation[name]
+            columns[free_name(f"{name} sd", form.names)] = deviation[name]
     style = TextStyle("\t" if kind == "tsv" else form.delimiter, form.decimal)
     restored = write_table(out / f"restored.{kind}", pa.table(columns), style)
     each = overlay(form.decode(draws.flatten(0, 1)), known, repeats)
     index = torch.arange(count).repeat_interleave(repeats).numpy()
-    head = {"row": pa.array(index), "draw": pa.array(list(range(repeats)) * count)}
+    numbers = {"row": pa.array(index), "draw": pa.array(list(range(repeats)) * count)}
+    head = {free_name(name, form.names): array for name, array in numbers.items()}
     table = pa.table({**head, **{name: each[name] for name in each.column_names}})
     return [restored, write_table(out / f"draws.{kind}", table, style)]
+
+
+def free_name(name: str, taken: Sequence[str]) -> str:
+    """A name of a further column that no column of the table has: row, row_, row__ and so on."""
+    while name in taken:
+        name += "_"
+    return name
