@@ -8,6 +8,7 @@ import torch
 
 from data_helpers import random_pictures, refused
 from scorefield.data import (
+    ReadOptions,
     as_dataset,
     fit_units,
     form_of,
@@ -274,3 +275,27 @@ def test_other_data_are_read_by_the_levels_of_the_model():
     assert other.quantisation_levels == data.quantisation_levels
     assert np.array_equal(other.values[:, 0].numpy(), dark)
     refused("60000", "4095", call=lambda: open_like(card, dark + 60_000))
+
+
+def test_other_data_of_another_kind_take_the_options_that_are_for_them(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    x = random_pictures(5, (8, 8, 3))
+    held = [image.fromarray(one) for one in x]
+    for k, one in enumerate(held):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        one.save(tmp_path / "in" / f"{k}.png")
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", mine=x, other=x)
+    files = [str(tmp_path / "in" / f"{k}.png") for k in range(5)]
+    others = [tmp_path / "in", files, tmp_path / "x.npy", x, torch.tensor(x), held, list(x)]
+    others += [{"images": held, "k": np.arange(5)}, {"mine": x, "y": np.arange(5) % 2}]
+    trained = {"size": 8}, {"channels_last": True}, {"key": "mine"}, {"skip_unreadable": True}
+    sources = (tmp_path / "in", tmp_path / "x.npy", tmp_path / "x.npz", tmp_path / "in")
+    for options, source in zip(trained, sources, strict=True):
+        data = open_data(source, **options)
+        card = {"data": data.description, "config": {"data": {"source": data.name} | options}}
+        for other in others:
+            if "key" in options and isinstance(other, dict) and "images" in other:
+                continue  # has no array of that name
+            assert torch.equal(open_like(card, other).values, data.values)
+    refused("size=8", call=lambda: open_like(card, x, ReadOptions(size=8)))  # given by the user

@@ -20,13 +20,12 @@ from .form import Form, form_of, form_to_dict
 from .images import read_files
 from .making import SMALL_LEVELS
 from .opening import open as open_data
+from .opening import own_options
 from .options import ReadOptions, is_names
 from .picture_files import SUFFIXES
 from .table_conditions import Found
 from .table_form import TableForm
 from .table_rows import read_rows
-
-READING = ("size", "channels", "channels_last", "alpha", "skip_unreadable", "key")
 
 
 def open_like(
@@ -54,7 +53,7 @@ def open_like(
         return _rows(form, source, given)
     if not isinstance(form, ArrayForm):
         return open_data(source, given)
-    dataset = _examples(form, source, _with_card(card, given))
+    dataset = _examples(form, source, _with_card(card, given, source))
     return _with_classes_of(card, attach(dataset, source, _condition(card, source, given)))
 
 
@@ -90,10 +89,10 @@ def _with_classes_of(card: Mapping[str, Any] | None, dataset: Dataset) -> Datase
     return dataset.with_labels(places[dataset.labels], spec.names)
 
 
-def _with_card(card: Mapping[str, Any] | None, given: ReadOptions) -> ReadOptions:
-    """The given options, and the card's where they are left open."""
+def _with_card(card: Mapping[str, Any] | None, given: ReadOptions, source: Any) -> ReadOptions:
+    """The given options, and the card's where they are left open and are for such a source."""
     of_card = card_options(card)
-    open_ones = [name for name in READING if getattr(given, name) in (None, False)]
+    open_ones = [name for name in own_options(source) if getattr(given, name) in (None, False)]
     return replace(given, **{name: getattr(of_card, name) for name in open_ones})
 
 

@@ -299,6 +299,39 @@ def _holds_pictures(value: Any) -> bool:
     return listed and len(value) > 0 and is_pillow(value[0])
 
 
+def own_options(source: Any) -> tuple[str, ...]:
+    """The options about the layout of arrays and pictures that are for a source of such a kind.
+
+    Args:
+        source: Anything that `open` takes.
+
+    Returns:
+        Names of fields of `ReadOptions`; of a stream, whose items are not known before it is read,
+        those that all kinds share.
+    """
+    pictures, arrays = ("channels", *FOLDER), ("channels", "channels_last")
+    if isinstance(source, (str, os.PathLike)):
+        if isinstance(source, str) and source in NAMES:
+            return arrays
+        path = Path(source)
+        if path.is_dir():
+            return pictures
+        suffix = path.suffix.lower()
+        return () if suffix in TABLE_SUFFIXES else (*arrays, *(["key"] if suffix == ".npz" else []))
+    if isinstance(source, Mapping):
+        held = any(map(_holds_pictures, source.values()))
+        return (*(pictures if held else arrays), "key")
+    if _is_paths(source) or _holds_pictures(source):
+        return pictures
+    if isinstance(source, Tensor) or hasattr(source, "__array__"):
+        return arrays
+    if isinstance(source, Sized) and hasattr(source, "__getitem__") and len(source):
+        first = source[0]
+        first = first[0] if isinstance(first, (tuple, list)) and len(first) else first
+        return pictures if is_pillow(first) else arrays
+    return ("channels",)
+
+
 def _is_examples(value: Any) -> bool:
     """Whether a value of a mapping holds examples rather than one cell a row."""
     return _holds_pictures(value) or _dims(value) > 1
