@@ -123,6 +123,8 @@ def log_prob(
 ) -> LogProb:
     """The log density of x at sigma_min, by the probability flow (Song et al. 2021, Eq. 39).
 
+        nats = sf.log_prob(model, x, condition={"class": 3}).value
+
     The result is log p_sigma_min(x), the density of the flow's samples at sigma_min, started from
     the prior at sigma_max. A batch shares the solver's steps, so that a value depends on its batch
     mates, within the tolerances.
@@ -150,9 +152,6 @@ def log_prob(
             another shape, with other columns or outside the range of images, conditions that the
             model does not take, or tolerances below the type's rounding.
         NonFiniteError: Where the flow leaves a NaN or an infinity.
-
-    Example:
-        nats = sf.log_prob(model, x, condition={"class": 3}).value
     """
     check_model(model)
     options = _read_options(options)

@@ -146,7 +146,7 @@ def without_effect(request: Request, config: Config, card: Mapping[str, Any]) ->
     of the execution are the machine's.
 
     Args:
-        request: The settings that were asked for.
+        request: The requested settings.
         config: The same, resolved.
         card: The card of the run's model.
 
