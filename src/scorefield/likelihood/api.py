@@ -148,9 +148,8 @@ def log_prob(
         Nats in data units with a standard error, and their cost.
 
     Raises:
-        InputError: For models with fixed noise levels, levels outside the model's range, x of
-            another shape, with other columns or outside the range of images, conditions that the
-            model does not take, or tolerances below the type's rounding.
+        InputError: For models with fixed noise levels, levels outside the model's range, x that is
+            none of its examples, conditions that it does not take, or too small tolerances.
         NonFiniteError: Where the flow leaves a NaN or an infinity.
     """
     check_model(model)
