@@ -55,7 +55,7 @@ def named(tmp_path_factory):
 
 def test_a_class_without_an_example_is_said_recorded_and_refused(gap, tmp_path, capsys):
     folder, model, notices = gap
-    words = "1 of 4 classes have no training example, so that nothing is learned of them: 0"
+    words = "classes without a training example, 1 of 4: 0. The model cannot be sampled for them"
     assert words in notices
     assert model.conditions["class"].unseen == (0,)
     refused("had the class 0", "1, 2, 3", call=lambda: sf.sample(model, 2, condition={"class": 0}))

@@ -179,8 +179,8 @@ class Trainer:
             if spec.unseen:
                 names = ", ".join(map(spec.name_of, spec.unseen[:12]))
                 names += ", ..." if len(spec.unseen) > 12 else ""
-                words = f"{len(spec.unseen):,} of {spec.size:,} classes have no training example"
-                self.notice(f"{words}, so that nothing is learned of them: {names}")
+                words = f"classes without a training example, {len(spec.unseen):,} of {spec.size:,}"
+                self.notice(f"{words}: {names}. The model cannot be sampled for them")
         self.notice(f"running on {self.setup.execution.describe()}")
 
     def _keep_segment(self, existing: Existing) -> None:
