@@ -4,6 +4,7 @@ The same numbers give the same result in log_prob, restore and evaluate, whateve
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from scorefield.errors import InputError
 from scorefield.evaluation import read_samples
 from scorefield.exact import GaussianMixture
 from scorefield.inverse import plan_restoration
+from scorefield.units import Quantisation, Units
 
 NAMES = ["a", "b", "c"]
 TURNED = ["c", "a", "b"]
@@ -198,3 +200,99 @@ def test_layouts_of_pictures_give_one_result(channels: int, stored: int) -> None
         assert one.single and one.draws.shape == (1, channels, 4, 4)
     with pytest.raises(InputError, match="must be floats"):
         sf.log_prob(model, np.zeros((2, 5, 4)))
+
+
+# ---- intensities and levels
+
+
+def of_pictures(x: np.ndarray) -> tuple[GaussianMixture, data.Dataset]:
+    reference = data.open(x)
+    model = GaussianMixture(torch.zeros(1, *reference.event_shape), 1.0)
+    model.card = {"data": reference.description}
+    return model, reference
+
+
+SCALES = {"256": (255, np.uint8), "1024": (1023, np.uint16)}
+
+
+@pytest.mark.parametrize("levels", SCALES)
+@pytest.mark.parametrize("layout", [0, 1, 2])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floats_in_0_1_are_intensities(levels: str, layout: int, kind: Any) -> None:
+    top, dtype = SCALES[levels]
+    x = np.random.default_rng(0).integers(0, top + 1, (60, 1, 4, 4)).astype(dtype)
+    x[0, 0, 0, 0] = top
+    model, reference = of_pictures(x)
+    other = layouts((x[:50] / top).astype(kind))[layout]
+    found = data.open_like(model.card, other)
+    assert found.quantisation_levels == top + 1
+    assert torch.equal(found.floats(slice(None)), reference.floats(slice(50)))
+    assert "intensities" in found.report[1] and "given range" not in found.report[1]
+    assert found.description["sha256"] == data.open(x[:50]).description["sha256"]
+    # off the grid: the floats stay
+    off = data.open_like(model.card, other * np.asarray(0.9, kind))
+    assert off.quantisation_levels is None and off.image
+    assert np.allclose(off.floats(slice(None)), 0.9 * x[:50] / top, atol=1e-6)
+    again = read_samples(x[:50], found)  # samples beside such a reference
+    assert torch.equal(again.x, reference.floats(slice(50)))
+
+
+def test_whole_numbers_are_stored_values_and_nothing_is_said() -> None:
+    x = pictures()
+    model, _ = of_pictures(x)
+    for other in (x[:50], x[:50].astype(np.int64), x[:50].astype(np.float32)):
+        found = data.open_like(model.card, other)
+        assert torch.equal(found.floats(slice(None)), data.open(x).floats(slice(50)))
+        assert "intensities" not in found.report[1] and "given range" not in found.report[1]
+    dark = data.open_like(model.card, np.minimum(x[:50], 9))  # whole numbers 0 to 9 of 256
+    assert dark.quantisation_levels == 256 and int(dark.values.max()) == 9
+    assert "given range" not in dark.report[1]
+    black = data.open_like(model.card, np.zeros_like(x[:50]))  # 0 is black either way
+    assert int(black.values.max()) == 0
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, bool, np.float32])
+def test_masks_are_no_pictures(kind: Any) -> None:
+    model, reference = of_pictures(pictures())
+    mask = (pictures() > 127).astype(kind)
+    ways = "--range 0,1 ", "--range 0,255 "
+    refused("0 and 1 only", *ways, call=lambda: data.open_like(model.card, mask))
+    white = data.open_like(model.card, mask, data.ReadOptions(range=(0, 1)))
+    assert white.quantisation_levels == 256 and sorted(set(white.values.flatten().tolist())) == [
+        0,
+        255,
+    ]
+    stored = data.open_like(model.card, mask, data.ReadOptions(range=(0, 255)))
+    assert sorted(set(stored.values.flatten().tolist())) == [0, 1]
+    if kind is np.float32:  # floats are documented as intensities here
+        assert float(read_samples(mask, reference).x.max()) == 1
+        return
+    refused("x.astype(float)", "x / 255", call=lambda: read_samples(mask, reference))
+    if kind is not bool:
+        model = digit_like()
+        refused("x / 255", call=lambda: sf.restore(model, sf.Measurement(mask[:2]), draws=1))
+
+
+def digit_like() -> GaussianMixture:
+    """A closed form of pictures of 256 levels."""
+    model, _ = of_pictures(pictures())
+    model.units = replace(Units.identity(image=True), quantisation=Quantisation(256))
+    return model
+
+
+def test_a_mask_of_a_model_of_two_levels_is_its_data() -> None:
+    mask = (pictures() > 127).astype(np.uint8)
+    model, _ = of_pictures(mask)
+    assert data.open_like(model.card, mask[:50]).quantisation_levels == 2
+    assert data.open_like(model.card, mask[:50].astype(float)).quantisation_levels == 2
+
+
+def test_eight_bits_for_a_deeper_model_are_refused() -> None:
+    deep = np.random.default_rng(0).integers(0, 1024, (60, 1, 4, 4)).astype(np.uint16)
+    model, reference = of_pictures(deep)
+    refused("8 bits", "--range 0,255", call=lambda: data.open_like(model.card, pictures()))
+    given = data.open_like(model.card, pictures(), data.ReadOptions(range=(0, 255)))
+    assert np.allclose(given.floats(slice(None)), pictures() / 255, atol=1e-3)
+    assert reference.form is not None
+    read = data.read_observation(pictures()[:1], reference.form, (1, 4, 4))
+    assert read.dtype == torch.uint8  # which `Measurement` refuses

@@ -27,6 +27,7 @@ from .statistics import blocks
 PICTURE_CHANNELS = (1, 2, 3, 4)  # grey, grey with transparency, RGB, RGB with transparency
 CLEAR_CHANNELS = (1, 3)  # arrays of 2 and 4 channels may hold anything
 LEVELS = (2, 256, 1024, 4096, 16384, 65536)
+SMALL_LEVELS = 256  # up to so many levels fit uint8
 BLOCK = 1 << 22  # values looked at a time
 # Floats of an image's shape are ambiguous if at most this fraction lies outside [0, 1]: images with
 # a few overshoots, or a field that is mostly small.
@@ -248,7 +249,7 @@ def _with_range(
             f"{name}: values span {found.span}, outside the given range {low:g} to {high:g}. Give "
             "the range of all values"
         )
-    words = f"values {found.span}, mapped from the given range {low:g} to {high:g} to [0, 1]"
+    words = f"values {found.span}, mapped from the range {low:g} to {high:g} to [0, 1]"
     whole = found.whole and low.is_integer() and high.is_integer()
     two = whole and high - low > 1 and array.dtype.kind == "f"
     if two and all(bool(((b == low) | (b == high)).all()) for b in _blocks(array)):

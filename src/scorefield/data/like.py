@@ -18,7 +18,8 @@ from .dataset import Dataset, Reading, digest
 from .files import load_npy
 from .form import Form, form_of, form_to_dict
 from .images import read_files
-from .making import SMALL_LEVELS
+from .intensities import with_levels_of
+from .levels import SMALL_LEVELS
 from .opening import open as open_data
 from .opening import own_options
 from .options import ReadOptions, is_names
@@ -106,33 +107,13 @@ def _examples(form: ArrayForm, source: Any, options: ReadOptions) -> Dataset:
         )
     if dataset.image != form.image:
         dataset = open_data(source, replace(options, image=form.image))
-    own = dataset.form
-    if not form.image or (isinstance(own, ArrayForm) and _same_values(own, form)):
+    if not form.image:
         return dataset
-    # The values mean what they mean in the model's data, not what their own range suggests.
-    low, high = form.low, form.low + _width(form)
-    if form.levels is not None and form.step != 1:
-        raise InputError(
-            f"{dataset.name}: the model's images hold {form.levels} levels in steps of "
-            f"{form.step:g}, and these hold others. Give values {low:g} to {high:g} in such steps"
-        )
-    try:
-        return open_data(source, replace(options, image=None, range=(low, high)))
-    except InputError as error:
-        raise InputError(
-            f"{dataset.name} spans {dataset.reading.low:g} to {dataset.reading.high:g}; the "
-            f"model's images hold values {low:g} to {high:g}"
-        ) from error
 
+    def reopen(span: tuple[float, float]) -> Dataset:
+        return open_data(source, replace(options, image=None, range=span))
 
-def _same_values(a: ArrayForm, b: ArrayForm) -> bool:
-    """Whether stored values mean the same in two forms."""
-    return (a.levels, a.low, a.step) == (b.levels, b.low, b.step)
-
-
-def _width(form: ArrayForm) -> float:
-    """The difference of the largest and the smallest stored value of images."""
-    return form.step * (1 if form.levels is None else form.levels - 1)
+    return with_levels_of(form, dataset, options.range is not None, reopen)
 
 
 def _rows(form: TableForm, source: Any, options: ReadOptions) -> Dataset:
@@ -219,6 +200,8 @@ def read_observation(source: Any, form: Form | None, event_shape: tuple[int, ...
         data = form.encode(array, name, blanks=array.dtype.kind == "f")
         if form.levels is None or bool(data.isnan().any()):
             return data
+        if array.dtype == np.uint8 and form.levels > SMALL_LEVELS:  # `Measurement` refuses them
+            return torch.from_numpy(np.ascontiguousarray(arranged))
         small = torch.uint8 if form.levels <= SMALL_LEVELS else torch.int32
         return (data.to(torch.float64) * (form.levels - 1)).round().to(small)
     return torch.from_numpy(np.ascontiguousarray(arranged))

@@ -18,10 +18,8 @@ from .files import Stored, to_tensor
 from .form import form_to_dict
 from .image_form import ImageForm
 from .layout import Layout, find_layout
-from .levels import Channels, Meaning, find_meaning, look_at_channels
+from .levels import SMALL_LEVELS, Channels, Meaning, find_meaning, look_at_channels
 from .options import ReadOptions
-
-SMALL_LEVELS = 256  # up to so many levels fit uint8
 
 
 def native(array: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from ..data import Dataset, open_like
 from ..data.array_form import ArrayForm
 from ..data.examples import BEYOND, arranged, check_intensities, column_order
 from ..data.files import load_npy, read_npz
+from ..data.intensities import array_ways, refuse_masks
 from ..errors import InputError
 from ..tensors import float64
 from .material import LEAST, settle
@@ -78,6 +79,10 @@ def read_samples(source: Any, dataset: Dataset) -> Given:
         array = array if order is None else array[:, order]
         found = Given(settle(dataset, _data_units(array, dataset, name)), held.labels, name)
     else:
+        if array is not None and dataset.quantisation_levels and array.dtype.kind in "biu":
+            levels = dataset.quantisation_levels
+            low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+            refuse_masks(low, high, levels, name, array_ways(levels))
         other = open_like({"data": dataset.description}, place)
         if other.event_shape != dataset.event_shape:
             raise InputError(

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from ..data.arrays import to_float
+from ..data.intensities import array_ways, grid_levels, refuse_masks
 from ..errors import InputError
 from ..units import Quantisation, Units
 
 WIDEST_NOISE = 8.0  # standard deviations; no picture has an element with more
 BYTE = 255  # largest number of 8 bits
 OUTSIDE = 1e-6  # how far beyond [0, 1] rounding may bring a value of an image
-OFF_GRID = 0.25  # in levels: where a type's rounding is coarser, no grid can be recognised
 
 
 @dataclass(frozen=True)
@@ -116,21 +116,14 @@ def _read_integers(value: Tensor, seen: Tensor, units: Units) -> tuple[Tensor, F
             f"the model's data are whole numbers 0 to {top}, and the observation ({kind}) spans "
             f"{low} to {high}; give the stored values, or floats in [0, 1]"
         )
+    all_low, all_high = float(value.min()), float(value.max())
+    refuse_masks(all_low, all_high, quantisation.levels, "the observation", array_ways(top + 1))
     values = quantisation.dequantise(value.clamp(0, top))
     return values.to(torch.float64), Form(value.dtype, quantisation, units.image)
 
 
 def _on_grid(value: Tensor, seen: Tensor, levels: int) -> Tensor | None:
     """The levels k where all observed floats are k / (levels - 1), up to the type's rounding."""
-    tolerance = 2 * levels * torch.finfo(value.dtype).eps
-    if tolerance > OFF_GRID:
-        return None
-    scaled = seen.to(torch.float64) * (levels - 1)
-    nearest = scaled.round()
-    if bool(((scaled - nearest).abs() > tolerance).any()) or not _within(nearest, levels):
+    if grid_levels(seen, levels) is None:
         return None
     return (value.to(torch.float64) * (levels - 1)).round().clamp(0, levels - 1)
-
-
-def _within(stored: Tensor, levels: int) -> bool:
-    return bool(((stored >= 0) & (stored < levels)).all())
