@@ -78,6 +78,8 @@ def evaluate_command(
         found = run_evaluation(
             model, data, samples, wanted, report, run if ema is None else None, facts
         )
+    for line in found.protocol["subject"].get("reading", ()):
+        say(line)
     show(found)
     written = found.save(folder, pictures and bool(found.pictures))
     o.remove_stale(earlier, written)

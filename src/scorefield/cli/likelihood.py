@@ -145,7 +145,7 @@ def likelihood(
     model, execution = ready(run, o.execution_request(device, "float32", "off", threads), network)
     chosen = choose_examples(model.card or {}, data, part, reading.options())
     own = chosen.part != OTHER
-    for line in () if own else chosen.dataset.report:
+    for line in () if data is None else chosen.dataset.report:
         say(line)
     if not everything:
         chosen = chosen._replace(index=chosen.index[: count or (DEFAULT_COUNT if own else None)])

@@ -114,7 +114,7 @@ def _known_part(path: Path, model: Any) -> Any:
     """Examples of which a part is known, as they are stored."""
     from ..data import form_of, read_observation
 
-    return read_observation(path, form_of(model.card), tuple(model.event_shape))
+    return read_observation(path, form_of(model.card), tuple(model.event_shape), say)
 
 
 def _check_unknown(observed: Any, operator: Any, input: Path) -> None:
@@ -153,9 +153,9 @@ def _measurement(path: Path, model: Any, law: Measured) -> Any:
         like = form
         if shape[0] != event[0]:  # such as the luminance of a picture in colour
             like = replace(form, insert=True, axis=None)
-        return read_observation(path, replace(like, event_shape=shape), shape)
+        return read_observation(path, replace(like, event_shape=shape), shape, say)
     if array is None:
-        return read_observation(path, None, shape)
+        return read_observation(path, None, shape, say)
     return _shaped(array, shape, path, law)
 
 

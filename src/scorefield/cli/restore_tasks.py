@@ -105,10 +105,11 @@ def make_mask(path: Path, event_shape: tuple[int, ...]) -> Any:
 
     from ..data import read_mask
     from ..inverse import left_half
+    from .show import say
 
     name, _, share = str(path).partition(":")
     if path.is_file() or name not in ("half", "centre", "random"):
-        return read_mask(path, event_shape)
+        return read_mask(path, event_shape, say)
     if name == "half":
         return left_half(event_shape)
     sides = event_shape[-_places(event_shape) :]
@@ -232,13 +233,14 @@ def _fraction(value: float) -> float:
 def _fourier(task: Task, event_shape: tuple[int, ...]) -> Any:
     from ..data import read_mask
     from ..inverse import operators
+    from .show import say
 
     grid = tuple(event_shape[-_places(event_shape) :])
     named = {n: vars(task)[n] for n in OPTIONS["mri"] if vars(task)[n] is not None}
     if len(named) > 1:
         raise InputError(f"give one of {' and '.join(f'--{name}' for name in named)}")
     if task.mask is not None:
-        return operators.Fourier(read_mask(task.mask, (1, *grid))[0] != 0)
+        return operators.Fourier(read_mask(task.mask, (1, *grid), say)[0] != 0)
     speed = ACCELERATION if task.acceleration is None else task.acceleration
     if task.fraction is not None:
         speed = 1 / _fraction(task.fraction)

@@ -1,6 +1,7 @@
 """Other data in the form of a model's own: `open_like`, and observations with unknown parts."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,13 +169,20 @@ def _rows(form: TableForm, source: Any, options: ReadOptions) -> Dataset:
     return Found(form.given, condition).attach(dataset)
 
 
-def read_observation(source: Any, form: Form | None, event_shape: tuple[int, ...]) -> Tensor:
+Say = Callable[[str], None]
+
+
+def read_observation(
+    source: Any, form: Form | None, event_shape: tuple[int, ...], say: Say | None = None
+) -> Tensor:
     """Read one observation or several as they are stored, for `Measurement`.
 
     Args:
         source: The path of a picture or an .npy file, or an array.
         form: The form of the model's data, or None.
         event_shape: The shape of the model's examples.
+        say: Takes a sentence for each thing that was decided about a picture, such as that its
+            colours became grey; None: a warning.
 
     Returns:
         (K, *event) in its stored type, channels first; whole numbers are levels where the model's
@@ -183,7 +191,10 @@ def read_observation(source: Any, form: Form | None, event_shape: tuple[int, ...
     Raises:
         InputError: The file cannot be read, or its shape or range is not the model's.
     """
-    array, name = _stored(source, "--input", form, event_shape)
+    array, name = _stored(source, "--input", event_shape, say)
+    if array.dtype == bool and not isinstance(source, np.ndarray | Tensor):  # black and white
+        two = isinstance(form, ArrayForm) and form.levels == 2
+        array = array if two else array.astype(np.uint8) * 255
     if array.dtype.kind == "c":
         raise InputError(
             f"{name} holds complex numbers; give real and imaginary parts as two channels"
@@ -208,7 +219,7 @@ def read_observation(source: Any, form: Form | None, event_shape: tuple[int, ...
 
 
 def _stored(
-    source: Any, option: str, form: Form | None, event_shape: tuple[int, ...]
+    source: Any, option: str, event_shape: tuple[int, ...], say: Say | None
 ) -> tuple[np.ndarray, str]:
     """A picture or an array as stored, and its name for messages."""
     if isinstance(source, np.ndarray | Tensor):
@@ -229,7 +240,16 @@ def _stored(
         )
     channels = 1 if event_shape[0] <= 2 else 3
     alpha = "keep" if event_shape[0] in (2, 4) else None
-    return read_files([path], ReadOptions(channels=channels, alpha=alpha)).pixels, name
+    found = read_files([path], ReadOptions(channels=channels, alpha=alpha))
+    because = "it marks known pixels" if option == "--mask" else "the model's images are grey"
+    for note in (*found.notes, *found.left_out):
+        words = note.replace("because channels=1 was given", f"because {because}")
+        (say or _warn)(f"{name}: {words}")
+    return found.pixels, name
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, UserWarning, stacklevel=4)
 
 
 def _with_channels(array: np.ndarray, event_shape: tuple[int, ...], name: str) -> np.ndarray:
@@ -244,12 +264,13 @@ def _with_channels(array: np.ndarray, event_shape: tuple[int, ...], name: str) -
     )
 
 
-def read_mask(source: Any, event_shape: tuple[int, ...]) -> Tensor:
+def read_mask(source: Any, event_shape: tuple[int, ...], say: Say | None = None) -> Tensor:
     """Read a mask: white or 1 is known.
 
     Args:
         source: The path of a picture or an .npy file, or an array.
         event_shape: The shape of the model's examples.
+        say: As for `read_observation`.
 
     Returns:
         The mask as stored, of `event_shape` or with one channel for all.
@@ -257,7 +278,7 @@ def read_mask(source: Any, event_shape: tuple[int, ...]) -> Tensor:
     Raises:
         InputError: The file cannot be read, or its shape is not the model's.
     """
-    mask, name = _stored(source, "--mask", None, (1, *event_shape[1:]))
+    mask, name = _stored(source, "--mask", (1, *event_shape[1:]), say)
     if mask.dtype.kind not in "biuf":
         raise InputError(f"{name}: a mask holds 0 and 1; got dtype {mask.dtype}")
     while mask.ndim > len(event_shape) and len(mask) == 1:

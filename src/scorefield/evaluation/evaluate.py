@@ -149,7 +149,9 @@ def run_evaluation(
         pairs = () if copies is None else copies.pairs
         pictures = draw_pictures(material, collected, pairs, health, sweep)
     count = wanted.samples(material) if collected is None else len(collected)
-    given_facts = {} if given is None else {"samples": given.source}
+    given_facts: dict[str, Any] = {} if given is None else {"samples": given.source}
+    if given is not None and given.notes:
+        given_facts["reading"] = list(given.notes)
     protocol = {
         "measured": record.measured(material, chosen, count, wanted.seed, LEVEL, wanted.quick),
         "subject": record.subject(model, collected, wanted.guidance, given_facts | facts),
