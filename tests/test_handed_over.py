@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
 import scorefield as sf
 from data_helpers import refused
@@ -296,3 +297,61 @@ def test_eight_bits_for_a_deeper_model_are_refused() -> None:
     assert reference.form is not None
     read = data.read_observation(pictures()[:1], reference.form, (1, 4, 4))
     assert read.dtype == torch.uint8  # which `Measurement` refuses
+
+
+# ---- what is said of pictures, and delimiters of other files
+
+
+def test_notes_of_pictures_are_stated(tmp_path: Any) -> None:
+    colour = np.moveaxis(pictures(3)[0], 0, -1)
+    Image.fromarray(colour).save(tmp_path / "colour.png")
+    Image.fromarray(pictures()[0, 0]).save(tmp_path / "grey.png")
+    Image.fromarray(pictures()[0, 0] > 127).save(tmp_path / "two.png")
+    turned = Image.fromarray(pictures()[0, 0])
+    exif = turned.getexif()
+    exif[274] = 3
+    turned.save(tmp_path / "turned.png", exif=exif)
+    form = data.open(pictures()).form
+    assert form is not None
+    heard: list[str] = []
+    for name, words in (("colour", "read as grey"), ("turned", "EXIF"), ("grey", "")):
+        heard.clear()
+        data.read_observation(tmp_path / f"{name}.png", form, (1, 4, 4), heard.append)
+        assert len(heard) == (words != "") and words in "".join(heard)
+        assert "channels=1" not in "".join(heard)
+    with pytest.warns(UserWarning, match="read as grey because it marks known pixels"):
+        data.read_mask(tmp_path / "colour.png", (1, 4, 4))
+    two = data.read_observation(tmp_path / "two.png", form, (1, 4, 4), heard.append)
+    assert sorted(set(two.flatten().tolist())) == [0, 255] and not heard
+
+
+def test_samples_of_a_file_state_how_they_were_read(tmp_path: Any) -> None:
+    reference = data.open(frame())
+    frame().assign(z=1).to_csv(tmp_path / "s.csv", index=False)
+    assert "not taken: z" in " ".join(read_samples(tmp_path / "s.csv", reference).notes)
+    assert read_samples(frame().to_numpy(), reference).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a;b\n1,5;2,5\n3,5;4,5\n", [[1.5, 2.5], [3.5, 4.5]]),
+        ("b;a\n2,5;1,5\n4,5;3,5\n", [[1.5, 2.5], [3.5, 4.5]]),
+        ("a;b\n1,500;2\n3,500;4\n", [[1.5, 2.0], [3.5, 4.0]]),
+        ("a\tb\n1\t2\n3\t4\n", [[1, 2], [3, 4]]),
+        ("a,b\n1,2\n3,4\n", [[1, 2], [3, 4]]),
+    ],
+)
+def test_the_delimiter_of_the_file_wins(tmp_path: Any, text: str, values: Any) -> None:
+    (tmp_path / "train.csv").write_text("a,b\n" + "0.5,1.5\n2.25,0.5\n" * 30)
+    (tmp_path / "other.csv").write_text(text)
+    card = {"data": data.open(tmp_path / "train.csv").description}
+    options = data.ReadOptions(decimal="," if ",500" in text else None)
+    assert data.open_like(card, tmp_path / "other.csv", options).values.tolist() == values
+
+
+def test_the_delimiter_of_the_training_data_decides_between_equals(tmp_path: Any) -> None:
+    (tmp_path / "train.csv").write_text("0.5;1.5\n2.25;0.5\n" * 30)
+    (tmp_path / "other.csv").write_text("1,5;2,5\n" * 30)
+    card = {"data": data.open(tmp_path / "train.csv").description}
+    assert data.open_like(card, tmp_path / "other.csv").values[0].tolist() == [1.5, 2.5]

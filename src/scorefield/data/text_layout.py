@@ -103,7 +103,7 @@ def read_layout(
         name: The source, for messages.
         options: Reading options.
         known: Names of columns that are looked for in the first line, as of a model's data.
-        usual: The delimiter to take where it fits.
+        usual: The delimiter of the model's data, which is taken where others fit no better.
 
     Returns:
         The layout.
@@ -129,8 +129,7 @@ def read_layout(
     elif separator:
         delimiter = separator.group(1)
     else:
-        fits = usual is not None and _fit(rest, usual).cells > 1
-        delimiter = usual if fits and usual is not None else _sniff(rest, name)
+        delimiter = _sniff(rest, name, usual, known)
     if delimiter == " ":
         rest = [collapse(line) for line in rest]
     rows = list(rows_of(rest, delimiter))
@@ -263,19 +262,39 @@ def _fit(lines: list[str], delimiter: str, counted: Callable[[str], bool] = is_d
     return _Fit(delimiter, width, often / len(rows), sum(map(counted, cells)) / max(len(cells), 1))
 
 
-def _sniff(lines: list[str], name: str) -> str:
-    """The delimiter that gives every line the same number of cells, two or more."""
-    fits = [f for f in (_fit(lines, d) for d in DELIMITERS) if f.cells > 1 and f.rows >= 0.5]
+def _sniff(
+    lines: list[str], name: str, usual: str | None = None, known: Sequence[str] | None = None
+) -> str:
+    """The delimiter that gives every line the same number of cells, two or more.
+
+    The one under which the first line has the known names wins; `usual` decides between equals.
+    """
+    first = next(line for line in lines if line.strip())
+    marks = DELIMITERS if usual in (None, " ", *DELIMITERS) else (*DELIMITERS, usual)
+    named = [d for d in marks if known and len(known) > 1 and _has_names(first, d, known)]
+    if len(named) == 1:
+        return named[0]
+    fits = [f for f in (_fit(lines, d) for d in marks) if f.cells > 1 and f.rows >= 0.5]
     fits = [f for f in fits if f.rows == 1.0] or fits
     if not fits:
+        if usual is not None and _fit(lines, usual).cells > 1:
+            return usual
         spaced = _fit([collapse(line) for line in lines], " ", is_number)
         return " " if spaced.cells > 1 and spaced.rows >= 0.5 and spaced.data > 0.5 else ","
     best = max(fits, key=lambda f: (f.data, f.rows))
     rivals = [f.delimiter for f in fits if (f.data, f.rows) == (best.data, best.rows)]
+    if usual in rivals:
+        return usual
     if len(rivals) > 1:
-        named = " or by ".join(NAMES.get(d, d) for d in rivals)
+        words = " or by ".join(NAMES.get(d, d) for d in rivals)
         raise InputError(
-            f"{name}: the cells may be separated by {named}. Give --delimiter "
+            f"{name}: the cells may be separated by {words}. Give --delimiter "
             f"{NAMES.get(rivals[0], rivals[0])} (delimiter={rivals[0]!r}) or the other one"
         )
     return best.delimiter
+
+
+def _has_names(line: str, delimiter: str, known: Sequence[str]) -> bool:
+    """Whether all known names are cells of a line."""
+    cells = next((row for _, row in rows_of([line], delimiter)), [])
+    return set(known) <= set(cells)
