@@ -558,7 +558,7 @@ def test_info_of_a_table_names_columns_data_budget_and_files(table, command, mon
         "preset fast, seed 0",
         "mlp",
         "sigma from 0.0",
-        "heun",
+        "unipc",
         "loss_per_sigma.png: held-out loss",
         "Next: scorefield sample",
     ):

@@ -181,18 +181,19 @@ def column_order(names: Any, own: Any, name: str) -> list[int] | None:
     return [list(names).index(n) for n in own]
 
 
-def check_intensities(x: Tensor, name: str) -> None:
+def check_intensities(x: Tensor, name: str, beyond: float = BEYOND) -> None:
     """Refuse floats that are no intensities of images.
 
     Args:
         x: Examples in data units.
         name: The argument's name, for messages.
+        beyond: How far they may lie outside [0, 1].
 
     Raises:
-        InputError: Values lie far outside [0, 1].
+        InputError: Values lie further outside.
     """
     low, high = (float(x.min()), float(x.max())) if x.numel() else (0.0, 1.0)
-    if low < -BEYOND or high > 1 + BEYOND:
+    if low < -beyond or high > 1 + beyond:
         raise InputError(
             f"{name}: images as floats are intensities in [0, 1]; got {low:g} to {high:g}. Scale "
             "them, or give whole numbers as the data have them"

@@ -30,6 +30,9 @@ PROBES = 8
 # Elements of x that a batch holds by default. Gradients are kept, so less than a sampler's.
 BATCH_ELEMENTS = 1 << 16
 ROUNDINGS = 4  # roundings of x's type within which a value equals a constant
+OTHER_SCALE = 4.0  # how far floats of images may lie outside [0, 1]; levels lie further
+    4.0  # how far floats of images may lie outside [0, 1]; levels such as 0 to 255 lie beyond
+)
 #: Ways to compute the divergence of the flow.
 DIVERGENCES = ("auto", "exact", "hutchinson")
 
@@ -380,7 +383,7 @@ def _to_model_units(model: ScoreModel, x: Tensor) -> tuple[Tensor, Tensor]:
         )
     data = x.detach().to("cpu", torch.float64)
     if model.units.image:
-        check_intensities(data, "x")
+        check_intensities(data, "x", OTHER_SCALE)
     inside, log_det = model.units.to_model(data), model.units.log_det(data)
     bad = ~(torch.isfinite(inside).flatten(1).all(1) & torch.isfinite(log_det))
     if bool(bad.any()):
