@@ -31,8 +31,6 @@ PROBES = 8
 BATCH_ELEMENTS = 1 << 16
 ROUNDINGS = 4  # roundings of x's type within which a value equals a constant
 OTHER_SCALE = 4.0  # how far floats of images may lie outside [0, 1]; levels lie further
-    4.0  # how far floats of images may lie outside [0, 1]; levels such as 0 to 255 lie beyond
-)
 #: Ways to compute the divergence of the flow.
 DIVERGENCES = ("auto", "exact", "hutchinson")
 
