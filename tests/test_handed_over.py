@@ -206,6 +206,15 @@ def test_layouts_of_pictures_give_one_result(channels: int, stored: int) -> None
 # ---- intensities and levels
 
 
+def test_log_prob_takes_points_outside_the_range_of_images_and_refuses_levels() -> None:
+    """The density of noise is asked for too; floats of 0 to 255 are another scale."""
+    model = GaussianMixture(torch.zeros(1, 1, 4, 4), 1.0)
+    model.units = Units.identity(image=True)
+    noise = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(sf.log_prob(model, 0.5 + noise).value).all()
+    refused("to 25", "Scale them", call=lambda: sf.log_prob(model, pictures()[:3] * 1.0))
+
+
 def of_pictures(x: np.ndarray) -> tuple[GaussianMixture, data.Dataset]:
     reference = data.open(x)
     model = GaussianMixture(torch.zeros(1, *reference.event_shape), 1.0)
