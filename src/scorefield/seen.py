@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .values import listed
+
 SHOWN = 3  # classes or elements that a sentence lists
 
 
@@ -28,8 +30,7 @@ def unseen_classes(condition: Mapping[str, Tensor] | None, specs: Mapping[str, A
         spec = specs[name]
         numbers = sorted(set(value.unique().tolist()).intersection(spec.unseen or ()))
         if numbers:
-            shown = ", ".join(map(spec.name_of, numbers[:SHOWN]))
-            shown += ", ..." if len(numbers) > SHOWN else ""
+            shown = listed(map(spec.name_of, numbers), SHOWN)
             which = f"class {shown}" if len(numbers) == 1 else f"classes {shown}"
             found.append(
                 f"no training example had the {which}, so that the model has not learned it; it "

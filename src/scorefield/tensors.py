@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .values import describe, items, number
+from .values import describe, items, listed, number
 
 COMPLEX_ADVICE = "give real and imaginary parts as two elements or channels"
 ORIENTATION = 274  # the EXIF tag
@@ -142,11 +142,10 @@ def _refuse_named(value: Any, name: str) -> None:
     """Raise for a table of several columns, whose order would decide where the names should."""
     names = None if isinstance(value, Mapping) else column_names(value)
     if names is not None and len(names) > 1:
-        shown = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
         raise InputError(
-            f"{name} must be an array; got {describe(value)} with the named columns {shown}, and "
-            f"names are not matched here. Give {name}.to_numpy() with the columns in the order of "
-            "the data that it goes with"
+            f"{name} must be an array; got {describe(value)} with the named columns "
+            f"{listed(names)}, and names are not matched here. Give {name}.to_numpy() with the "
+            "columns in the order of the data that it goes with"
         )
 
 

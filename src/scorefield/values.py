@@ -440,3 +440,18 @@ def parse_seconds(value: Any, name: str = "a duration") -> float:
     if not (seconds > 0 and math.isfinite(seconds)):
         raise InputError(f"{name} must be above 0 and finite; got {found!r}")
     return seconds
+
+
+def listed(names: Iterable[Any], most: int = 8) -> str:
+    """The first names for a message: a, b, c and 4 more.
+
+    Args:
+        names: The names.
+        most: How many are shown.
+
+    Returns:
+        The text.
+    """
+    shown = [str(name) for name in names]
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more

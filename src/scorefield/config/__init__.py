@@ -12,30 +12,20 @@ from .assign import override
 from .compare import differences, keep_open
 from .describe import Setting, json_schema, settings
 from .facts import DataFacts, Scales
-from .groups import (
-    ConditionConfig,
-    ConditionRequest,
-    Config,
-    DataConfig,
-    DataRequest,
+from .groups.data import ConditionConfig, ConditionRequest, DataConfig, DataRequest
+from .groups.model import NetworkConfig, NetworkRequest, NoiseConfig, NoiseRequest
+from .groups.running import ExecutionConfig, ExecutionRequest, SamplingConfig, SamplingRequest
+from .groups.training import (
     EMAConfig,
     EMARequest,
-    ExecutionConfig,
-    ExecutionRequest,
     GuardConfig,
     GuardRequest,
-    NetworkConfig,
-    NetworkRequest,
-    NoiseConfig,
-    NoiseRequest,
     ObjectiveConfig,
     ObjectiveRequest,
     OptimConfig,
     OptimRequest,
-    Request,
-    SamplingConfig,
-    SamplingRequest,
 )
+from .groups.whole import Config, Request
 from .presets import PRESETS, preset
 from .resolve import Resolution, resolve, resolve_with_reasons
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import InputError
 from ..values import describe, items, mapping, parse_count, parse_seconds
 from .base import Group, split_type, takes_none, unknown_setting
-from .groups import Request
+from .groups.whole import Request
 
 BUDGETS = {"images": "seconds", "seconds": "images"}  # each replaces the other
 

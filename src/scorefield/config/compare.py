@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .base import Group, split_type
-from .groups import Config, DataRequest, Request
+from .groups.data import DataRequest
+from .groups.whole import Config, Request
 
 # Settings that do not decide a run's weights. `preset` is only the name of the settings' start, and
 # `plan` how a new run chooses what is left open; the budget makes a new segment of the run

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic_core import PydanticUndefined
 
 from .base import Group, choices, split_type
-from .groups import Config, Request
+from .groups.whole import Config, Request
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..values import one_of
-from .groups import Request
+from .groups.whole import Request
 
 # Averages as NCSNv2 takes them (Technique 5): 0.999 per step of 128 images, in images until a
 # weight counts half.

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import InputError
 from .facts import DataFacts
-from .groups import SIGMA_DATA, SIGMA_MAX, SIGMA_MIN, Config, Request
+from .groups.model import SIGMA_DATA, SIGMA_MAX, SIGMA_MIN
+from .groups.whole import Config, Request
 from .sizes import (
     IMAGE_BATCHES,
     ROW_BATCHES,
@@ -23,12 +24,40 @@ from .sizes import (
 
 DEFAULT_SECONDS = 300.0
 
-# A trained network is not exact, and fresh noise corrects its errors: on images the reverse SDE
-# with three times the standard noise beats the probability flow (docs/log.md).
-IMAGE_NFE = 32
-IMAGE_ETA = 3.0
-# On tables and points noise does not help, and this reaches the converged flow (docs/samplers.md).
-VECTOR_NFE, VECTOR_ORDER = 32, 3
+
+@dataclass(frozen=True)
+class Usual:
+    """The sampler of models trained on a continuous range of noise levels.
+
+    Attributes:
+        sampler: Its name.
+        nfe: Evaluations a sample.
+        option: The option that is set.
+        value: Its value.
+        reason: A sentence.
+    """
+
+    sampler: str
+    nfe: int
+    option: str
+    value: Any
+    reason: str
+
+
+IMAGES = Usual(
+    "matched-sde",
+    32,
+    "eta",
+    3.0,
+    "On images the reverse SDE corrects errors of a trained network (docs/log.md).",
+)
+VECTORS = Usual(
+    "unipc",
+    32,
+    "p",
+    3,
+    "On tables and points UniPC reaches the converged flow first (docs/samplers.md).",
+)
 
 # Rows of a table in the default perceptron that a processor of two cores trains on in a second.
 ROWS_A_SECOND = 10_000.0
@@ -353,20 +382,14 @@ def _choose_optimiser(choices: _Choices, facts: DataFacts) -> None:
 def _choose_sampling(choices: _Choices, facts: DataFacts) -> None:
     sampling = choices.values["sampling"]
     continuous = choices.get("noise.levels") is None
-    if not facts.vectors and continuous and sampling["sampler"] in (None, "matched-sde"):
-        reason = "On images the reverse SDE corrects errors of a trained network (docs/log.md)."
-        choices.choose("sampling.sampler", "matched-sde", reason)
-        choices.choose("sampling.nfe", IMAGE_NFE, f"{IMAGE_NFE} evaluations suffice on images.")
-        if "eta" not in sampling["options"]:
-            sampling["options"] = {**sampling["options"], "eta": IMAGE_ETA}
-            choices.reasons["sampling.options.eta"] = reason
-    if facts.vectors and continuous and sampling["sampler"] in (None, "unipc"):
-        reason = "On tables and points UniPC reaches the converged flow first (docs/samplers.md)."
-        choices.choose("sampling.sampler", "unipc", reason)
-        choices.choose("sampling.nfe", VECTOR_NFE, f"{VECTOR_NFE} evaluations suffice on vectors.")
-        if "p" not in sampling["options"]:
-            sampling["options"] = {**sampling["options"], "p": VECTOR_ORDER}
-            choices.reasons["sampling.options.p"] = reason
+    usual = VECTORS if facts.vectors else IMAGES
+    if continuous and sampling["sampler"] in (None, usual.sampler):
+        choices.choose("sampling.sampler", usual.sampler, usual.reason)
+        enough = f"{usual.nfe} evaluations suffice for {_kind(facts)}."
+        choices.choose("sampling.nfe", usual.nfe, enough)
+        if usual.option not in sampling["options"]:
+            sampling["options"] = {**sampling["options"], usual.option: usual.value}
+            choices.reasons[f"sampling.options.{usual.option}"] = usual.reason
     if choices.get("noise.preconditioner") == "ncsn":
         reason = "The model has fixed noise levels, which Langevin dynamics visits in turn."
         choices.choose("sampling.sampler", "annealed-langevin", reason)

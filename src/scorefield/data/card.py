@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..config.groups import ConditionRequest, DataRequest
+from ..config.groups.data import ConditionRequest, DataRequest
 from ..errors import InputError
 from .dataset import Dataset
 from .opening import open as open_data

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..tensors import as_tensor, column_names
+from ..values import listed
 from .form import Form
 from .options import ReadOptions
 from .table_form import TableForm
 from .table_rows import read_rows
 from .table_sources import is_table, read_source
 
-SHOWN = 8  # names in a message
 BEYOND = 0.5  # how far samples and noisy images may lie outside [0, 1]
 
 
@@ -128,13 +128,6 @@ def table_examples(table: pa.Table, form: Form | None, name: str, blanks: bool =
             f"out; the model's columns are {listed(form.names)}"
         )
     return read_rows(form, table, name, blanks=blanks).values
-
-
-def listed(names: Any) -> str:
-    """The first names with commas."""
-    shown = [str(n) for n in names]
-    more = f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    return ", ".join(shown[:SHOWN]) + more
 
 
 def arranged(array: Any, event_shape: tuple[int, ...]) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..config.groups import ConditionRequest, DataRequest
+from ..config.groups.data import ConditionRequest, DataRequest
 from ..errors import InputError
 from ..values import one_of
 

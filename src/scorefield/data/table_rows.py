@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..tensors import without_mask
-from ..values import did_you_mean
+from ..values import did_you_mean, listed
 from .cells import Marks, Unclear, read_numbers, read_times
 from .columns import Column
 from .given import Given
@@ -150,17 +150,12 @@ def _encoded(form: "TableForm", items: Any, name: str, blanks: bool) -> Tensor:
     if values.ndim != 2 or values.shape[1] != form.event_shape[0] or values.is_complex():
         raise InputError(
             f"{name}: rows of the model's table have {form.event_shape[0]} numbers "
-            f"({_listed(form.element_names)}); got shape {tuple(values.shape)}"
+            f"({listed(form.element_names)}); got shape {tuple(values.shape)}"
         )
     if not blanks and bool(torch.isnan(values).any()):
         row = int(torch.isnan(values).any(1).nonzero()[0])
         raise InputError(f"{name}: row {row} (from 0) holds NaN; every value must be there")
     return values.to("cpu", getattr(torch, form.dtype))
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _match(form: "TableForm", source: Source) -> tuple[list[int], list[int], list[str]]:
@@ -184,7 +179,7 @@ def _match(form: "TableForm", source: Source) -> tuple[list[int], list[int], lis
     if not source.named:
         raise InputError(
             f"{source.name}: the first line holds no names, and the model's columns are matched by "
-            f"name: {_listed(form.names)}. Add a line of names"
+            f"name: {listed(form.names)}. Add a line of names"
         )
     labels = source.labels
     missing = [name for name in form.names if name not in labels]
@@ -193,7 +188,7 @@ def _match(form: "TableForm", source: Source) -> tuple[list[int], list[int], lis
         near = did_you_mean(missing[0], rest) if rest else "."
         raise InputError(
             f"{source.name}: has no column {', '.join(map(repr, missing))}; the model's data have "
-            f"{_listed(form.names)}. Its columns are {_listed(labels)}{near}"
+            f"{listed(form.names)}. Its columns are {listed(labels)}{near}"
         )
     own = own if set(own) <= set(labels) else ()
     twice = [name for name in (*form.names, *own) if labels.count(name) > 1]
@@ -202,7 +197,7 @@ def _match(form: "TableForm", source: Source) -> tuple[list[int], list[int], lis
     extra = [label for label in labels if label not in (*form.names, *own)]
     notes = []
     if extra:
-        notes.append(f"columns that the model does not have are not taken: {_listed(extra)}")
+        notes.append(f"columns that the model does not have are not taken: {listed(extra)}")
     return [labels.index(n) for n in form.names], [labels.index(n) for n in own], notes
 
 

@@ -7,10 +7,8 @@ from ..data import View, form_of
 from ..data.known_cells import notes_on_known
 from ..data.table_form import TableForm
 from ..errors import InputError
-from ..models import ScoreModel, constant_elements
+from ..models import ScoreModel, constant_elements, off_constants
 from .measurement import Reading
-
-ROUNDINGS = 4  # roundings of the observation's type within which a value equals a constant
 
 
 def refuse_other_constants(
@@ -32,17 +30,12 @@ def refuse_other_constants(
     constant = constant_elements(model)
     if len(model.event_shape) > 1 or not bool(constant.any()):
         return
-    units = model.units
-    levels = units.quantisation
-    # Stored values lie within their bin, and types round them.
-    bin_half = 0.5 / levels.levels if levels is not None and levels.dequantised else 0.0
-    shift = units.shift.to("cpu", torch.float64).expand(model.event_shape)
     wide = kind if kind.is_floating_point else torch.float64
-    near = bin_half + ROUNDINGS * torch.finfo(wide).eps * shift.abs().clamp(min=bin_half)
-    away = known & constant & ((reading.values - shift).abs() > near)
+    away = known & off_constants(model, reading.values, wide)
     if not bool(away.any()):
         return
     row, place = away.nonzero()[0].tolist()
+    shift = model.units.shift.to("cpu", torch.float64).expand(model.event_shape)
     names = View(form=form_of(model.card)).element_names
     element = repr(names[place]) if place < len(names) else f"element {place} (from 0)"
     raise InputError(

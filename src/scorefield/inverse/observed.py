@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..data import Form
-from ..data.examples import arranged, is_named, is_row, listed, table_examples, to_table
+from ..data.examples import arranged, is_named, is_row, table_examples, to_table
 from ..errors import InputError
 from ..tensors import as_tensor
+from ..values import listed
 from .operators import Mask
 
 if TYPE_CHECKING:

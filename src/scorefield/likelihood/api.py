@@ -16,7 +16,14 @@ from ..conditions import Condition
 from ..data import form_of, read_examples
 from ..data.examples import check_intensities
 from ..errors import InputError
-from ..models import Restricted, ScoreModel, check_model, constant_elements, count_cost
+from ..models import (
+    Restricted,
+    ScoreModel,
+    check_model,
+    constant_elements,
+    count_cost,
+    off_constants,
+)
 from ..models import prior as matched_prior
 from ..rng import Stream
 from ..tensors import reals
@@ -29,7 +36,6 @@ EXACT_UP_TO = 64
 PROBES = 8
 # Elements of x that a batch holds by default. Gradients are kept, so less than a sampler's.
 BATCH_ELEMENTS = 1 << 16
-ROUNDINGS = 4  # roundings of x's type within which a value equals a constant
 OTHER_SCALE = 4.0  # how far floats of images may lie outside [0, 1]; levels lie further
 #: Ways to compute the divergence of the flow.
 DIVERGENCES = ("auto", "exact", "hutchinson")
@@ -405,17 +411,11 @@ def _without_constants(
     constant = constant_elements(model)
     if not bool(constant.any()):
         return model, inside, torch.zeros(len(x), dtype=torch.bool)
-    units = model.units
-    quantisation = units.quantisation
-    # Dequantisation moves a stored constant within its bin, and types round it.
-    bin_half = 0.5 / quantisation.levels if quantisation and quantisation.dequantised else 0.0
-    shift = units.shift.to("cpu", torch.float64).expand(model.event_shape)
-    near = bin_half + ROUNDINGS * torch.finfo(x.dtype).eps * shift.abs().clamp(min=bin_half)
-    away = (x.detach().to("cpu", torch.float64) - shift).abs() > near
-    outside = (away & constant).flatten(1).any(1)
+    outside = off_constants(model, x, x.dtype).flatten(1).any(1)
     if prior is not None or bool(constant.all()):
         return model, inside, outside
-    fixed = units.to_model(shift[None].to(torch.float64))[0]
+    shift = model.units.shift.to("cpu", torch.float64).expand(model.event_shape)
+    fixed = model.units.to_model(shift[None])[0]
     part = Restricted(model, ~constant, fixed)
     return part, part.take(inside), outside
 

@@ -14,7 +14,7 @@ from .preconditioned import (
     SquareEnergy,
 )
 from .prior import Prior, prior
-from .restricted import Restricted, constant_elements
+from .restricted import Restricted, constant_elements, off_constants
 from .wrapped import Bound, Wrapped
 
 __all__ = [
@@ -43,5 +43,6 @@ __all__ = [
     "constant_elements",
     "count_cost",
     "jacobian",
+    "off_constants",
     "prior",
 ]

@@ -15,6 +15,8 @@ from ..errors import InputError
 from .base import Moments, ScoreModel
 from .wrapped import Wrapped
 
+ROUNDINGS = 4  # roundings of the type of x within which a value equals a constant
+
 
 class Restricted(Wrapped):
     """The model of the free elements alone; its examples are vectors (k,).
@@ -98,3 +100,24 @@ class Restricted(Wrapped):
 def constant_elements(model: ScoreModel) -> Tensor:
     """The elements that are constant in the model's training data: bool, event_shape, CPU."""
     return torch.as_tensor(model.units.constant).cpu().expand(model.event_shape)
+
+
+def off_constants(model: ScoreModel, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Where examples differ from what is constant in the model's training data.
+
+    Dequantisation moves a stored constant within its bin, and types round it: these values count
+    as equal.
+
+    Args:
+        model: The model.
+        x: (B, *event) in data units.
+        dtype: The floating type that x came in.
+
+    Returns:
+        bool, x's shape, on the CPU; False for the elements that vary.
+    """
+    levels = model.units.quantisation
+    bin_half = 0.5 / levels.levels if levels is not None and levels.dequantised else 0.0
+    shift = model.units.shift.to("cpu", torch.float64).expand(model.event_shape)
+    near = bin_half + ROUNDINGS * torch.finfo(dtype).eps * shift.abs().clamp(min=bin_half)
+    return ((x.detach().to("cpu", torch.float64) - shift).abs() > near) & constant_elements(model)

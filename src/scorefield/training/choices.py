@@ -23,7 +23,7 @@ from ..config import (
     override,
     resolve_with_reasons,
 )
-from ..config.groups import SIGMA_DATA
+from ..config.groups.model import SIGMA_DATA
 from ..config.sizes import budget_images, rounded
 from ..data import Dataset, FittedUnits, Pipeline, fit_units, split
 from ..data.distances import Distances, finest_step, measure, scales_of

@@ -16,6 +16,7 @@ import torch
 from ..checkpoint import read_card
 from ..errors import NonFiniteError
 from ..runs import Record
+from ..values import listed
 from .assess import Assessor
 from .batches import Batch
 from .best import mark
@@ -177,8 +178,7 @@ class Trainer:
             self.notice(f"constant in the training data, kept as they are: {names}")
         for spec in self.state.model.conditions.values():
             if spec.unseen:
-                names = ", ".join(map(spec.name_of, spec.unseen[:12]))
-                names += ", ..." if len(spec.unseen) > 12 else ""
+                names = listed(map(spec.name_of, spec.unseen), 12)
                 words = f"classes without a training example, {len(spec.unseen):,} of {spec.size:,}"
                 self.notice(f"{words}: {names}. The model cannot be sampled for them")
         self.notice(f"running on {self.setup.execution.describe()}")
