@@ -87,7 +87,7 @@ def run_page(page: Path, folder: Path) -> None:
 
 
 PAGES = [page for page in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))] if blocks(page)]
-LONG = ("evaluate", "tuning")  # nearly a minute each
+LONG = ("evaluate", "tuning", "plan", "trackers")  # a quarter of a minute and more
 
 
 def run_in(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

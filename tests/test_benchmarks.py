@@ -314,6 +314,7 @@ def ink(images):
 
 
 @pytest.mark.training
+@pytest.mark.slow
 def test_guidance_is_measured_and_goes_on(tmp_path, monkeypatch):
     """The record by hand from its parts; a second call measures nothing again."""
     (tmp_path / "features.py").write_text(FEATURES)

@@ -760,6 +760,7 @@ def test_levels_outside_a_model_have_no_loss() -> None:
 
 
 @pytest.mark.training
+@pytest.mark.slow
 def test_the_measurement_of_plans_on_small_runs() -> None:
     case = "eight modes, standard deviation 0.01, own units"
     record = bench_planned.planned(256, 2, 200, (case,), tell=lambda _: None)

@@ -199,6 +199,7 @@ def test_metrics_snapshots_and_previews_cover_both_segments(both):
     assert {IMAGES, 2 * IMAGES} <= set(previews)
 
 
+@pytest.mark.slow
 def test_snapshots_of_two_segments_rebuild_another_width(tmp_path):
     """Width 0.075 from snapshots of 0.05 and 0.10, against the one that was tracked."""
     common = {"data__source": "ring", "ema__snapshots": 16}
