@@ -327,6 +327,16 @@ class TestTrainedModel:
         assert record["problems"]["net"]["exact"] is False
         assert len(record["floors"]["net"]["sw1"]) == 1  # the pair of two reference sets
 
+    def test_its_tables_name_the_flow_and_no_exact_samples(self, tmp_path: Path) -> None:
+        problem = studies.Problem("net", "a network", PAIR, None)
+        study = benchmark_samplers([problem], ["default"], [40], TINY, tmp_path)
+        page = study.markdown()
+        assert "against as many samples of the converged flow" in page
+        assert "exact s" not in page and compared_with_exact(study.record) == []
+        both = benchmark_samplers([problem, "ring"], ["default"], [40], TINY)
+        assert "exact samples (trained models: samples of the" in both.markdown()
+        assert {row["problem"] for row in compared_with_exact(both.record)} == {"ring"}
+
     def test_distances_of_a_table_do_not_depend_on_the_units_of_its_columns(self) -> None:
         """Columns of standard deviations 1e-6 and 1e6 count as columns of 1/2 and 1/2."""
         records = []

@@ -25,8 +25,7 @@ TITLES = {
 }
 PERCENTS = (5, 50, 95, 99)
 DRAWN = 4  # samplers of the picture beside the default and the exact samples
-EXACT = "exact samples"
-EXACT_UNIT = "units of the mean between two exact sets (1: as good as exact samples)"
+EXACT, FLOW = "exact samples", "samples of the converged flow"
 OVER_PROBLEMS = ("sw1", "sw2", "tv", "flow")
 
 
@@ -80,6 +79,14 @@ def rows_of(record: Record, problem: str, metric: str) -> list[list[str]]:
     return found
 
 
+def references(record: Record) -> str:
+    """The samples that all are compared with: exact ones, or those of a trained model's flow."""
+    exact = {about["exact"] for about in record["problems"].values()}
+    if exact == {True}:
+        return EXACT
+    return FLOW if exact == {False} else f"{EXACT} (trained models: {FLOW})"
+
+
 def floor_words(record: Record, problem: str, metric: str) -> str:
     """Mean and percentiles of the distances of exact sets, in a sentence."""
     values = [v for v in record["floors"][problem].get(metric, []) if v is not None]
@@ -94,6 +101,9 @@ def floor_words(record: Record, problem: str, metric: str) -> str:
 
 def compared_with_exact(record: Record, least: int = 40, metric: str = "sw1") -> list[Record]:
     """The mean distance of the default, with the 99th percentile of that mean for exact sets.
+
+    Trained models are left out: their sets are of their own flow, which a sampler with noise does
+    not follow.
 
     Args:
         record: The record of a study.
@@ -110,7 +120,8 @@ def compared_with_exact(record: Record, least: int = 40, metric: str = "sw1") ->
         for nfe in budgets:
             cell = record["cells"].get(f"{problem} | {DEFAULT} | {nfe}", {})
             values = [v for v in cell.get(metric, []) if v is not None]
-            if nfe < least or not values or not floor:
+            exact = record["problems"][problem]["exact"]
+            if not exact or nfe < least or not values or not floor:
                 continue
             limit = mean_quantile(np.array(floor), len(values), 0.99)
             mean = statistics.fmean(values)
@@ -222,7 +233,8 @@ def markdown(record: Record) -> str:
     lines = [
         "# Samplers by number of evaluations",
         "",
-        f"Sets of {p['count']:,} samples against as many exact ones, {p['directions']} directions, "
+        f"Sets of {p['count']:,} samples against as many {references(record)}, "
+        f"{p['directions']} directions, "
         "mean ± standard error over seeds that all samplers share. "
         f"The converged flow: UniPC with p = 3 at {p['flow_nfe']} evaluations, {p['flow_rows']} "
         "starts a seed; < marks distances below a hundred times what halving its evaluations "
@@ -255,7 +267,8 @@ def _over_problems(record: Record) -> list[str]:
         found = ratios(record, metric)
         order = sorted(found, key=lambda name: (name != DEFAULT, *_ranks(found[name], budgets)))
         rows = [[name, *(_ratio(found[name].get(n), metric) for n in budgets)] for name in order]
-        unit = "standard deviations of the data" if metric == "flow" else EXACT_UNIT
+        unit = f"units of the mean between two sets of {references(record)}"
+        unit = "standard deviations of the data" if metric == "flow" else unit
         title = f"{TITLES[metric][0].upper()}{TITLES[metric][1:]}, geometric mean over the problems"
         if rows:
             table = markdown_table(["sampler", *map(str, budgets)], rows)
@@ -335,6 +348,7 @@ def save_picture(path: Path, record: Record, metric: str = "sw1") -> Path:
     problems, _, budgets = names_of(record)
     names, charts = _drawn(record), []
     for problem in problems:
+        about = record["problems"][problem]
         series: dict[str, tuple[Any, Any]] = {}
         for name in names:
             cells = {n: record["cells"].get(f"{problem} | {name} | {n}", {}) for n in budgets}
@@ -347,15 +361,14 @@ def save_picture(path: Path, record: Record, metric: str = "sw1") -> Path:
                 series[name] = list(known), [list(known.values())]
         floor = mean_and_error(record["floors"][problem].get(metric, []))
         if series and floor is not None:
-            series[EXACT] = budgets, [[floor[0]] * len(budgets)]
+            series[EXACT if about["exact"] else FLOW] = budgets, [[floor[0]] * len(budgets)]
         if series:
-            about = record["problems"][problem]
             title, label = about["summary"], f"{TITLES[metric]}, {about['units']} units"
             charts.append(Chart(title, "evaluations a sample", label, series, "xy", marks=True))
     if not charts:
         raise InputError("the study has no numbers to draw")
     caption = (
-        f"{record['protocol']['count']:,} samples against as many exact ones, mean over the seeds; "
-        "the samplers that are best on the whole."
+        f"{record['protocol']['count']:,} samples against as many {references(record)}, mean over "
+        "the seeds; the samplers that are best on the whole."
     )
     return save_seed_curves(path, charts, "Distance by number of evaluations", caption, columns=3)
